@@ -1,0 +1,43 @@
+"""What every method is: a Config that holds its knobs, and a module that turns one Step into raw named loss terms."""
+
+from abc import ABC, abstractmethod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.space import Spec
+from raykd.step import Step
+
+Weight = Annotated[float, Field(ge=0)]
+Need = Literal["logits", "embedding", "maps", "head"]
+Status = Literal["official", "reconstruction"]
+
+
+class Weights(Spec):
+    """The weight of each loss term; `task` is the cross-entropy with the labels, which the lesson adds."""
+
+    task: Weight = 1.0
+
+
+class MethodConfig(Spec):
+    """The knobs of a method. `name` is the file's name."""
+
+    name: str
+    weights: Weights = Weights()
+
+
+class Method(nn.Module, ABC):
+    """One distillation method for one pair of nets.
+
+    A final class is built from (config, setting): `setting` is a raykd.step.Setting. It raises ValueError, in one
+    line that names both shapes, when it cannot serve the two nets.
+    """
+
+    needs: ClassVar[frozenset[Need]]  # the fields of the teacher's View that forward reads
+    status: ClassVar[Status]  # whether official code was followed
+    paper: ClassVar[str]  # title, venue, arXiv id
+
+    @abstractmethod
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        """Raw loss terms, scalars in float32, named as the weights are (less `task`)."""

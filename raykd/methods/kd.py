@@ -1,0 +1,46 @@
+"""KD: soft targets (Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2).
+
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/KD.py, and its weights (0.1 cross-entropy, 0.9 KD, T = 4).
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Range
+from raykd.step import Setting, Step
+
+
+class Weights(_base.Weights):
+    task: Annotated[Weight, Range(0.05, 2, log=True)] = 0.1
+    kd: Annotated[Weight, Range(0.1, 20, log=True)] = 0.9
+
+
+class Config(_base.MethodConfig):
+    name: Literal["kd"] = "kd"
+    temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    weights: Weights = Weights()
+
+
+def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch. Logits [n, c] -> scalar."""
+    log_student = F.log_softmax(student / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher / temperature, dim=1)
+    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+
+
+class Method(_base.Method):
+    needs = frozenset({"logits"})
+    status = "official"
+    paper = "Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return {"kd": kd_loss(step.student.logits.float(), step.teacher.logits.float(), self.temperature)}

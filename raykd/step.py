@@ -1,0 +1,69 @@
+"""The words of one batch: what a net answers (View), what it promises to answer (Shapes), what a method is given (Step).
+
+Legend: n images of the batch (times the rotations), c classes, d width of the embedding.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Head(NamedTuple):
+    """The classifier of a net: logits = embedding @ weight.T + bias."""
+
+    weight: Tensor  # [c, d]
+    bias: Tensor  # [c]
+
+
+class View(NamedTuple):
+    """What a net answers for a batch. A teacher's answer from the table has no maps."""
+
+    logits: Tensor  # [n, c]
+    embedding: Tensor  # [n, d], the pooled features that the head reads
+    maps: tuple[Tensor, ...]  # one [n, channels, height, width] a stage, shallow to deep
+    head: Head
+
+
+class Shapes(NamedTuple):
+    """The shapes of a View without its batch axis, known without a forward pass."""
+
+    classes: int
+    embedding: int
+    maps: tuple[tuple[int, int, int], ...]  # (channels, height, width) a stage
+
+
+class Setting(NamedTuple):
+    """What a method is built for: the two nets and the labels of the training images."""
+
+    student: Shapes
+    teacher: Shapes
+    labels: Tensor  # [images], int64, in the order of Step.index
+
+
+class Batch(NamedTuple):
+    """One batch on the device, augmented and normalised."""
+
+    images: Tensor  # [n, 3, height, width], float32, channels_last; rotated views of an image are adjacent rows
+    labels: Tensor  # [n], int64, repeated for each rotated view
+    index: Tensor  # [n], int64, position in the training set, repeated likewise
+    view: Tensor  # [n], int64, which augmented view of the image this is
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method sees of one batch."""
+
+    labels: Tensor  # [n]
+    index: Tensor  # [n], position in the training set
+    progress: float  # part of the trial's epochs behind it, 0 <= progress < 1
+    student: View
+    teacher: View
+    rotations: int = 1  # rows 0, rotations, 2 * rotations, ... are the upright views
+
+
+def no_view(batch: int, device: torch.device) -> View:
+    """The answer of no teacher: empty tensors, for methods that need none."""
+    empty = torch.empty(batch, 0, device=device)
+    return View(empty, empty, (), Head(torch.empty(0, 0, device=device), torch.empty(0, device=device)))
