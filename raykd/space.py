@@ -47,7 +47,9 @@ class Range:
             raise ValueError("a logarithmic range takes no step")
 
     def holds(self, value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+        )
 
     def __str__(self) -> str:
         kind = " log" if self.log else (f" step {self.step:g}" if self.step else "")

@@ -45,7 +45,9 @@ class Setting(NamedTuple):
 class Batch(NamedTuple):
     """One batch on the device, augmented and normalised."""
 
-    images: Tensor  # [n, 3, height, width], float32, channels_last; rotated views of an image are adjacent rows
+    images: (
+        Tensor  # [n, 3, height, width], float32, channels_last; rotated views of an image are adjacent rows
+    )
     labels: Tensor  # [n], int64, repeated for each rotated view
     index: Tensor  # [n], int64, position in the training set, repeated likewise
     view: Tensor  # [n], int64, which augmented view of the image this is

@@ -1,4 +1,4 @@
-"""What every method is: a Config that holds its knobs, and a module that turns one Step into raw named loss terms."""
+"""What every method is: a Config that holds its knobs, and a module that turns a Step into raw loss terms."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal
@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.space import Spec
-from raykd.step import Step
+from raykd.step import Setting, Step
 
 Weight = Annotated[float, Field(ge=0)]
 Need = Literal["logits", "embedding", "maps", "head"]
@@ -27,11 +27,20 @@ class MethodConfig(Spec):
     weights: Weights = Weights()
 
 
+def check_classes(setting: Setting) -> None:
+    """ValueError when the two nets' logits are not over the same number of classes."""
+    student, teacher = setting.student.classes, setting.teacher.classes
+    if student != teacher:
+        raise ValueError(
+            f"the student has {student} classes and the teacher {teacher}: logits cannot be compared"
+        )
+
+
 class Method(nn.Module, ABC):
     """One distillation method for one pair of nets.
 
-    A final class is built from (config, setting): `setting` is a raykd.step.Setting. It raises ValueError, in one
-    line that names both shapes, when it cannot serve the two nets.
+    A final class is built from (config, setting): `setting` is a raykd.step.Setting. It raises
+    ValueError, in one line that names both shapes, when it cannot serve the two nets.
     """
 
     needs: ClassVar[frozenset[Need]]  # the fields of the teacher's View that forward reads
@@ -40,4 +49,4 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:
-        """Raw loss terms, scalars in float32, named as the weights are (less `task`)."""
+        """Raw loss terms, float32 scalars, named as the weights (less `task`). Called outside autocast."""

@@ -1,6 +1,7 @@
 """KD: soft targets (Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2).
 
-Official code followed: HobbitLong/RepDistiller, distiller_zoo/KD.py, and its weights (0.1 cross-entropy, 0.9 KD, T = 4).
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/KD.py, and its weights (0.1 cross-entropy,
+0.9 KD, T = 4).
 """
 
 from typing import Annotated, Literal
@@ -40,7 +41,9 @@ class Method(_base.Method):
 
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__()
+        _base.check_classes(setting)
         self.temperature = config.temperature
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        return {"kd": kd_loss(step.student.logits.float(), step.teacher.logits.float(), self.temperature)}
+        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
+        return {"kd": kd_loss(student, teacher, self.temperature)}

@@ -1,0 +1,26 @@
+"""raykd: hyperparameter studies of contrastive knowledge distillation on Ray.
+
+raykd.Study.read(path)      a study file, checked
+raykd.launch(study)         run it: -> Run
+raykd.Run.open(path)        read a run: .trials(), .epochs(), .best(), .export(dir)
+raykd.methods.make(name, setting)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from raykd.run import Run, launch
+    from raykd.study import Study
+
+__all__ = ["Run", "Study", "launch"]
+_FROM = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study"}
+
+
+def __getattr__(name: str) -> Any:
+    """Imported on first use: `import raykd` is quick, and torch and Ray are loaded when they are needed."""
+    if name in _FROM:
+        return getattr(importlib.import_module(_FROM[name]), name)
+    if name in ("methods", "models", "data"):
+        return importlib.import_module(f"raykd.{name}")
+    raise AttributeError(f"module 'raykd' has no attribute '{name}'")

@@ -1,0 +1,225 @@
+"""The verbs. Parses, calls, prints; imports what a verb needs when it is called."""
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Option
+
+app = typer.Typer(
+    help="Hyperparameter studies of contrastive knowledge distillation on Ray.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
+Data = Annotated[
+    Path | None, Option("--data", help="Where data sets lie. Default: $RAYKD_DATA or ~/.cache/raykd/data.")
+]
+Download = Annotated[bool, Option("--download", help="Fetch a missing data set from its official place.")]
+Storage = Annotated[str, Option("--storage", help="Folder or URI that holds runs and trained teachers.")]
+Address = Annotated[
+    str | None, Option("--address", help="Of a Ray cluster; default: one of this machine's own.")
+]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+RunPath = Annotated[str, Argument(metavar="RUN", help="Folder or URI of a run.")]
+StudyFile = Annotated[Path, Argument(metavar="STUDY", help="A study file (YAML).")]
+
+
+def main() -> None:
+    """Exit 0 done, 1 failed work, 2 bad input (one line a mistake on stderr), 130 interrupted."""
+    from raykd.mistakes import BadInput
+
+    try:
+        app()
+    except BadInput as error:
+        print("\n".join(error.lines), file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"raykd: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("raykd: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def plan(
+    study: StudyFile, set_: Set = [], data: Data = None, download: Download = False, as_json: Json = False
+) -> None:
+    """Show what a study will search and cost, from a short timing probe. Nothing is trained."""
+    from dataclasses import asdict
+
+    from raykd import show
+    from raykd.plan import plan as make_plan
+
+    made = make_plan(_study(study, set_), _root(data), download)
+    print(json.dumps(asdict(made), indent=1)) if as_json else show.plan(made)
+
+
+@app.command()
+def launch(
+    study: StudyFile,
+    set_: Set = [],
+    storage: Storage = "runs",
+    data: Data = None,
+    download: Download = False,
+    address: Address = None,
+) -> None:
+    """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it stands."""
+    from raykd import driver, show
+
+    read = _study(study, set_)
+    run = f"{storage.rstrip('/')}/{read.name}"
+    with show.progress(read, run) as tell, _resumable(run):
+        ledger = driver.launch(
+            read, storage=storage, address=address, data_root=_root(data), download=download, tell=tell
+        )
+    _close(ledger)
+
+
+@app.command()
+def resume(
+    run: RunPath,
+    trials: Annotated[int | None, Option(help="So many trials in all.", min=1)] = None,
+    data: Data = None,
+    download: Download = False,
+    address: Address = None,
+) -> None:
+    """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it."""
+    from raykd import driver, show
+    from raykd.ledger import Ledger
+    from raykd.study import Study
+
+    read = Study.parse(Ledger.open(run).study(), f"{run}/study.yaml")
+    with show.progress(read, run) as tell, _resumable(run):
+        ledger = driver.resume(
+            run, trials=trials, address=address, data_root=_root(data), download=download, tell=tell
+        )
+    _close(ledger)
+
+
+@app.command()
+def status(run: RunPath, as_json: Json = False) -> None:
+    """Say where a run stands; from any shell, while it runs and after, without Ray."""
+    from raykd import show
+    from raykd.ledger import Ledger
+    from raykd.standing import standing
+
+    stands = standing(Ledger.open(run))
+    print(json.dumps(stands, indent=1)) if as_json else show.standing(stands)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], Argument(metavar="RUN [RUN ...]", help="Folders or URIs of runs.")],
+    out: Annotated[Path | None, Option(help="Where to write; default: RUN/report.")] = None,
+) -> None:
+    """Write one page with all plots and tables of a run; works while it runs, without Ray."""
+    from raykd.ledger import Ledger
+
+    for run in runs:
+        page = _report(Ledger.open(run), out)
+        print(f"report: {page}")
+
+
+@app.command()
+def confirm(run: RunPath, data: Data = None, download: Download = False, address: Address = None) -> None:
+    """Retrain leaders, the paper's point and controls on the full training set; open the test set once."""
+    resume(run, None, data, download, address)
+
+
+@app.command()
+def export(
+    run: RunPath,
+    out: Annotated[Path, Argument(help="The folder to write.")],
+    trial: Annotated[int | None, Option(help="The trial's number; default: the best.", min=0)] = None,
+) -> None:
+    """Write the best trial's recipe.yaml (which `raykd train` takes), its student's weights and a card."""
+    from raykd.export import export as write
+    from raykd.ledger import Ledger
+
+    print(f"export: {write(Ledger.open(run), out, trial)}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (YAML), as `export` writes it.")],
+    out: Annotated[
+        Path | None, Option(help="The folder to write; default: STORAGE/train-<recipe's hash>.")
+    ] = None,
+    workers: Annotated[
+        int | None, Option(help="Train through Ray Train with so many workers.", min=1)
+    ] = None,
+    test: Annotated[bool, Option("--test", help="Open the test set after the last epoch.")] = False,
+    set_: Set = [],
+    storage: Storage = "runs",
+    data: Data = None,
+    download: Download = False,
+    address: Address = None,
+) -> None:
+    """Train one recipe, without Ray unless --workers is given. Called again, it goes on from its checkpoint."""
+    from raykd import show
+    from raykd import train as single
+
+    checked = single.read(recipe, tuple(set_))
+    settings = single.Settings(storage, out, workers, test, _root(data), download, address)
+    row, folder = single.train(checked, settings, show.epoch)
+    show.trained(row, folder)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, Argument(help="One method, in full.")] = None, as_json: Json = False
+) -> None:
+    """List the methods, or explain one: its source, formula, fields and ranges."""
+    from raykd import show
+    from raykd.catalogue import catalogue, entry
+
+    found: Any = catalogue() if name is None else entry(name)
+    print(json.dumps(found, indent=1)) if as_json else show.methods(found)
+
+
+@contextmanager
+def _resumable(run: str) -> Any:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"interrupted; nothing is lost. Go on with: raykd resume {run}", file=sys.stderr)
+        sys.exit(130)
+
+
+def _study(path: Path, overrides: list[str]) -> Any:
+    from raykd.study import Study
+
+    return Study.read(path, tuple(overrides))
+
+
+def _root(given: Path | None) -> Path:
+    from raykd.data import default_root
+
+    return given if given is not None else default_root()
+
+
+def _report(ledger: Any, out: Path | None = None) -> Path:
+    from raykd import report
+    from raykd.report.collect import collect
+
+    return report.write(collect(ledger), out or ledger.folder.local / "report")
+
+
+def _close(ledger: Any) -> None:
+    """What every finished run ends in: the report and the exported best recipe."""
+    from raykd.export import export as write
+    from raykd.standing import standing
+
+    print(f"report: {_report(ledger)}")
+    if standing(ledger)["trials"]["complete"]:
+        print(f"export: {write(ledger, ledger.folder.local / 'export')}")
+    if ledger.state() == "stopped":
+        print(f"stopped: {ledger.why()}", file=sys.stderr)
+        sys.exit(1)

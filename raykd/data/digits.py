@@ -1,0 +1,38 @@
+"""Digits: scikit-learn's 1,797 real handwritten digits of 8 x 8 pixels, shown to the nets as 32 x 32 x 3."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import sklearn.datasets
+import torch
+import torch.nn.functional as F
+
+from raykd.data._base import DataSpec, Part, Raw, split
+
+TEST_IMAGES = 360
+TEST_SEED = 1797
+
+
+class Digits(DataSpec):
+    """The data set that comes with scikit-learn: no download. A flipped digit is another digit: no flips."""
+
+    name: Literal["digits"] = "digits"
+    flip: bool = False
+
+    def read(self, root: Path, download: bool) -> Raw:
+        bunch = sklearn.datasets.load_digits()
+        small = torch.tensor(bunch.images, dtype=torch.float32)[:, None] * (255 / 16)
+        large = F.interpolate(small, size=32, mode="bilinear", align_corners=False).round().clamp(0, 255)
+        pixels = large.to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).contiguous()
+        labels = torch.tensor(bunch.target, dtype=torch.int64)
+        train, test = split(labels, TEST_IMAGES / len(labels), TEST_SEED)
+        grey = pixels[train].numpy().astype(np.float64) / 255
+        mean, std = float(grey.mean()), float(grey.std())
+        return Raw(
+            tuple(str(digit) for digit in range(10)),
+            Part(pixels[train], labels[train]),
+            Part(pixels[test], labels[test]),
+            (mean, mean, mean),
+            (std, std, std),
+        )

@@ -1,0 +1,164 @@
+"""A Study as a run: the teacher, the search, the confirmation, each gone on with where it stands."""
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raykd import data, lesson, trial
+from raykd.driver.cluster import connected
+from raykd.ledger import Folder, Ledger
+from raykd.mistakes import BadInput
+from raykd.recipe import Recipe, digest, teacher_recipe
+from raykd.study import Study
+
+Tell = Callable[[str, dict[str, Any]], None]  # (phase, what changed)
+
+
+def launch(
+    study: Study,
+    *,
+    storage: str = "runs",
+    address: str | None = None,
+    data_root: Path | None = None,
+    download: bool = False,
+    tell: Tell = lambda phase, news: None,
+) -> Ledger:
+    """Begin a study's run, or go on with it: the same study in the same storage is the same run.
+
+    `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run, and
+    KeyboardInterrupt is raised. BadInput: nothing was begun.
+    """
+    ledger = Ledger(f"{storage}/{study.name}")
+    check_lesson(study.recipe, data_root or data.default_root(), download)
+    if ledger.folder.exists("study.yaml"):
+        check_same(study, ledger)
+    with ledger.claim():
+        if not ledger.folder.exists("study.yaml"):
+            ledger.begin(study.plain())
+        _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
+    return ledger
+
+
+def resume(
+    run: str,
+    *,
+    trials: int | None = None,
+    address: str | None = None,
+    data_root: Path | None = None,
+    download: bool = False,
+    tell: Tell = lambda phase, news: None,
+) -> Ledger:
+    """Go on with a run; `trials` asks for so many in all."""
+    ledger = Ledger.open(run)
+    plain = ledger.study()
+    with ledger.claim():
+        if trials is not None:
+            plain["budget"]["trials"] = trials
+        study = Study.parse(plain, f"{run}/study.yaml")
+        ledger.folder.write_yaml("study.yaml", study.plain())
+        _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
+    return ledger
+
+
+def check_same(study: Study, ledger: Ledger) -> None:
+    """BadInput when the run was begun from another study (its number of trials may differ)."""
+    ours, theirs = study.plain(), ledger.study()
+    ours["budget"] = theirs["budget"] = None
+    if ours != theirs:
+        different = [key for key in ours if ours[key] != theirs.get(key)]
+        raise BadInput(
+            [
+                f"{ledger.folder.uri}: holds a run of another study (different: {', '.join(different)}). "
+                f"Give this one another name (--set name=...), or another --storage"
+            ]
+        )
+
+
+def check_lesson(recipe: Recipe, root: Path, download: bool) -> None:
+    """BadInput when the data are missing or the method cannot serve the nets. Nothing is trained."""
+    try:
+        dataset = data.load(recipe.data, root, download)
+        size = dataset.train.pixels.shape[1]
+        lesson.check(recipe, len(dataset.classes), size, len(dataset.train.labels))
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(str(error).splitlines()) from None
+
+
+def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, download: bool, tell: Tell) -> None:
+    from raykd.driver.confirm import confirm, pending
+
+    if ledger.state() == "finished" and not _wants_more(study, ledger):
+        tell("done already", {})
+        return
+    ledger.tell("running")
+    with connected(address):
+        from raykd.driver.tuning import search
+
+        teacher = _teacher(study, ledger, root, download, tell)
+        job = partial(_job, study, teacher, root, download)
+        searched = search(study, ledger, job, partial(tell, "search"))
+        if not searched.done():
+            ledger.tell("interrupted")
+            raise KeyboardInterrupt
+        if searched.why:
+            tell("stopped", {"why": searched.why})
+        complete = any(row["state"] == "COMPLETE" for row in ledger.trials())
+        if not complete:
+            ledger.tell("stopped", searched.why or "no trial was completed")
+            return
+        if study.confirm is not None and pending(study, study.confirm, ledger):
+            confirm(study, ledger, job, partial(tell, "confirm"))
+        ledger.tell("finished", searched.why)
+
+
+def _wants_more(study: Study, ledger: Ledger) -> bool:
+    ended = [row for row in ledger.trials() if row["state"] in ("COMPLETE", "PRUNED", "FAIL")]
+    return len(ended) < study.budget.trials and not ledger.why()
+
+
+def _job(
+    study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
+) -> trial.Job:
+    threads = max(1, round(study.cluster.cpus))
+    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test)
+
+
+def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tell) -> str:
+    """The file of the teacher's weights: named by the study, kept from before, or trained now and kept."""
+    teacher = study.recipe.teacher
+    if teacher is None:
+        return ""
+    if teacher.weights is not None:
+        return teacher.weights
+    kept = kept_teacher(study.recipe, ledger.storage)
+    if not kept.exists():
+        tell("teacher", {"net": teacher.net})
+        workers = study.confirm.workers if study.confirm else study.cluster.workers
+        job = _job(study, "", root, download, teacher_recipe(study.recipe), (ledger.folder / "teacher").uri)
+        cluster = study.cluster
+        trial.train_job(
+            [job], workers, cluster.cpus, cluster.gpus, "teacher", f"{ledger.folder.uri}/train", False
+        )
+        keep_teacher(ledger.folder / "teacher", kept)
+    return str(kept)
+
+
+def kept_teacher(recipe: Recipe, storage: Folder) -> Path:
+    """Where a storage keeps the teacher that a recipe trains: named by the hash of all that decides it."""
+    assert storage.local is not None and recipe.teacher is not None
+    return storage.local / "teachers" / f"{recipe.teacher.net}-{digest(teacher_recipe(recipe))}.safetensors"
+
+
+def keep_teacher(folder: Folder, kept: Path) -> None:
+    """Put a trained teacher's weights into the storage, whole or not at all."""
+    assert folder.local is not None
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial_copy = kept.with_suffix(f".partial-{os.getpid()}")
+    shutil.copyfile(folder.local / "student.safetensors", partial_copy)
+    partial_copy.replace(kept)
+    folder.remove("checkpoint.pt")

@@ -1,0 +1,273 @@
+"""The search's memory and its tongue to Ray Tune.
+
+An Optuna study in the run's journal knows every trial, its values by epoch and the pruner's rungs. Tune asks
+`StudySearch` what to run next and tells it how trials end; `Rungs` asks Optuna's pruner at every epoch.
+
+A sampler is made anew for every trial from (seed, number of the trial): what it proposes depends on the history
+alone, so a study that was interrupted proposes what an uninterrupted one would. Trials that were running when a driver
+died are RUNNING in the journal; they are handed out again, under their own number, before anything new is drawn.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import Trial, TrialState
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from raykd import study as spec
+from raykd.ledger import Ledger
+from raykd.space import Choice, Dimension, Scalar
+from raykd.study import Study, draw
+
+HOPELESS = 5  # so many trials failed and none succeeded: the study stops
+
+
+class StudySearch(Searcher):
+    """Hands out trials and writes down their ends.
+
+    `prepare(number, drawn)` gives the plain dict that Tune hands to the trial; `slots()` how many may run at once;
+    `changed(row)` hears of every change of a trial's row (the row is what trial.json holds).
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        ledger: Ledger,
+        prepare: Callable[[int, dict[str, Scalar]], dict[str, Any]],
+        slots: Callable[[], int],
+        changed: Callable[[dict[str, Any]], None],
+    ) -> None:
+        super().__init__(metric="accuracy", mode="max")
+        self.spec, self.ledger, self.space = study, ledger, study.opened()
+        self._prepare, self._slots, self._changed = prepare, slots, changed
+        self.rows = {row["number"]: row for row in ledger.trials()}
+        self.live: dict[str, Trial] = {}
+        self.why = ""  # the reason when the study ends before its trials are used up
+        self._deadline = time.time() + 3600 * study.budget.hours if study.budget.hours else None
+        self.optuna = open_journal(study, ledger)
+        running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._again = [Trial(self.optuna, frozen._trial_id) for frozen in running]
+
+    # What Tune calls
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._exhausted():
+            return None if self.live else Searcher.FINISHED
+        if len(self.live) >= self._slots():
+            return None
+        trial = self._again.pop(0) if self._again else self._ask()
+        self.live[trial_id] = trial
+        row = self.rows.get(trial.number) or self._new_row(trial)
+        row |= {"state": "RUNNING", "reason": "", "started": row["started"] or time.time()}
+        self._write(row)
+        self.ledger.trial(trial.number).remove("failure.json")
+        return self._prepare(trial.number, row["drawn"])
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        pass  # Rungs hears of each result first, and tells `heard`
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        trial = self.live.pop(trial_id, None)
+        if trial is None:
+            return
+        if error:
+            self._failed(trial)
+        elif result is not None and result.get("final"):
+            self._told(trial, TrialState.COMPLETE, value=float(result["accuracy"]))
+        else:
+            self._told(trial, TrialState.PRUNED)
+
+    def heard(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Write down an epoch's accuracy; whether the trial should be stopped at it."""
+        trial = self.live[trial_id]
+        epoch, accuracy = int(result["epoch"]), float(result["accuracy"])
+        frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
+        if epoch not in frozen.intermediate_values:
+            trial.report(accuracy, epoch)
+        row = self.rows[trial.number] | {"accuracy": accuracy, "epochs": epoch}
+        self._write(row)
+        return not result["final"] and trial.should_prune()
+
+    def save(self, checkpoint_path: str) -> None:
+        pass  # the journal is the memory
+
+    def restore(self, checkpoint_path: str) -> None:
+        pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    # What follows from it
+
+    def told(self) -> int:
+        return sum(row["state"] in ("COMPLETE", "PRUNED", "FAIL") for row in self.rows.values())
+
+    def done(self) -> bool:
+        """Whether all trials that were asked for have ended, or the study ended for the reason in `why`."""
+        return not self.live and (self.told() >= self.spec.budget.trials or bool(self.why))
+
+    def _exhausted(self) -> bool:
+        ends = [row["state"] for row in self.rows.values()]
+        if ends.count("FAIL") >= HOPELESS and "COMPLETE" not in ends and "PRUNED" not in ends:
+            last = next(row["reason"] for row in reversed(self.rows.values()) if row["state"] == "FAIL")
+            self.why = f"the first {ends.count('FAIL')} trials failed, the last with: {last}"
+        if self._deadline and time.time() > self._deadline:
+            self.why = f"budget.hours = {self.spec.budget.hours:g} is used up"
+        begun = self.told() + len(self.live)
+        return bool(self.why) or (not self._again and begun >= self.spec.budget.trials)
+
+    def _ask(self) -> Trial:
+        begun = self.optuna.get_trials(deepcopy=False)
+        number = sum(t.state != TrialState.WAITING for t in begun)
+        self.optuna.sampler = sampler(self.spec.search.sampler, self.spec.search.seed, number)
+        return self.optuna.ask()
+
+    def _new_row(self, trial: Trial) -> dict[str, Any]:
+        drawn = draw(self.space, lambda path, dimension: suggest(trial, path, dimension))
+        role = trial.user_attrs.get("role", "searched")
+        return {
+            "number": trial.number, "role": role, "drawn": drawn, "state": "RUNNING", "reason": "",
+            "started": None, "ended": None, "accuracy": None, "epochs": 0, "tries": 0, "lost": 0,
+        }  # fmt: skip
+
+    def _failed(self, trial: Trial) -> None:
+        """A lost process is tried again for nothing; an error uses up one of the trial's tries."""
+        row = self.rows[trial.number]
+        failure = self.ledger.trial(trial.number).read_json("failure.json")
+        if failure is None:
+            row |= {"lost": row["lost"] + 1, "reason": "its process or machine was lost"}
+            again = row["lost"] <= 10
+        else:
+            row |= {"tries": row["tries"] + 1, "reason": failure["reason"]}
+            again = failure["kind"] == "error" and row["tries"] < self.spec.cluster.tries
+        if again:
+            self._again.append(trial)
+            self._write(row | {"state": "WAITING"})
+            return
+        diverged = failure is not None and failure["kind"] == "diverged"
+        prune = diverged and self.spec.cluster.on_divergence == "prune"
+        self._told(trial, TrialState.PRUNED if prune else TrialState.FAIL, reason=row["reason"])
+
+    def _told(self, trial: Trial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+        if reason:
+            trial.set_user_attr("reason", reason)
+        self.optuna.tell(trial, value, state=state)
+        row = self.rows[trial.number] | {"state": state.name, "reason": reason, "ended": time.time()}
+        self._write(row)
+        self.ledger.trial(trial.number).remove("checkpoint.pt")
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Only the students of the best trials stay on disk."""
+        complete = [row for row in self.rows.values() if row["state"] == "COMPLETE"]
+        for row in sorted(complete, key=lambda row: -row["accuracy"])[self.spec.keep :]:
+            self.ledger.trial(row["number"]).remove("student.safetensors")
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self.rows[row["number"]] = row
+        self.ledger.trial(row["number"]).write_json("trial.json", row)
+        self._changed(row)
+
+
+class Rungs(FIFOScheduler):
+    """Stops a trial when Optuna's pruner says so; its rungs are in the journal."""
+
+    def __init__(self, search: StudySearch) -> None:
+        super().__init__()
+        self._search = search
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        stop = self._search.heard(trial.trial_id, result)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+
+def open_journal(study: Study, ledger: Ledger) -> optuna.Study:
+    """The run's Optuna study; the paper's point waits first in a new one."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = ledger.journal()
+    path.with_name(path.name + ".lock").unlink(
+        missing_ok=True
+    )  # of a dead driver: this one holds the run's claim
+    opened = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        study_name=study.name,
+        direction="maximize",
+        load_if_exists=True,
+        pruner=pruner(study.search.pruner, study.recipe.epochs),
+    )
+    if not opened.get_trials(deepcopy=False):
+        opened.enqueue_trial(study.paper_point(), user_attrs={"role": "paper"})
+    return opened
+
+
+def suggest(trial: Trial, path: str, dimension: Dimension) -> Scalar:
+    """One dimension drawn by Optuna, under its path."""
+    value: Scalar
+    if isinstance(dimension, Choice):
+        value = trial.suggest_categorical(path, dimension.values)
+    elif dimension.integer:
+        step = int(dimension.step or 1)
+        value = trial.suggest_int(path, int(dimension.low), int(dimension.high), log=dimension.log, step=step)
+    else:
+        value = trial.suggest_float(
+            path, dimension.low, dimension.high, log=dimension.log, step=dimension.step
+        )
+    return value
+
+
+def sampler(settings: spec.Sampler, seed: int, number: int) -> BaseSampler:
+    """The sampler for one trial. Its randomness follows from the study's seed and the trial's number."""
+    own = (seed * 1_000_003 + number) % 2**31
+    match settings:
+        case spec.TPE():
+            return optuna.samplers.TPESampler(
+                n_startup_trials=settings.startup_trials, multivariate=settings.multivariate,
+                group=settings.grouped, constant_liar=True, seed=own,
+            )  # fmt: skip
+        case spec.GP():
+            return optuna.samplers.GPSampler(n_startup_trials=settings.startup_trials, seed=own)
+        case spec.CMAES():
+            return optuna.samplers.CmaEsSampler(n_startup_trials=settings.startup_trials, seed=own)
+        case spec.NSGA2():
+            return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=own)
+        case spec.QMC():
+            return optuna.samplers.QMCSampler(
+                scramble=True, seed=seed
+            )  # one sequence; its place is in the journal
+        case spec.Random():
+            return optuna.samplers.RandomSampler(seed=own)
+
+
+def pruner(settings: spec.Pruner, epochs: int) -> optuna.pruners.BasePruner:
+    match settings:
+        case spec.Halving():
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=first_rung(settings.grace, epochs), reduction_factor=settings.eta
+            )
+        case spec.Hyperband():
+            first = first_rung(settings.grace, epochs)
+            return optuna.pruners.HyperbandPruner(
+                min_resource=first, max_resource=epochs, reduction_factor=settings.eta
+            )
+        case spec.Median():
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=settings.startup_trials,
+                n_warmup_steps=first_rung(settings.grace, epochs) - 1,
+            )
+        case spec.NoPruning():
+            return optuna.pruners.NopPruner()
+
+
+def first_rung(grace: float, epochs: int) -> int:
+    return max(1, round(grace * epochs))

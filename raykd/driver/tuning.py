@@ -1,0 +1,130 @@
+"""The search itself: one Ray Tune experiment over the study's memory."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group_table
+
+from raykd import trial
+from raykd.driver.cluster import places, shape
+from raykd.driver.search import Rungs, StudySearch
+from raykd.ledger import Ledger
+from raykd.mistakes import BadInput
+from raykd.study import Study
+
+NESTED_DRIVER_CPUS = 0.01  # what the actor takes that only drives a Ray Train job
+
+
+class Reaper(Callback):
+    """Frees what the workers of a stopped Ray Train job held: Ray leaves their placement group behind."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, str] = {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result.get("placement_group"):
+            self._groups[trial.trial_id] = result["placement_group"]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._free(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._free(trial.trial_id)
+
+    def _free(self, trial_id: str) -> None:
+        group = self._groups.pop(trial_id, None)
+        if group and placement_group_table().get(group, {}).get("state") == "CREATED":
+            from ray._raylet import PlacementGroupID
+
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def search(
+    study: Study,
+    ledger: Ledger,
+    job: Callable[..., trial.Job],
+    changed: Callable[[dict[str, Any]], None],
+) -> StudySearch:
+    """Run trials until the study has all that it asked for, or is interrupted. `job(recipe, folder)` makes a Job."""
+    cluster = study.cluster
+    check_fits(study)
+
+    def slots() -> int:
+        return places(cluster.cpus, cluster.gpus) // cluster.workers
+
+    def prepare(number: int, drawn: dict[str, Any]) -> dict[str, Any]:
+        made = job(study.drawn(drawn), ledger.trial(number).uri)
+        return {
+            "number": number, "job": asdict(made), "workers": cluster.workers, "cpus": cluster.cpus,
+            "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}", "storage": f"{ledger.folder.uri}/train",
+        }  # fmt: skip
+
+    searcher = StudySearch(study, ledger, prepare, slots, changed)
+    if searcher.done():
+        return searcher
+    if cluster.nested:
+        trainable = tune.with_resources(trial.nested, {"cpu": NESTED_DRIVER_CPUS})
+    else:
+        trainable = tune.with_resources(trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=Rungs(searcher),
+            num_samples=-1,
+            reuse_actors=not cluster.nested,
+            trial_dirname_creator=_dirname,
+        ),
+        run_config=RunConfig(
+            name=f"run-{len(list(_experiments(ledger).glob('run-*'))):03d}",
+            storage_path=str(_experiments(ledger)),
+            verbose=0,
+            callbacks=[Reaper()],
+            failure_config=FailureConfig(max_failures=0),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    with terminate_as_interrupt():
+        tuner.fit()
+    return searcher
+
+
+def check_fits(study: Study) -> None:
+    """BadInput when a trial can never be placed."""
+    cluster = study.cluster
+    if places(cluster.cpus, cluster.gpus) < cluster.workers:
+        each = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+        raise BadInput(
+            [
+                f"cluster: a trial takes {cluster.workers} x ({each}), which never fits on this cluster: {shape()}"
+            ]
+        )
+
+
+def _experiments(ledger: Ledger) -> Path:
+    assert ledger.folder.local is not None
+    return ledger.folder.local / "tune"
+
+
+def _dirname(tune_trial: Any) -> str:
+    return f"trial_{tune_trial.trial_id}"
+
+
+@contextmanager
+def terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (from `ray job stop`, Slurm, Kubernetes) ends a study as Ctrl-C does: resumable."""
+    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

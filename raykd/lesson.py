@@ -1,0 +1,56 @@
+"""A lesson: one batch, a student, a teacher's answer and a method -> raw named loss terms.
+
+One nn.Module, so that DistributedDataParallel sees every weight that learns.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd import methods, models
+from raykd.methods.kd import kd_loss
+from raykd.recipe import Recipe
+from raykd.step import Batch, Setting, Shapes, Step, View
+
+
+class Lesson(nn.Module):
+    """Student and method together.
+
+    `labels` are those of the training images [images]; `teacher` the shapes of the teacher's View.
+    ValueError when the method cannot serve the two nets.
+    """
+
+    def __init__(
+        self, recipe: Recipe, labels: Tensor, classes: int, image_size: int, teacher: Shapes
+    ) -> None:
+        super().__init__()
+        self.student = models.make(recipe.student.net, classes)
+        setting = Setting(self.student.shapes(image_size), teacher, labels)
+        self.method = methods.make(recipe.method.name, setting, recipe.method)
+        self._plus_kd = recipe.plus_kd
+        self._rotations = recipe.data.rotations
+        self.autocast = False
+
+    def forward(self, batch: Batch, teacher: View, progress: float) -> dict[str, Tensor]:
+        """Raw terms in float32: "task" (cross-entropy of the upright views), the method's own, and "plus_kd"."""
+        with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.autocast):
+            student: View = self.student(batch.images)
+        upright = slice(None, None, self._rotations)
+        step = Step(batch.labels, batch.index, progress, student, teacher, self._rotations)
+        terms = {"task": F.cross_entropy(student.logits[upright].float(), batch.labels[upright])}
+        terms |= self.method(step)
+        if self._plus_kd is not None:
+            logits = student.logits[upright].float(), teacher.logits[upright].float()
+            terms["plus_kd"] = kd_loss(*logits, self._plus_kd.temperature)
+        return terms
+
+
+def check(recipe: Recipe, classes: int, image_size: int, num_images: int) -> Lesson:
+    """The lesson on no device at all: shapes are checked and parameters counted, nothing is allocated."""
+    with torch.device("meta"):
+        shapes = (
+            models.make(recipe.teacher.net, classes).shapes(image_size)
+            if recipe.teacher
+            else Shapes(0, 0, ())
+        )
+        return Lesson(recipe, torch.zeros(num_images, dtype=torch.int64), classes, image_size, shapes)

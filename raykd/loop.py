@@ -1,0 +1,244 @@
+"""Teach one student: epochs, held-out accuracy, a state that resumes exactly. Knows no Ray.
+
+teaching = Teaching(recipe, dataset, teacher, device)
+for row in teaching.epochs():
+    ...                        # report the row; torch.save(teaching.state_dict())
+"""
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from raykd.data import Dataset
+from raykd.data.views import Views
+from raykd.lesson import Lesson
+from raykd.recipe import Recipe
+from raykd.step import Batch
+from raykd.teachers import Answers
+
+EVALUATION_BATCH = 500
+
+
+class Diverged(RuntimeError):
+    """A loss term is no longer finite. Names the term, its value, the epoch and the step."""
+
+
+class Row(TypedDict):
+    """What one epoch reports."""
+
+    epoch: int  # 1-based
+    accuracy: float | None  # %, held-out images, averaged weights; None where nothing is held out
+    accuracy_raw: float | None  # %, held-out images, the weights as they are
+    lr: float
+    seconds: float  # training and evaluation
+    teacher_seconds: float  # of these, waiting for the teacher's answers
+    images_per_second: float  # training images (each rotated view counts)
+    terms: dict[str, float]  # raw loss terms, mean over the epoch
+
+
+class Teaching:
+    """One student being taught. Under torch.distributed each rank takes its share of every batch."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, teacher: Answers, device: torch.device) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.done = 0
+        self.views = Views(dataset.train.pixels, recipe.data, dataset.mean, dataset.std, device)
+        self.labels = dataset.train.labels.to(device)
+        classes, size = len(dataset.classes), dataset.train.pixels.shape[1]
+        self.lesson = Lesson(recipe, self.labels, classes, size, teacher.shapes)
+        self.lesson.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.lesson.autocast = autocast(recipe, device)
+        self.optimizer = recipe.optimizer.make(self.lesson)
+        self.average = copy.deepcopy(self.lesson.student).requires_grad_(False)
+        self.weights = recipe.weights()
+        self.steps = len(self.labels) // recipe.optimizer.batch_size  # the odd rest of an epoch is left out
+        if self.steps == 0:
+            raise ValueError(
+                f"batch_size = {recipe.optimizer.batch_size} is more than the {len(self.labels)} training images"
+            )
+        if recipe.optimizer.batch_size % self.world:
+            raise ValueError(
+                f"batch_size = {recipe.optimizer.batch_size} cannot be shared evenly by {self.world} workers"
+            )
+        self._teach: nn.Module = self.lesson
+        if self.world > 1:
+            self._teach = DistributedDataParallel(self.lesson, broadcast_buffers=False)
+
+    def epochs(self) -> Iterator[Row]:
+        """Teach from where the state stands to the end of the budget; a Row after each epoch."""
+        while self.done < self.recipe.epochs:
+            row = self._epoch(self.done + 1)
+            self.done += 1
+            yield row
+
+    def _epoch(self, epoch: int) -> Row:
+        began = time.perf_counter()
+        lr = self.recipe.optimizer.lr * self.recipe.schedule.scale(epoch, self.recipe.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.lesson.train()
+        seed, count = self.recipe.seed, len(self.labels)
+        order = self.views.order(epoch, seed, count).to(self.device)
+        views = self.views.draw(epoch, seed, count).to(self.device)
+        totals: dict[str, Tensor] = {}
+        teacher_seconds = 0.0
+        for step in range(self.steps):
+            terms, waited = self._step(epoch, step, self._batch(order, views, step))
+            teacher_seconds += waited
+            for name, term in terms.items():
+                totals[name] = totals.get(name, torch.zeros_like(term)) + term
+        self._share_statistics()
+        trained = time.perf_counter() - began
+        accuracy, accuracy_raw = (
+            (self.accuracy(self.average), self.accuracy(self.lesson.student))
+            if len(self.dataset.heldout.labels)
+            else (None, None)
+        )
+        shown = self.steps * self.recipe.optimizer.batch_size * self.recipe.data.rotations
+        return Row(
+            epoch=epoch,
+            accuracy=accuracy,
+            accuracy_raw=accuracy_raw,
+            lr=lr,
+            seconds=time.perf_counter() - began,
+            teacher_seconds=teacher_seconds,
+            images_per_second=shown / trained,
+            terms={name: float(self._mean(total / self.steps)) for name, total in totals.items()},
+        )
+
+    def _step(self, epoch: int, step: int, batch: Batch) -> tuple[dict[str, Tensor], float]:
+        """One step of the optimiser: the raw terms, and the seconds spent on the teacher's answer."""
+        asked = time.perf_counter()
+        answer = self.teacher.view(batch)
+        waited = time.perf_counter() - asked
+        terms = self._teach(batch, answer, (epoch - 1 + step / self.steps) / self.recipe.epochs)
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        self._finite(loss, terms, epoch, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._average(self.steps * (epoch - 1) + step)
+        return {name: term.detach() for name, term in terms.items()}, waited
+
+    def probe(self, steps: int) -> float:
+        """Median seconds of a step, after two to warm up. The teaching is spoilt by it."""
+        order = self.views.order(1, self.recipe.seed, len(self.labels)).to(self.device)
+        views = self.views.draw(1, self.recipe.seed, len(self.labels)).to(self.device)
+        took = []
+        for step in range(min(steps + 2, self.steps)):
+            began = time.perf_counter()
+            self._step(1, step, self._batch(order, views, step))
+            took.append(time.perf_counter() - began)
+        return sorted(took[2:] or took)[len(took[2:] or took) // 2]
+
+    def _batch(self, order: Tensor, views: Tensor, step: int) -> Batch:
+        """This rank's share of a batch: images augmented on the device, rows of one image adjacent."""
+        size = self.recipe.optimizer.batch_size
+        share = size // self.world
+        first = step * size + self.rank * share
+        positions = order[first : first + share]
+        rotations = self.recipe.data.rotations
+        view = views.reshape(-1, rotations)[positions].flatten()
+        index = positions.repeat_interleave(rotations)
+        return Batch(self.views.batch(positions, view), self.labels[index], index, view)
+
+    def _finite(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
+        """Diverged before the optimiser's step, so that no weight is spoilt."""
+        if math.isfinite(loss.item()):
+            return
+        bad = {n: t.item() for n, t in terms.items() if not math.isfinite(t.item())} or {
+            "their sum": loss.item()
+        }
+        named = ", ".join(f"{name} = {value}" for name, value in bad.items())
+        raise Diverged(f"loss term not finite: {named} (epoch {epoch}, step {step + 1} of {self.steps})")
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Exponential moving average of weights and batch-norm statistics; the decay warms up as (1 + t) / (10 + t)."""
+        decay = min(self.recipe.averaging, (1 + step) / (10 + step)) if self.recipe.averaging else 0.0
+        mean, now = _floats(self.average), _floats(self.lesson.student)
+        torch._foreach_lerp_(mean, now, 1 - decay)
+
+    @torch.no_grad()
+    def _share_statistics(self) -> None:
+        """Batch-norm statistics become the mean over the ranks, in the student and in its average."""
+        if self.world == 1:
+            return
+        for net in (self.lesson.student, self.average):
+            for buffer in net.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer /= self.world
+
+    def accuracy(self, net: nn.Module) -> float:
+        """Top-1 accuracy on the held-out images, %."""
+        return accuracy(net, self.views, self.dataset.heldout, self.lesson.autocast, self.rank, self.world)
+
+    def test_accuracy(self) -> float:
+        """Top-1 accuracy of the averaged student on the test set, %. Opened by `confirm` and `train --test` only."""
+        return accuracy(
+            self.average, self.views, self.dataset.test, self.lesson.autocast, self.rank, self.world
+        )
+
+    def _mean(self, value: Tensor) -> Tensor:
+        if self.world > 1:
+            dist.all_reduce(value)
+            value = value / self.world
+        return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact continuation needs: tensors and plain data only."""
+        return {
+            "epoch": self.done,
+            "lesson": self.lesson.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["epoch"]
+        self.lesson.load_state_dict(state["lesson"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random"].cpu())
+
+
+def _floats(net: nn.Module) -> list[Tensor]:
+    return [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
+
+
+@torch.no_grad()
+def accuracy(net: nn.Module, views: Views, part: Any, half: bool, rank: int = 0, world: int = 1) -> float:
+    """Top-1 accuracy on a Part, %; each rank looks at its share and all get the exact whole."""
+    net.eval()
+    pixels, labels = part.pixels[rank::world], part.labels[rank::world]
+    right = torch.zeros((), dtype=torch.int64, device=views.device)
+    for start in range(0, len(labels), EVALUATION_BATCH):
+        images = views.plain(pixels[start : start + EVALUATION_BATCH])
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
+            logits = net(images).logits
+        right += (logits.argmax(1) == labels[start : start + EVALUATION_BATCH].to(images.device)).sum()
+    if world > 1:
+        dist.all_reduce(right)
+    return 100 * right.item() / len(part.labels)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the nets run in bfloat16: as the recipe says, and for "auto" where the device has it in hardware."""
+    if recipe.precision != "auto":
+        return recipe.precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )

@@ -1,0 +1,24 @@
+"""CE: the cross-entropy with the labels, no teacher. The control that every distillation method must beat."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from raykd.methods import _base
+from raykd.step import Setting, Step
+
+
+class Config(_base.MethodConfig):
+    name: Literal["ce"] = "ce"
+
+
+class Method(_base.Method):
+    needs = frozenset()
+    status = "official"
+    paper = "No distillation: cross-entropy with the labels"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return {}

@@ -1,0 +1,55 @@
+"""CRD: contrastive representation distillation (Tian et al., ICLR 2020, arXiv:1910.10699, Eqs. 17-18).
+
+Official code followed: HobbitLong/RepDistiller, crd/criterion.py, crd/memory.py, dataset/cifar100.py
+(mode "exact"), and its weight (0.8). `draw = "per_sample"` is the released way: every anchor has its own
+negatives, which takes n * negatives * dim numbers a bank. `draw = "shared"` has the same expected loss
+and takes a product of matrices. Negatives are drawn on the device instead of by the data loader. Of
+rotated views only the upright ones are contrasted: a bank has one row an image.
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths.bank import Memory
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step
+
+
+class Weights(_base.Weights):
+    contrast: Annotated[Weight, Range(0.1, 2, log=True)] = 0.8
+
+
+class Config(_base.MethodConfig):
+    name: Literal["crd"] = "crd"
+    dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
+    negatives: Annotated[int, Field(gt=0), Choice((1024, 4096, 16384))] = 16384
+    temperature: Annotated[float, Field(gt=0), Range(0.05, 0.2, log=True)] = 0.07
+    momentum: Annotated[float, Field(ge=0, lt=1), Range(0, 0.9)] = 0.5
+    draw: Literal["shared", "per_sample"] = "shared"
+    weights: Weights = Weights()
+
+
+class Method(_base.Method):
+    needs = frozenset({"embedding"})
+    status = "official"
+    paper = "Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        self.student_head = nn.Linear(setting.student.embedding, config.dim)
+        self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
+        self.memory = Memory(
+            setting.labels, config.dim, config.negatives, config.draw, config.temperature, config.momentum
+        )
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        upright = slice(None, None, step.rotations)
+        student = F.normalize(self.student_head(step.student.embedding[upright].float()), dim=1)
+        teacher = F.normalize(self.teacher_head(step.teacher.embedding[upright].detach().float()), dim=1)
+        index = step.index[upright]
+        return {"contrast": self.memory(student, teacher, index, self.memory.draw(index))}

@@ -1,0 +1,64 @@
+"""ResNet-50 for CIFAR (He et al. 2015, arXiv:1512.03385): ImageNet's, with a 3x3 stem and no max pooling.
+
+Names and structure as read in HobbitLong/RepDistiller, models/resnetv2.py.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
+from raykd.step import Shapes, View
+
+
+class Bottleneck(nn.Module):
+    """x [n, channels_in, h, w] -> [n, 4 * width, h / stride, w / stride]: 1x1, 3x3 and 1x1 convolutions."""
+
+    def __init__(self, channels_in: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels_in, width, 1)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv(width, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv(width, 4 * width, 1)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.shortcut = shortcut(channels_in, 4 * width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        return F.relu(self.bn3(self.conv3(out)) + self.shortcut(x))
+
+
+class ResNet50(Net):
+    """Maps: the stem and each stage, each after its last ReLU. At 32 pixels: sizes 32, 32, 16, 8, 4."""
+
+    head = "linear"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stages = ((64, 1), (256, 1), (512, 2), (1024, 2), (2048, 2))
+        self.conv1 = conv(3, 64, 3)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = _stage(3, 64, 64, 1)
+        self.layer2 = _stage(4, 256, 128, 2)
+        self.layer3 = _stage(6, 512, 256, 2)
+        self.layer4 = _stage(3, 1024, 512, 2)
+        self.linear = nn.Linear(2048, classes)
+        kaiming_convs(self)
+
+    def forward(self, images: Tensor) -> View:
+        stem = F.relu(self.bn1(self.conv1(images)))
+        first = self.layer1(stem)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        fourth = self.layer4(third)
+        return answer((stem, first, second, third, fourth), fourth, self.linear)
+
+    def shapes(self, image_size: int) -> Shapes:
+        return announce(image_size, self.stages, self.linear)
+
+
+def _stage(blocks: int, channels_in: int, width: int, stride: int) -> nn.Sequential:
+    rest = [Bottleneck(4 * width, width, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(Bottleneck(channels_in, width, stride), *rest)

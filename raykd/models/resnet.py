@@ -1,0 +1,65 @@
+"""ResNet for CIFAR: a stem and three stages of basic blocks (He et al. 2015, arXiv:1512.03385, section 4.2).
+
+Names and structure as read in HobbitLong/RepDistiller, models/resnet.py. The plain nets (resnet20)
+have widths 16, 16, 32, 64; the wide ones (resnet8x4) 32, 64, 128, 256, the stem doubled only.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
+from raykd.step import Shapes, View
+
+Widths = tuple[int, int, int, int]  # channels of the stem and of the three stages
+
+
+class BasicBlock(nn.Module):
+    """x [n, channels_in, h, w] -> [n, channels, h / stride, w / stride]: two 3x3 convolutions."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = conv(channels_in, channels, 3, stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = conv(channels, channels, 3)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.downsample = shortcut(channels_in, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+class ResNet(Net):
+    """Maps: the stem and each stage, each after its last ReLU. At 32 pixels: sizes 32, 32, 16, 8."""
+
+    head = "fc"
+
+    def __init__(self, depth: int, widths: Widths, classes: int) -> None:
+        super().__init__()
+        blocks = (depth - 2) // 6
+        assert depth == 6 * blocks + 2, f"the depth must be 6 * blocks + 2, but got {depth=}"
+        stem, first, second, third = widths
+        self.stages = ((stem, 1), (first, 1), (second, 2), (third, 2))
+        self.conv1 = conv(3, stem, 3)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.layer1 = _stage(blocks, stem, first, 1)
+        self.layer2 = _stage(blocks, first, second, 2)
+        self.layer3 = _stage(blocks, second, third, 2)
+        self.fc = nn.Linear(third, classes)
+        kaiming_convs(self)
+
+    def forward(self, images: Tensor) -> View:
+        stem = F.relu(self.bn1(self.conv1(images)))
+        first = self.layer1(stem)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return answer((stem, first, second, third), third, self.fc)
+
+    def shapes(self, image_size: int) -> Shapes:
+        return announce(image_size, self.stages, self.fc)
+
+
+def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
+    rest = [BasicBlock(channels, channels, 1) for _ in range(blocks - 1)]
+    return nn.Sequential(BasicBlock(channels_in, channels, stride), *rest)

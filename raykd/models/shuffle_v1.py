@@ -1,0 +1,73 @@
+"""ShuffleNet for CIFAR, three groups (Zhang et al. 2017, arXiv:1707.01083), with a 1x1 stem of stride 1.
+
+Names and structure as read in HobbitLong/RepDistiller, models/ShuffleNetv1.py.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer, conv, shuffle
+from raykd.step import Shapes, View
+
+STEM, GROUPS = 24, 3
+
+
+class Unit(nn.Module):
+    """x [n, channels_in, h, w] -> [n, channels, h, w], a sum; or, of half the size, a concatenation with x.
+
+    The stem is too thin to be cut into groups: the unit that reads it does not group its first convolution.
+    """
+
+    def __init__(self, channels_in: int, channels: int, halves: bool) -> None:
+        super().__init__()
+        out = channels - channels_in if halves else channels
+        mid = out // 4
+        self.halves = halves
+        self.groups = 1 if channels_in == STEM else GROUPS
+        self.conv1 = conv(channels_in, mid, 1, groups=self.groups)
+        self.bn1 = nn.BatchNorm2d(mid)
+        self.conv2 = conv(mid, mid, 3, 2 if halves else 1, groups=mid)
+        self.bn2 = nn.BatchNorm2d(mid)
+        self.conv3 = conv(mid, out, 1, groups=GROUPS)
+        self.bn3 = nn.BatchNorm2d(out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
+        out = F.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        if self.halves:
+            return F.relu(torch.cat((out, F.avg_pool2d(x, 3, stride=2, padding=1)), dim=1))
+        return F.relu(out + x)
+
+
+class ShuffleV1(Net):
+    """Maps: the stem and each stage, each after its last ReLU. At 32 pixels: sizes 32, 16, 8, 4."""
+
+    head = "linear"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.stages = ((STEM, 1), (240, 2), (480, 2), (960, 2))
+        self.conv1 = conv(3, STEM, 1)
+        self.bn1 = nn.BatchNorm2d(STEM)
+        self.layer1 = _stage(4, STEM, 240)
+        self.layer2 = _stage(8, 240, 480)
+        self.layer3 = _stage(4, 480, 960)
+        self.linear = nn.Linear(960, classes)
+
+    def forward(self, images: Tensor) -> View:
+        stem = F.relu(self.bn1(self.conv1(images)))
+        first = self.layer1(stem)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return answer((stem, first, second, third), third, self.linear)
+
+    def shapes(self, image_size: int) -> Shapes:
+        return announce(image_size, self.stages, self.linear)
+
+
+def _stage(units: int, channels_in: int, channels: int) -> nn.Sequential:
+    rest = [Unit(channels, channels, halves=False) for _ in range(units - 1)]
+    return nn.Sequential(Unit(channels_in, channels, halves=True), *rest)

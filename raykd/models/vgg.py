@@ -1,0 +1,61 @@
+"""VGG with batch norm for CIFAR, one linear layer as its head (Simonyan, Zisserman 2014, arXiv:1409.1556).
+
+Names and structure as read in HobbitLong/RepDistiller, models/vgg.py: vgg8 is its vgg8_bn, and so on.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer, kaiming_convs, small_head
+from raykd.step import Shapes, View
+
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(Net):
+    """Maps: the five blocks, each after its last ReLU, before pooling. At 32 pixels: sizes 32, 16, 8, 4, 4.
+
+    `convs` is the number of 3x3 convolutions in each block. Max pooling halves the maps between blocks,
+    before the last one only for images of 64 pixels or more. An odd size rounds up (the source meets none).
+    """
+
+    head = "classifier"
+
+    def __init__(self, convs: tuple[int, int, int, int, int], classes: int) -> None:
+        super().__init__()
+        self.block0 = _block(convs[0], 3, WIDTHS[0])
+        self.block1 = _block(convs[1], WIDTHS[0], WIDTHS[1])
+        self.block2 = _block(convs[2], WIDTHS[1], WIDTHS[2])
+        self.block3 = _block(convs[3], WIDTHS[2], WIDTHS[3])
+        self.block4 = _block(convs[4], WIDTHS[3], WIDTHS[4])
+        self.classifier = nn.Linear(WIDTHS[4], classes)
+        kaiming_convs(self)
+        small_head(self.classifier)
+
+    def forward(self, images: Tensor) -> View:
+        first = self.block0(images)
+        second = self.block1(_pooled(first))
+        third = self.block2(_pooled(second))
+        fourth = self.block3(_pooled(third))
+        fifth = self.block4(_pooled(fourth) if _is_large(images.shape[2]) else fourth)
+        return answer((first, second, third, fourth, fifth), fifth, self.classifier)
+
+    def shapes(self, image_size: int) -> Shapes:
+        strides = (1, 2, 2, 2, 2 if _is_large(image_size) else 1)
+        return announce(image_size, tuple(zip(WIDTHS, strides, strict=True)), self.classifier)
+
+
+def _block(convs: int, channels_in: int, channels: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for source in (channels_in, *[channels] * (convs - 1)):
+        layers += [nn.Conv2d(source, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def _pooled(x: Tensor) -> Tensor:
+    return F.max_pool2d(x, 2, ceil_mode=True)
+
+
+def _is_large(image_size: int) -> bool:
+    return image_size >= 64

@@ -1,0 +1,75 @@
+"""Wide residual nets of pre-activation blocks (Zagoruyko, Komodakis 2016, arXiv:1605.07146).
+
+Names and structure as read in HobbitLong/RepDistiller, models/wrn.py, without dropout (its default).
+wrn_40_2 has 40 layers and twice the channels.
+"""
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer, conv, kaiming_convs
+from raykd.step import Shapes, View
+
+
+class PreActivationBlock(nn.Module):
+    """x [n, channels_in, h, w] -> [n, channels, h / stride, w / stride], a sum without a ReLU after it.
+
+    Where the width changes, the shortcut is a bare 1x1 convolution of the activated input; else it is x.
+    """
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        self.conv1 = conv(channels_in, channels, 3, stride)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = conv(channels, channels, 3)
+        self.convShortcut = None if channels_in == channels else conv(channels_in, channels, 1, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        active = F.relu(self.bn1(x))
+        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
+        skip: Tensor = x if self.convShortcut is None else self.convShortcut(active)
+        return skip + out
+
+
+class WideResNet(Net):
+    """Maps: the stem's convolution and each stage's sum, as in the source. At 32 pixels: sizes 32, 32, 16, 8.
+
+    They are raw: the batch norm and the ReLU that follow belong to the next stage, the last to the embedding.
+    """
+
+    head = "fc"
+
+    def __init__(self, depth: int, widen: int, classes: int) -> None:
+        super().__init__()
+        blocks = (depth - 4) // 6
+        assert depth == 6 * blocks + 4, f"the depth must be 6 * blocks + 4, but got {depth=}"
+        first, second, third = 16 * widen, 32 * widen, 64 * widen
+        self.stages = ((16, 1), (first, 1), (second, 2), (third, 2))
+        self.conv1 = conv(3, 16, 3)
+        self.block1 = _stage(blocks, 16, first, 1)
+        self.block2 = _stage(blocks, first, second, 2)
+        self.block3 = _stage(blocks, second, third, 2)
+        self.bn1 = nn.BatchNorm2d(third)
+        self.fc = nn.Linear(third, classes)
+        kaiming_convs(self)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, images: Tensor) -> View:
+        stem = self.conv1(images)
+        first = self.block1(stem)
+        second = self.block2(first)
+        third = self.block3(second)
+        return answer((stem, first, second, third), F.relu(self.bn1(third)), self.fc)
+
+    def shapes(self, image_size: int) -> Shapes:
+        return announce(image_size, self.stages, self.fc)
+
+
+def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
+    rest = [PreActivationBlock(channels, channels, 1) for _ in range(blocks - 1)]
+    layer = nn.Sequential(PreActivationBlock(channels_in, channels, stride), *rest)
+    return nn.Sequential(OrderedDict(layer=layer))

@@ -1,0 +1,224 @@
+"""The words and tables of the page."""
+
+from math import isfinite
+
+import pyarrow as pa
+
+from raykd.report import html, stats
+from raykd.report.data import STATES, RunData, TrialRow, accuracy
+from raykd.report.html import EMPTY, Head, code, interval, paragraph, points, text, tile
+
+UNDER_WAY = {
+    "running": "The study is still running: every number below is of the trials so far.",
+    "interrupted": "The study was interrupted (`raykd resume` continues it): numbers are of the trials so far.",
+}
+
+
+def heading(run: RunData) -> str:
+    """Name, state, and what was distilled how."""
+    badges = f'<span class="badge {run.state}">{text(run.state)}</span>'
+    badges += f'<span class="badge {text(run.status)}">{text(run.status)}</span>'
+    lead = (
+        f"<strong>{text(run.method)}</strong>: {text(run.teacher)} → {text(run.student)} on {text(run.data)}."
+    )
+    parts = [f"<h1>{text(run.name)} {badges}</h1>", paragraph(lead), paragraph(text(run.paper), "lead")]
+    if run.status == "reconstruction":
+        parts.append(
+            paragraph("This method is a reconstruction: no official code was public to read.", "lead")
+        )
+    notes = [text(UNDER_WAY[run.state])] if run.state in UNDER_WAY else []
+    if not run.finished():
+        notes.append("No trial has finished yet, so there is no best recipe to show.")
+    notes += [text(problem) for problem in run.problems]
+    if notes:
+        items = "".join(f"<li>{note}</li>" for note in notes)
+        parts.append(f'<div class="problems" role="note"><ul>{items}</ul></div>')
+    return "\n".join(parts)
+
+
+def headline(run: RunData) -> str:
+    """The few numbers that matter."""
+    best, paper = next(iter(run.finished()), None), run.at_paper()
+    gain = accuracy(best) - accuracy(paper) if best is not None and paper is not None else None
+    counts = {state: sum(t.state == state for t in run.trials) for state in STATES}
+    states = ", ".join(f"{n} {state.lower()}" for state, n in counts.items() if n)
+    cost = "device-hours" if run.device_hours is not None else "hours of trials"
+    tiles = [
+        tile("Best, held-out", _percent(best), f"trial {best.number}, one seed" if best else ""),
+        tile("Paper's point, held-out", _percent(paper), f"trial {paper.number}, one seed" if paper else ""),
+        tile("Gain", points(gain, sign=True), "points, held-out" if gain is not None else ""),
+        tile("Trials", str(len(run.trials)), states),
+        tile("Cost", f"{run.hours():.1f}" if run.hours() < 1000 else f"{run.hours():,.0f}", cost),
+    ]
+    groups = stats.by_seed(run)
+    if groups:
+        name, seeds = next(iter(groups.items()))
+        mean = stats.mean_interval(list(seeds.values()))
+        value = f"{points(mean.mean)} %"
+        half = f"± {mean.half:.2f}, " if mean.half is not None else ""
+        tiles.append(tile(f"Confirmed, test: {text(name)}", value, f"{half}n={mean.n} seeds"))
+    note = ""
+    if best is not None:
+        note = paragraph(
+            f"Held-out accuracies choose among {len(run.finished())} finished trials with one seed each, so the "
+            "best of them flatters itself; the test set, opened once by <code>raykd confirm</code>, does not.",
+            "caption",
+        )
+    return f'<div class="tiles">{"".join(tiles)}</div>\n{note}'
+
+
+def _percent(trial: TrialRow | None) -> str:
+    return f"{points(accuracy(trial))} %" if trial is not None else EMPTY
+
+
+def confirmation(run: RunData) -> str:
+    """Means, and differences by seed from the first of the table."""
+    groups = stats.by_seed(run)
+    if not groups:
+        return ""
+    first, base = next(iter(groups.items()))
+    pairs = [stats.paired(base, of) if name != first else None for name, of in groups.items()]
+    corrected = stats.holm([pair.p if pair is not None else None for pair in pairs])
+    rows = []
+    for (name, of), pair, p in zip(groups.items(), pairs, corrected, strict=True):
+        mean = stats.mean_interval(list(of.values()))
+        ahead = f"{interval(pair.mean, pair.half, sign=True)} (n={pair.n})" if pair is not None else EMPTY
+        shown = EMPTY if p is None else ("&lt; 0.001" if p < 0.001 else f"{p:.3f}")
+        rows.append([text(name), interval(mean.mean, mean.half), str(mean.n), ahead, shown])
+    if run.published is not None:
+        rows.append(
+            [f"published: {text(run.published.source)}", points(run.published.value), EMPTY, EMPTY, EMPTY]
+        )
+    heads = [
+        Head("recipe"),
+        Head("test accuracy (%)", "number"),
+        Head("seeds", "number"),
+        Head(f"{first} ahead by (points)", "number"),
+        Head("p", "number"),
+    ]
+    note = "± is half of a 95 % t interval. Differences are paired by seed; p: paired t test"
+    note += ", corrected by Holm." if len(groups) > 2 else "."
+    return html.table("Confirmation", heads, rows) + paragraph(note, "caption")
+
+
+def difference(run: RunData) -> str:
+    """The best recipe as a difference from the paper's."""
+    if not run.finished():
+        return paragraph("There is no best recipe before a trial has finished.", "missing")
+    best = run.finished()[0]
+    changed = {path: pair for path, pair in run.best.items() if pair[0] != pair[1]}
+    if not changed:
+        return paragraph(
+            f"Trial {best.number} is the best; its recipe does not differ from the paper's point."
+        )
+    rows = [[code(run.title(path)), code(paper), code(found)] for path, (paper, found) in changed.items()]
+    says = f"Trial {best.number}; everything that is not listed is as in the paper's point."
+    heads = [Head("path"), Head("paper", "number"), Head("best", "number")]
+    return paragraph(says) + html.table("The best recipe against the paper's", heads, rows)
+
+
+def searched(run: RunData) -> str:
+    if not run.space:
+        return paragraph("The study opens no field.", "missing")
+    best = next(iter(run.finished()), None)
+    rows = []
+    for path, dimension in run.space.items():
+        when = ", ".join(f"{parent} = {value}" for parent, value in dimension.when)
+        found = best.drawn.get(path) if best is not None else None
+        rows.append(
+            [
+                code(run.title(path)),
+                text(str(dimension)),
+                code(run.paper_point.get(path)),
+                code(found),
+                text(when),
+            ]
+        )
+    heads = [
+        Head("path"),
+        Head("drawn from"),
+        Head("paper", "number"),
+        Head("best", "number"),
+        Head("only when"),
+    ]
+    return html.table("The search space", heads, rows)
+
+
+def rung_table(run: RunData) -> str:
+    """Rank correlations at the rungs; at all epochs where there are no rungs."""
+    rows = [row for row in stats.rank_correlations(run) if not run.rungs or row.epoch in run.rungs]
+    if not rows:
+        return ""
+    cells = []
+    for row in rows:
+        a = row.averaged
+        raw, half = (points(c.rho if c is not None else None) for c in (row.raw, row.best_half))
+        cells.append([str(row.epoch), f"{a.rho:.2f} ({a.low:.2f} to {a.high:.2f})", raw, half, str(a.n)])
+    heads = ["epoch", "averaged (95 %)", "raw", "averaged, better half", "n"]
+    what = "Rungs: rank correlation with the end"
+    return f"<h3>{what}</h3>" + html.table(what, [Head(head, "number") for head in heads], cells)
+
+
+def failures(run: RunData) -> str:
+    failed = [trial for trial in run.trials if trial.state == "FAIL"]
+    if not failed:
+        return paragraph("No trial failed.")
+    rows = [
+        [str(t.number), str(t.epochs), text(t.device), f"{text(t.reason or 'no reason was recorded')}"]
+        for t in failed
+    ]
+    heads = [Head("trial", "number"), Head("epochs", "number"), Head("device"), Head("reason", "long")]
+    return f"<h3>Failures ({len(failed)})</h3>" + html.table("Failures", heads, rows)
+
+
+def trials(run: RunData) -> str:
+    """Every trial with what it drew."""
+    if not run.trials:
+        return paragraph("The run holds no trial yet.", "missing")
+    heads = [Head("trial", "number"), Head("state"), Head("role"), Head("held-out accuracy (%)", "number")]
+    heads += [Head("epochs", "number"), Head("minutes", "number")]
+    heads += [Head(run.title(path), "number") for path in run.space]
+    heads += [Head("device"), Head("reason", "long")]
+    rows = [
+        [t.number, t.state, t.role, t.accuracy, t.epochs, _minutes(t)]
+        + [t.drawn.get(path) for path in run.space]
+        + [t.device, t.reason]
+        for t in run.trials
+    ]
+    return html.sortable("All trials", heads, rows)
+
+
+def _minutes(trial: TrialRow) -> float | None:
+    if trial.started is None or trial.ended is None or not isfinite(trial.ended - trial.started):
+        return None
+    return round((trial.ended - trial.started) / 60, 1)
+
+
+def facts(run: RunData) -> str:
+    if not run.facts:
+        return paragraph("The run recorded no facts about itself.", "missing")
+    return html.table(
+        "Facts", [Head("what"), Head("value")], [[text(k), code(v)] for k, v in run.facts.items()]
+    )
+
+
+def files(tables: dict[str, pa.Table]) -> str:
+    """Which tables lie beside the page, with their columns and units."""
+    parts = ["<h3>Tables beside this page</h3>"]
+    heads = [Head("column"), Head("type"), Head("unit"), Head("what it says")]
+    for name, table in tables.items():
+        links = f'<a href="tables/{name}.parquet">Parquet</a> · <a href="tables/{name}.csv">CSV</a>'
+        rows = [
+            [
+                code(f.name),
+                text(str(f.type)),
+                text(f.metadata[b"unit"].decode()),
+                text(f.metadata[b"description"].decode()),
+            ]
+            for f in table.schema
+        ]
+        summary = (
+            f"<summary><strong>{name}</strong>: {table.num_rows} rows, {len(rows)} columns. {links}</summary>"
+        )
+        parts.append(f"<details>{summary}{html.table(f'Columns of {name}', heads, rows)}</details>")
+    return "\n".join(parts)

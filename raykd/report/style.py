@@ -1,0 +1,147 @@
+"""How figures look (Okabe and Ito's palette), and how one is kept: PNG, SVG, and SVG for inside the page.
+
+Inside the page each colour becomes a CSS variable, so that one drawing serves light, dark and print.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#ffffff"
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
+LEVELS = ("#cfd6dd", "#a9c0d3", "#7aaacb", "#3f8dbd", BLUE)  # worse to better
+LEADERS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
+COLOURS = {  # light: (variable, dark)
+    INK: ("ink", "#e6edf3"),
+    MUTED: ("muted", "#9aa4af"),
+    GRID: ("grid", "#343b44"),
+    CARD: ("card", "#161b22"),
+    BLUE: ("blue", "#4aa8e0"),
+    VERMILLION: ("vermillion", "#f58a42"),
+    GREEN: ("green", "#2fc39a"),
+    PURPLE: ("purple", "#e09cc3"),
+    ORANGE: ("orange", "#f0b429"),
+    LEVELS[0]: ("level0", "#39424c"),
+    LEVELS[1]: ("level1", "#3d5569"),
+    LEVELS[2]: ("level2", "#3f6c8d"),
+    LEVELS[3]: ("level3", "#448ab8"),
+}
+HALF, WIDE = 5.2, 10.6  # inches: a column of the page, the whole page
+RC: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "figure.facecolor": CARD,
+    "axes.facecolor": CARD,
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+}
+
+
+def figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def keep(drawn: Figure, name: str, label: str, folder: Path) -> str:
+    """Write NAME.png and NAME.svg; return the SVG for the page, its ids and colours made the page's own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    with rc_context({**RC, "svg.hashsalt": name}):
+        drawn.savefig(folder / f"{name}.png", dpi=200)
+        drawn.set_layout_engine("none")  # the layout is done: the same places in both, in half the time
+        drawn.savefig(text, format="svg", dpi=150, metadata={"Date": None})
+    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    return inline(text.getvalue(), name, label)
+
+
+def inline(svg: str, name: str, label: str) -> str:
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'href="#', f'href="#{name}-', body)
+    body = body.replace("url(#", f"url(#{name}-")
+    for light, (variable, _) in COLOURS.items():
+        body = body.replace(light, f"var(--{variable})")
+    body = re.sub(r"\n\s*", "\n", body)
+    head = re.search(r'viewBox="([^"]*)"', body)
+    assert head is not None, f"matplotlib wrote an SVG without a viewBox: {name}"
+    start = f'<svg viewBox="{head[1]}" xmlns:xlink="http://www.w3.org/1999/xlink" role="img"'
+    return f'{start} aria-label="{escape(label, quote=True)}"{body[body.index(">") :]}'
+
+
+def breakable(path: str, width: int = 18) -> str:
+    """A long path over several lines, broken after a slash or an underscore, never cut."""
+    lines = [""]
+    for part in re.findall(r"[^/_ ]*[/_ ]?", path):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def window(values: Sequence[float]) -> tuple[float, float]:
+    """Limits that show the bulk: a few collapsed values do not flatten the rest."""
+    low, quarter, middle, high = (float(q) for q in np.quantile(values, (0.0, 0.25, 0.5, 1.0)))
+    floor = quarter - 3.0 * max(high - quarter, 2 * (middle - quarter), 0.25)
+    low = max(low, floor)
+    margin = 0.06 * max(high - low, 0.5)
+    return low - margin, high + margin
+
+
+def clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: float) -> None:
+    """Mark what lies below the window with a triangle at its lower edge."""
+    below = [x for x, value in zip(xs, values, strict=True) if value < low]
+    if below:
+        place = axes.get_xaxis_transform()
+        label = f"below the axis (n={len(below)})"
+        axes.plot(
+            below,
+            [0.02] * len(below),
+            "v",
+            color=MUTED,
+            markersize=5,
+            transform=place,
+            label=label,
+            clip_on=False,
+        )
+
+
+def legend(drawn: Figure, columns: int = 3) -> None:
+    """One legend under the axes, each label once, so that it never covers data."""
+    found: dict[str, Artist] = {}
+    for axes in drawn.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            found.setdefault(str(label), handle)
+    if found:
+        drawn.legend(
+            handles=list(found.values()), labels=list(found), loc="outside lower center", ncols=columns
+        )

@@ -1,0 +1,193 @@
+"""What the verbs print: live progress, tables, plain lines where the output is no terminal."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from raykd.ledger import Folder
+from raykd.standing import seconds_left
+from raykd.study import Study
+
+console = Console(highlight=False)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"
+
+
+def drawn(values: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{path}={v:.4g}" if isinstance(v, float) else f"{path}={v}" for path, v in values.items()
+    )
+
+
+@contextmanager
+def progress(study: Study, run: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Hears of a run's phases and changes: a live table on a terminal, plain lines elsewhere."""
+    board = Board(study, run)
+    if not console.is_terminal:
+        yield board.line
+        return
+    with Live(board.table(), console=console, refresh_per_second=2) as live:
+
+        def tell(phase: str, news: dict[str, Any]) -> None:
+            board.hear(phase, news)
+            live.update(board.table())
+
+        yield tell
+
+
+class Board:
+    """What is known of a run while it goes on."""
+
+    def __init__(self, study: Study, run: str) -> None:
+        self.study, self.run, self.phase = study, run, "starting"
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.began = time.time()
+
+    def hear(self, phase: str, news: dict[str, Any]) -> None:
+        self.phase = _phase(phase, news)
+        if phase == "search":
+            self.rows[news["number"]] = news
+
+    def line(self, phase: str, news: dict[str, Any]) -> None:
+        """A plain line for each change that matters."""
+        before = self.phase
+        self.hear(phase, news)
+        if phase == "search":
+            if news["state"] in ("COMPLETE", "PRUNED", "FAIL", "WAITING"):
+                self._print(_trial_line(news) + f"  [{self._counts()}]")
+        elif self.phase != before:
+            self._print(self.phase)
+
+    def _print(self, text: str) -> None:
+        print(f"{duration(time.time() - self.began):>7}  {text}", flush=True)
+
+    def _counts(self) -> str:
+        states = [row["state"] for row in self.rows.values()]
+        left = seconds_left(self.study.plain(), list(self.rows.values()))
+        best = max((r["accuracy"] for r in self.rows.values() if r["state"] == "COMPLETE"), default=None)
+        return (
+            f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, {states.count('PRUNED')} pruned, "
+            f"{states.count('FAIL')} failed of {self.study.budget.trials}, best {percent(best)}, "
+            f"{duration(left) if left is not None else '?'} left"
+        )
+
+    def table(self) -> Group:
+        table = Table(title=f"{self.study.name}: {self.phase}", title_justify="left", expand=False)
+        for name in ("trial", "state", "epoch", "held-out", "drawn"):
+            table.add_column(name, justify="right" if name in ("trial", "epoch", "held-out") else "left")
+        shown = sorted(self.rows.values(), key=lambda row: (row["state"] != "RUNNING", -row["number"]))[:12]
+        for row in shown:
+            table.add_row(
+                str(row["number"]), row["state"].lower(), f"{row['epochs']}/{self.study.recipe.epochs}",
+                percent(row["accuracy"]), row["reason"] or drawn(row["drawn"]),
+            )  # fmt: skip
+        return Group(table, f"{self._counts()}    {self.run}")
+
+
+def _phase(phase: str, news: dict[str, Any]) -> str:
+    return {
+        "teacher": f"training the teacher {news.get('net', '')}, once",
+        "search": "searching",
+        "confirm": f"confirming on the full training set: {news.get('left')} of {news.get('of')} retrainings left",
+        "stopped": f"stopped: {news.get('why', '')}",
+        "done already": "finished before; nothing to do",
+    }[phase]
+
+
+def _trial_line(row: dict[str, Any]) -> str:
+    reason = f" ({row['reason']})" if row["reason"] else ""
+    role = " (the paper's point)" if row["role"] == "paper" else ""
+    return f"trial {row['number']}{role} {row['state'].lower()} at epoch {row['epochs']}: {percent(row['accuracy'])}{reason}"
+
+
+def epoch(row: dict[str, Any]) -> None:
+    terms = "  ".join(f"{name} {value:.4f}" for name, value in row["terms"].items())
+    print(
+        f"epoch {row['epoch']:>3}  held-out {percent(row['accuracy']):>8}  {terms}  {row['seconds']:.1f} s",
+        flush=True,
+    )
+
+
+def trained(row: dict[str, Any], folder: Folder) -> None:
+    tested = f", test {percent(row['test_accuracy'])}" if "test_accuracy" in row else ""
+    print(f"trained: held-out {percent(row['accuracy'])}{tested} after {row['epoch']} epochs; {folder.uri}")
+
+
+def plan(made: Any) -> None:
+    table = Table(
+        "searched", "range", "paper's point", "only when", title="Search space", title_justify="left"
+    )
+    for path, dimension in made.space.items():
+        table.add_row(path, dimension, str(made.paper_point.get(path, "-")), made.conditional.get(path, ""))
+    console.print(table)
+    rows = {
+        "trials": f"{made.trials} of {made.epochs} epochs on {made.images:,} images",
+        "student": f"{made.student_parameters:,} parameters, the method's heads {made.method_parameters:,}",
+        "method's memory": f"{made.bank_bytes / 2**20:.1f} MiB of buffers",
+        "one step": f"{1000 * made.step_seconds:.0f} ms (measured here, teacher included)",
+        "one trial": duration(made.trial_seconds),
+        "the search": f"{duration(made.pruned_seconds)} with pruning, {duration(made.search_seconds)} without, "
+        "one trial after another",
+        "confirmation": duration(made.confirm_seconds),
+        "disk": f"{made.disk_bytes / 2**20:.0f} MiB",
+    }
+    for name, value in rows.items():
+        console.print(f"{name:>16}  {value}")
+
+
+def standing(stands: dict[str, Any]) -> None:
+    counts = stands["trials"]
+    lines = [
+        f"{stands['study']} ({stands['method']}): {stands['state']}"
+        + (f", {stands['why']}" if stands["why"] else ""),
+        f"trials    {counts['complete']} done, {counts['pruned']} pruned, {counts['fail']} failed, "
+        f"{counts['running'] + counts['waiting']} under way, of {stands['asked']}",
+    ]
+    for name in ("best", "paper"):
+        if row := stands[name]:
+            lines.append(
+                f"{name:<9} {percent(row['accuracy'])} held-out, trial {row['number']} ({row['state'].lower()}, "
+                f"epoch {row['epochs']})  {drawn(row['drawn'])}"
+            )
+    lines.append(f"spent     {stands['worker_hours']:.2f} {stands['worker']}-worker hours")
+    if stands["seconds_left"] and stands["state"] == "running":
+        lines.append(f"left      about {duration(stands['seconds_left'])}")
+    for role, values in stands["confirmed"].items():
+        mean = sum(values) / len(values)
+        lines.append(f"test      {role}: {mean:.2f} % (n = {len(values)})")
+    lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in stands["failures"][:10]]
+    if stands["driver"]:
+        lines.append(f"driver    {stands['driver']}")
+    print("\n".join(lines), file=sys.stdout)
+
+
+def methods(found: Any) -> None:
+    if isinstance(found, list):
+        table = Table("method", "status", "needs", "searched fields", "paper")
+        for item in found:
+            table.add_row(
+                item["name"], item["status"], ", ".join(item["needs"]), str(item["searched"]), item["paper"]
+            )
+        console.print(table)
+        return
+    print(f"{found['name']} ({found['status']}): {found['paper']}\n\n{found['text']}\n")
+    table = Table("field", "range", "paper's value", "only when")
+    for field in found["fields"]:
+        table.add_row(field["path"], field["range"], str(field["paper"]), field["when"])
+    console.print(table)

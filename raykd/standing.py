@@ -1,0 +1,67 @@
+"""Where a run stands, from its files alone."""
+
+import time
+from typing import Any
+
+from raykd.ledger import Ledger
+
+
+def standing(ledger: Ledger) -> dict[str, Any]:
+    """State, trials by state, the best so far, time spent and left, the confirmation."""
+    study, rows = ledger.study(), ledger.trials()
+    counts = {
+        state.lower(): sum(row["state"] == state for row in rows)
+        for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
+    }
+    complete = [row for row in rows if row["state"] == "COMPLETE"]
+    best = max(complete, key=lambda row: row["accuracy"], default=None)
+    paper = next((row for row in rows if row["role"] == "paper"), None)
+    seconds = sum(_seconds(row) for row in rows)
+    cluster = study["cluster"]
+    return {
+        "run": ledger.folder.uri,
+        "study": study["name"],
+        "method": study["recipe"]["method"]["name"],
+        "state": ledger.state(),
+        "why": ledger.why(),
+        "driver": ledger.held_by(),
+        "asked": study["budget"]["trials"],
+        "trials": counts,
+        "best": _short(best),
+        "paper": _short(paper),
+        "worker_hours": seconds / 3600 * cluster["workers"],
+        "worker": "GPU" if cluster["gpus"] else "CPU",
+        "seconds_left": seconds_left(study, rows),
+        "confirmed": confirmed(ledger),
+        "failures": [
+            {"trial": row["number"], "reason": row["reason"]} for row in rows if row["state"] == "FAIL"
+        ],
+    }
+
+
+def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
+    """About how long the search still takes, from the pace so far; None before the first trial ended."""
+    ended = [row["ended"] for row in rows if row["ended"] is not None]
+    begun = [row["started"] for row in rows if row["started"] is not None]
+    if not ended:
+        return None
+    left = study["budget"]["trials"] - len(ended)
+    return max(0.0, left * (max(ended) - min(begun)) / len(ended))
+
+
+def confirmed(ledger: Ledger) -> dict[str, list[float]]:
+    """Test accuracies (%) of the retrainings that are done: {role: by seed}."""
+    found: dict[str, list[float]] = {}
+    for row in sorted(ledger.confirmations(), key=lambda row: (row["role"], row["seed"])):
+        epochs = ledger.confirmation(row["role"], row["seed"]).read_json("epochs.json") or []
+        if epochs and "test_accuracy" in epochs[-1]:
+            found.setdefault(row["role"], []).append(epochs[-1]["test_accuracy"])
+    return found
+
+
+def _seconds(row: dict[str, Any]) -> float:
+    return float((row["ended"] or time.time()) - row["started"]) if row["started"] else 0.0
+
+
+def _short(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row and {key: row[key] for key in ("number", "state", "accuracy", "epochs", "drawn")}

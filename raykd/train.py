@@ -1,0 +1,97 @@
+"""Train one recipe: in this process without Ray (the debugger's door), or through Ray Train with several workers."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raykd import driver, trial
+from raykd.ledger import Folder
+from raykd.mistakes import BadInput, checked
+from raykd.recipe import Recipe, digest, teacher_recipe
+from raykd.study import override, read_yaml
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where and how; nothing of this changes what one process learns."""
+
+    storage: str
+    out: Path | None
+    workers: int | None  # None: this process, no Ray
+    test: bool
+    data_root: Path
+    download: bool
+    address: str | None
+
+
+def read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe file, checked. BadInput with every mistake in it."""
+    plain = read_yaml(path)
+    override(plain, overrides)
+    return checked(Recipe, plain, str(path))
+
+
+def train(
+    recipe: Recipe, settings: Settings, heard: Callable[[dict[str, Any]], None]
+) -> tuple[dict[str, Any], Folder]:
+    """Train a recipe to its end; the last epoch's row and the folder. A teacher that it trains is kept in the storage."""
+    driver.check_lesson(recipe, settings.data_root, settings.download)
+    folder = Folder(str(settings.out or f"{settings.storage}/train-{digest(recipe)}"))
+    work = _one_process if settings.workers is None else _ray_train
+    teacher = _teacher(recipe, settings, work, heard)
+    work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
+    rows = folder.read_json("epochs.json")
+    folder.remove("checkpoint.pt")
+    return rows[-1], folder
+
+
+def _job(recipe: Recipe, folder: Folder, teacher: str, settings: Settings, test: bool) -> trial.Job:
+    threads = max(1, (os.cpu_count() or 1) // (settings.workers or 1))
+    return trial.Job(
+        recipe.plain(),
+        folder.uri,
+        teacher,
+        str(settings.data_root.absolute()),
+        settings.download,
+        threads,
+        test,
+    )
+
+
+def _teacher(recipe: Recipe, settings: Settings, work: Any, heard: Callable[[dict[str, Any]], None]) -> str:
+    if recipe.teacher is None:
+        return ""
+    if recipe.teacher.weights is not None:
+        return recipe.teacher.weights
+    storage = Folder(settings.storage)
+    kept = driver.kept_teacher(recipe, storage)
+    if not kept.exists():
+        own = teacher_recipe(recipe)
+        folder = storage / f"train-{digest(own)}"
+        work(_job(own, folder, "", settings, False), settings, heard)
+        driver.keep_teacher(folder, kept)
+    return str(kept)
+
+
+def _one_process(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trial.run(job, heard, device)
+
+
+def _ray_train(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
+    workers = settings.workers or 1
+    if job.recipe["optimizer"]["batch_size"] % workers:
+        raise BadInput(
+            [f"--workers {workers}: optimizer/batch_size = {job.recipe['optimizer']['batch_size']} "
+             f"cannot be shared evenly"]
+        )  # fmt: skip
+    with driver.connected(settings.address):
+        gpus = 1.0 if torch.cuda.is_available() else 0.0
+        name = Folder(job.folder).uri.rsplit("/", 1)[-1]
+        trial.train_job([job], workers, job.threads, gpus, name, f"{job.folder}/ray", False)
+    for row in Folder(job.folder).read_json("epochs.json"):
+        heard(row)

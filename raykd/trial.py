@@ -1,0 +1,173 @@
+"""One Recipe as one trial: in this process, in the actor of a Ray Tune trial, or as a Ray Train job of several workers.
+
+All three run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are files of the
+trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
+"""
+
+import io
+import json
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.distributed as dist
+
+from raykd import data, teachers
+from raykd.data import AnyData, Dataset
+from raykd.ledger import Folder, stamp
+from raykd.loop import Diverged, Teaching, autocast
+from raykd.recipe import Recipe
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process must know to run a trial; plain data."""
+
+    recipe: dict[str, Any]
+    folder: str  # where this trial writes
+    teacher: str  # the file of the teacher's weights; "" where the method needs none
+    data_root: str
+    download: bool  # whether a missing data set may be fetched
+    threads: int  # CPU threads of one worker
+    test: bool = False  # open the test set after the last epoch
+
+
+def run(job: Job, report: Report, device: torch.device) -> None:
+    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every epoch."""
+    folder, leads = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
+    try:
+        _run(job, folder, report, device, leads)
+    except Exception as error:
+        kind = "diverged" if isinstance(error, Diverged) else "error"
+        message = (str(error).splitlines() or [""])[0]
+        reason = message if kind == "diverged" else f"{type(error).__name__}: {message}"
+        folder.write_json(
+            "failure.json", {"kind": kind, "reason": reason, "traceback": traceback.format_exc()}
+        )
+        raise
+
+
+def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: bool) -> None:
+    torch.set_num_threads(job.threads)
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+    recipe = Recipe.model_validate_json(json.dumps(job.recipe))
+    if leads:
+        folder.write_yaml("recipe.yaml", recipe.plain())
+        folder.write_json("stamp.json", stamp() | {"seed": recipe.seed, "device": str(device)})
+    dataset = _dataset(recipe.data, Path(job.data_root), job.download)
+    teaching = Teaching(recipe, dataset, _teacher(job, recipe, dataset, device), device)
+    if folder.exists("checkpoint.pt"):
+        stored = torch.load(io.BytesIO(folder.read("checkpoint.pt")), map_location="cpu", weights_only=True)
+        teaching.load_state_dict(stored)
+    rows = [row for row in folder.read_json("epochs.json") or [] if row["epoch"] <= teaching.done]
+    if teaching.done == recipe.epochs:
+        report(_told(rows[-1], recipe))  # all was done before, but nobody heard of it
+    for row in teaching.epochs():
+        told = dict(row)
+        if job.test and teaching.done == recipe.epochs:
+            told["test_accuracy"] = teaching.test_accuracy()
+        rows.append(told)
+        if leads:
+            _keep(folder, teaching, rows)
+        report(_told(told, recipe))
+
+
+def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
+    """The epoch's row first: a row without its checkpoint is dropped on resume, the reverse would lose one."""
+    folder.write_json("epochs.json", rows)
+    if teaching.done == teaching.recipe.epochs:
+        weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}
+        folder.write("student.safetensors", safetensors.torch.save(weights))
+    buffer = io.BytesIO()
+    torch.save(teaching.state_dict(), buffer)
+    folder.write("checkpoint.pt", buffer.getvalue())
+
+
+def _told(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
+    return row | {"final": row["epoch"] == recipe.epochs, "pid": os.getpid()}
+
+
+@lru_cache(maxsize=1)
+def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset:
+    """Kept for the next trial in the same process."""
+    return data.load(spec, root, download)
+
+
+def _teacher(job: Job, recipe: Recipe, dataset: Dataset, device: torch.device) -> teachers.Answers:
+    if recipe.teacher is None or (recipe.method.name == "ce" and recipe.plus_kd is None):
+        return teachers.NoTeacher()
+    net = teachers.load(
+        recipe.teacher.net, job.teacher, len(dataset.classes), recipe.teacher.sha256, Path(job.data_root)
+    )
+    return teachers.LiveTeacher(net, dataset.train.pixels.shape[1], device, autocast(recipe, device))
+
+
+def in_tune(config: dict[str, Any]) -> None:
+    """A trial of one worker, in the actor of its Tune trial."""
+    from ray import tune
+
+    device = torch.device("cuda" if config["gpus"] else "cpu")
+    run(Job(**config["job"]), partial(_to_tune, tune.report), device)
+
+
+def _to_tune(tell: Callable[[dict[str, Any]], None], row: dict[str, Any]) -> None:
+    tell({key: row[key] for key in ("epoch", "accuracy", "final", "seconds", "pid")})
+
+
+def in_train(config: dict[str, Any]) -> None:
+    """One of the workers of a Ray Train job that trains the given jobs, one after another."""
+    import ray.train
+    import ray.train.torch
+    import ray.util
+
+    group = ray.util.get_current_placement_group()
+
+    def tell(row: dict[str, Any]) -> None:
+        keys = ("epoch", "accuracy", "final", "seconds", "pid")
+        ray.train.report(
+            {key: row.get(key) for key in keys} | {"placement_group": group.id.hex() if group else ""}
+        )
+
+    for job in config["jobs"]:
+        run(Job(**job), tell, ray.train.torch.get_device())
+
+
+def train_job(
+    jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, storage: str, inside_tune: bool
+) -> None:
+    """Run jobs one after another in one Ray Train job of `workers` processes."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    trainer = TorchTrainer(
+        in_train,
+        train_loop_config={"jobs": [asdict(job) for job in jobs]},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+        run_config=RunConfig(
+            name=name,
+            storage_path=storage,
+            callbacks=[TuneReportCallback()] if inside_tune else [],
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+    trainer.fit()
+
+
+def nested(config: dict[str, Any]) -> None:
+    """A trial of several workers: a Tune trial that drives a Ray Train job."""
+    train_job(
+        [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
+        name=config["name"], storage=config["storage"], inside_tune=True,
+    )  # fmt: skip

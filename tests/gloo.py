@@ -1,0 +1,72 @@
+"""Two real gloo ranks, started once and reused by every test: `run(function, *args) -> [answers]`.
+
+The function must be importable and its arguments picklable. Ranks talk over loopback and meet at a file.
+"""
+
+import atexit
+import os
+import pickle
+import tempfile
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+RANKS = 2
+
+
+def run(function: Callable[..., Any], *args: Any) -> list[Any]:
+    """function(*args) on both ranks: their answers in order, or RuntimeError with a rank's traceback."""
+    connections = _pool()
+    for connection in connections:
+        connection.send_bytes(pickle.dumps((function, args)))
+    answers = [pickle.loads(connection.recv_bytes()) for connection in connections]
+    for rank, (_, failure) in enumerate(answers):
+        if failure:
+            raise RuntimeError(f"rank {rank}: {failure}")
+    return [answer for answer, _ in answers]
+
+
+@cache
+def _pool() -> list[Connection]:
+    folder = tempfile.TemporaryDirectory()
+    context = mp.get_context("spawn")
+    connections = []
+    for rank in range(RANKS):
+        here, there = context.Pipe()
+        process = context.Process(target=_rank, args=(rank, f"{folder.name}/meet", there), daemon=True)
+        process.start()
+        there.close()
+        atexit.register(process.join, 10)
+        atexit.register(here.close)
+        connections.append(here)
+    atexit.register(folder.cleanup)
+    return connections
+
+
+def _rank(rank: int, meet: str, connection: Connection) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+    store = dist.FileStore(meet, RANKS)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=60))
+    while True:
+        try:
+            request = connection.recv_bytes()
+        except EOFError:
+            break
+        connection.send_bytes(pickle.dumps(_answer(request)))
+    dist.destroy_process_group()
+
+
+def _answer(request: bytes) -> tuple[Any, str | None]:
+    try:
+        function, args = pickle.loads(request)
+        return function(*args), None
+    except Exception:
+        return None, traceback.format_exc()

@@ -1,0 +1,81 @@
+"""Small steps of odd shapes for the tests of methods: the two nets differ in width, in channels and in map sizes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from raykd.maths.gather import num_ranks
+from raykd.step import Head, Setting, Shapes, Step, View
+
+IMAGES, BATCH, CLASSES = 40, 6, 5
+LABELS = torch.arange(IMAGES) * 7 % CLASSES
+STUDENT = Shapes(CLASSES, 10, ((4, 12, 12), (6, 6, 6), (8, 3, 3)))
+TEACHER = Shapes(CLASSES, 14, ((5, 16, 16), (7, 8, 8), (9, 4, 4)))
+SETTING = Setting(STUDENT, TEACHER, LABELS)
+
+
+def view(shapes: Shapes, rows: int, generator: torch.Generator) -> View:
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    embedding = normal(rows, shapes.embedding).relu()
+    head = Head(
+        normal(shapes.classes, shapes.embedding) / math.sqrt(shapes.embedding), normal(shapes.classes)
+    )
+    logits = embedding @ head.weight.T + head.bias
+    return View(logits, embedding, tuple(normal(rows, *shape).relu() for shape in shapes.maps), head)
+
+
+def batch(seed: int = 0, rotations: int = 1) -> Step:
+    """Six images with repeated labels, rotated views in adjacent rows."""
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(IMAGES, generator=generator)[:BATCH].repeat_interleave(rotations)
+    student, teacher = (view(shapes, len(index), generator) for shapes in (STUDENT, TEACHER))
+    return Step(LABELS[index], index, 0.5, student, teacher, rotations)
+
+
+def tensors(answer: View) -> list[Tensor]:
+    return [answer.logits, answer.embedding, *answer.maps, *answer.head]
+
+
+def changed(answer: View, change: Callable[[Tensor], Tensor]) -> View:
+    maps, head = tuple(map(change, answer.maps)), Head(*map(change, answer.head))
+    return View(change(answer.logits), change(answer.embedding), maps, head)
+
+
+def leaves(step: Step) -> Step:
+    """The same step, with every tensor of both Views asking for its gradient."""
+    student, teacher = (
+        changed(v, lambda x: x.detach().clone().requires_grad_()) for v in (step.student, step.teacher)
+    )
+    return replace(step, student=student, teacher=teacher)
+
+
+def share(step: Step) -> Step:
+    """The rows of this rank."""
+    if num_ranks() == 1:
+        return step
+    half = len(step.labels) // num_ranks()
+    own = slice(torch.distributed.get_rank() * half, (torch.distributed.get_rank() + 1) * half)
+
+    def rows(v: View) -> View:
+        return View(v.logits[own], v.embedding[own], tuple(x[own] for x in v.maps), v.head)
+
+    return Step(
+        step.labels[own],
+        step.index[own],
+        step.progress,
+        rows(step.student),
+        rows(step.teacher),
+        step.rotations,
+    )
+
+
+def mean(x: Tensor) -> Tensor:
+    """Averaged over ranks, as DDP averages gradients."""
+    if num_ranks() > 1:
+        torch.distributed.all_reduce(x)
+    return x / num_ranks()
