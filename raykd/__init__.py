@@ -7,13 +7,8 @@ raykd.methods.make(name, setting)
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from raykd.run import Run, launch
-    from raykd.study import Study
-
-__all__ = ["Run", "Study", "launch"]
 _FROM = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study"}
 
 

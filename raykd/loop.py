@@ -71,7 +71,7 @@ class Teaching:
             )
         self._teach: nn.Module = self.lesson
         if self.world > 1:
-            self._teach = DistributedDataParallel(self.lesson, broadcast_buffers=False)
+            self._teach = DistributedDataParallel(self.lesson, forward_sync_buffers=False)
 
     def epochs(self) -> Iterator[Row]:
         """Teach from where the state stands to the end of the budget; a Row after each epoch."""
@@ -124,7 +124,7 @@ class Teaching:
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         self._finite(loss, terms, epoch, step)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self._average(self.steps * (epoch - 1) + step)
         return {name: term.detach() for name, term in terms.items()}, waited
@@ -238,7 +238,7 @@ def autocast(recipe: Recipe, device: torch.device) -> bool:
     if recipe.precision != "auto":
         return recipe.precision == "bfloat16"
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(
         torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     )

@@ -46,7 +46,7 @@ def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | N
     if not ended:
         return None
     left = study["budget"]["trials"] - len(ended)
-    return max(0.0, left * (max(ended) - min(begun)) / len(ended))
+    return float(max(0.0, left * (max(ended) - min(begun)) / len(ended)))
 
 
 def confirmed(ledger: Ledger) -> dict[str, list[float]]:

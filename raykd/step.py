@@ -42,12 +42,11 @@ class Setting(NamedTuple):
     labels: Tensor  # [images], int64, in the order of Step.index
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """One batch on the device, augmented and normalised."""
 
-    images: (
-        Tensor  # [n, 3, height, width], float32, channels_last; rotated views of an image are adjacent rows
-    )
+    images: Tensor  # [n, 3, height, width], float32, channels_last; an image's rotated views are adjacent
     labels: Tensor  # [n], int64, repeated for each rotated view
     index: Tensor  # [n], int64, position in the training set, repeated likewise
     view: Tensor  # [n], int64, which augmented view of the image this is

@@ -169,7 +169,8 @@ class Study(Spec):
 
     def paper_point(self) -> dict[str, Scalar]:
         """The recipe's own value of every opened field: the first trial."""
-        plain, point = self.recipe.plain(), {}
+        plain = self.recipe.plain()
+        point: dict[str, Scalar] = {}
         for path, dimension in self.opened().items():
             if called_for(dimension, point):
                 point[path] = _value(plain, path)

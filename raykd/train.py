@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from raykd import driver, trial
+from raykd.driver.cluster import connected
 from raykd.ledger import Folder
 from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe, digest, teacher_recipe
@@ -89,7 +90,7 @@ def _ray_train(job: trial.Job, settings: Settings, heard: Callable[[dict[str, An
             [f"--workers {workers}: optimizer/batch_size = {job.recipe['optimizer']['batch_size']} "
              f"cannot be shared evenly"]
         )  # fmt: skip
-    with driver.connected(settings.address):
+    with connected(settings.address):
         gpus = 1.0 if torch.cuda.is_available() else 0.0
         name = Folder(job.folder).uri.rsplit("/", 1)[-1]
         trial.train_job([job], workers, job.threads, gpus, name, f"{job.folder}/ray", False)

@@ -7,6 +7,7 @@ trial's folder, so that whoever comes back to it, in whatever process, goes on f
 import io
 import json
 import os
+import socket
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -62,7 +63,11 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
     if leads:
         folder.write_yaml("recipe.yaml", recipe.plain())
-        folder.write_json("stamp.json", stamp() | {"seed": recipe.seed, "device": str(device)})
+        folder.write_json(
+            "stamp.json",
+            stamp()
+            | {"seed": recipe.seed, "device": str(device), "worker": f"{socket.gethostname()} {os.getpid()}"},
+        )
     dataset = _dataset(recipe.data, Path(job.data_root), job.download)
     teaching = Teaching(recipe, dataset, _teacher(job, recipe, dataset, device), device)
     if folder.exists("checkpoint.pt"):

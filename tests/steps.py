@@ -1,4 +1,4 @@
-"""Small steps of odd shapes for the tests of methods: the two nets differ in width, in channels and in map sizes."""
+"""Small steps of odd shapes for the tests of methods: the nets differ in width, channels and map sizes."""
 
 import math
 from collections.abc import Callable

@@ -110,6 +110,22 @@ def test_a_shared_draw_scores_the_same_negatives_the_same() -> None:
     assert_close(shared, own)
 
 
+@pytest.mark.parametrize("way", ["shared", "per_sample"])
+def test_a_memory_draws_anew_each_step_and_again_after_its_state_is_loaded(way: bank.Way) -> None:
+    def memory() -> bank.Memory:
+        return bank.Memory(LABELS, dim=4, num=5, way=way, temperature=0.1, momentum=0.5)
+
+    first, index, features = memory(), torch.tensor([1, 5, 2]), random(3, 4).float()
+    draws = []
+    for _ in range(3):
+        draws.append(first.draw(index))
+        first(features, features, index, draws[-1])
+    assert not draws[0].rows.equal(draws[1].rows) and not draws[1].rows.equal(draws[2].rows)
+    other = memory()
+    other.load_state_dict(first.state_dict())
+    assert other.draw(index).rows.equal(first.draw(index).rows)
+
+
 def joined_loss(x: Tensor) -> Tensor:
     """Every row of this rank against the rows of all ranks; asymmetric, so rows and columns both matter."""
     keys = gather(x)

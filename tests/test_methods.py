@@ -21,7 +21,7 @@ from raykd.space import Dimension, Range, Scalar, apply, called_for, declared
 from raykd.step import Step, no_view
 
 UNLIKE_DEFAULT = {
-    "crd": [{"draw": "per_sample"}],
+    "crd": [{"draw": "per_sample"}, {"negatives": 9}],
     "dcd": [{"stop_gradient": True}],
 }  # arms that no range draws
 

@@ -33,7 +33,7 @@ def lines(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     return error.value.lines
 
 
-def at_random(seed: int):  # noqa: ANN201
+def at_random(seed: int):
     chance = random.Random(seed)
 
     def choose(path: str, dimension: Dimension) -> Scalar:

@@ -27,10 +27,14 @@ class CIFAR100(DataSpec):
                     f"has them; --download fetches it, --data names another folder"
                 ]
             )
-        expected = dict([*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])])
+        expected = dict(
+            [*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])]
+        )
         for file in set(files) - set(missing):
             if not torchvision.datasets.utils.check_integrity(str(file), expected[file.name]):
-                raise BadInput([f"data: {file}: damaged ({file.stat().st_size:,} bytes, wrong MD5); fetch it anew"])
+                raise BadInput(
+                    [f"data: {file}: damaged ({file.stat().st_size:,} bytes, wrong MD5); fetch it anew"]
+                )
         try:
             train = official(str(root), train=True, download=bool(missing))
             test = official(str(root), train=False)

@@ -37,7 +37,9 @@ class Folder(DataSpec):
         files = {name: _by_class(part) for name, part in parts.items()}
         classes = tuple(files[self.train])
         if odd := sorted(set(classes) ^ set(files[self.test])):
-            raise BadInput([f"data: {base}: class folders differ between {self.train} and {self.test}: {odd[:5]}"])
+            raise BadInput(
+                [f"data: {base}: class folders differ between {self.train} and {self.test}: {odd[:5]}"]
+            )
         self._check_memory(base, sum(len(f) for by_class in files.values() for f in by_class.values()))
         train, test = (_part(files[name], self.size) for name in (self.train, self.test))
         return Raw(classes, train, test, self.mean, self.std)

@@ -14,7 +14,9 @@ from raykd.data._base import DataSpec, Triple
 class Views:
     """The training images of a data set on a device, ready to be looked at."""
 
-    def __init__(self, pixels: Tensor, spec: DataSpec, mean: Triple, std: Triple, device: torch.device) -> None:
+    def __init__(
+        self, pixels: Tensor, spec: DataSpec, mean: Triple, std: Triple, device: torch.device
+    ) -> None:
         p = spec.padding
         self.device = device
         self._size, self._flip, self.rotations = pixels.shape[1], spec.flip, spec.rotations

@@ -215,7 +215,7 @@ def suggest(trial: Trial, path: str, dimension: Dimension) -> Scalar:
     """One dimension drawn by Optuna, under its path."""
     value: Scalar
     if isinstance(dimension, Choice):
-        value = trial.suggest_categorical(path, dimension.values)
+        value = trial.suggest_categorical(path, dimension.values)  # type: ignore[assignment]
     elif dimension.integer:
         step = int(dimension.step or 1)
         value = trial.suggest_int(path, int(dimension.low), int(dimension.high), log=dimension.log, step=step)

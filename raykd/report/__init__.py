@@ -1,4 +1,4 @@
-"""Ledger rows -> figures, tables, and one HTML page that opens from disk. Needs no Ray, no torch and no GPU."""
+"""Rows -> figures, tables, and one HTML page that opens from disk. Needs no Ray, no torch and no GPU."""
 
 from pathlib import Path
 

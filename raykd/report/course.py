@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from raykd.report import stats
-from raykd.report.data import RunData
+from raykd.report.data import RunData, said
 from raykd.report.figures import LANES, MOST_POINTS, leaders, styles
 from raykd.report.style import BLUE, CARD, HALF, INK, MUTED, WIDE, figure, legend
 
@@ -46,7 +46,7 @@ def timeline(run: RunData) -> Figure | str:
                 color=colour,
                 edgecolor=CARD,
                 linewidth=0.5,
-                label="failed" if state == "FAIL" else state.lower(),
+                label=said(state),
             )
     names = [lanes[lane][0] or "unknown" for lane in order]
     first = [i for i, name in enumerate(names) if i == 0 or names[i - 1] != name]
@@ -85,7 +85,7 @@ def confirmed(run: RunData) -> Figure | str:
     groups = stats.by_seed(run)
     if not groups:
         return "Nothing has been confirmed on the test set yet (`raykd confirm`)."
-    drawn = figure(WIDE, 1.3 + 0.4 * len(groups))
+    drawn = figure(HALF, 1.5 + 0.42 * len(groups))
     axes = drawn.add_subplot(xlabel="test accuracy (%)")
     for y, of in enumerate(groups.values()):
         values = list(of.values())

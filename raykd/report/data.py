@@ -122,3 +122,8 @@ def accuracy(trial: TrialRow) -> float:
     """The accuracy of a trial that has one."""
     assert trial.accuracy is not None, f"trial {trial.number} has no accuracy"
     return trial.accuracy
+
+
+def said(state: TrialState) -> str:
+    """A trial's state as a word of a sentence."""
+    return "failed" if state == "FAIL" else state.lower()

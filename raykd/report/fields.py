@@ -88,6 +88,7 @@ def _spread(run: RunData, path: str) -> dict[int, float]:
     """Where each trial stands on the field's axis; the values of a choice are spread a little."""
     dimension = run.space[path]
     rng = np.random.default_rng(0)
+    best = next((t.number for t in run.finished()), None)
     places = {}
     for trial in run.trials:
         value = trial.drawn.get(path)
@@ -95,7 +96,8 @@ def _spread(run: RunData, path: str) -> dict[int, float]:
         if value is None or np.isnan(unit(dimension, value)):
             continue
         if isinstance(dimension, Choice):
-            places[trial.number] = dimension.values.index(value) + jitter
+            marked = trial.role == "paper" or trial.number == best
+            places[trial.number] = dimension.values.index(value) + (0 if marked else jitter)
         else:
             places[trial.number] = float(value)
     return places

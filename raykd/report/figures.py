@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raykd.report import stats
-from raykd.report.data import EpochRow, RunData, TrialRow, accuracy, scored
+from raykd.report.data import EpochRow, RunData, TrialRow, TrialState, accuracy, scored
 from raykd.report.style import (
     BLUE,
     CARD,
@@ -29,7 +29,7 @@ from raykd.report.style import (
 
 HELD_OUT = "held-out accuracy (%)"
 MOST_CURVES, MOST_POINTS = 250, 80
-LANES = {"COMPLETE": BLUE, "PRUNED": ORANGE, "FAIL": VERMILLION, "RUNNING": GREEN}
+LANES: dict[TrialState, str] = {"COMPLETE": BLUE, "PRUNED": ORANGE, "FAIL": VERMILLION, "RUNNING": GREEN}
 
 
 def history(run: RunData) -> Figure | str:
@@ -68,7 +68,7 @@ def history(run: RunData) -> Figure | str:
     clipped(axes, [t.number for t in shown], [accuracy(t) for t in shown], low)
     axes.set_ylim(low, high)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    legend(drawn, 4)
+    legend(drawn, 3)
     return drawn
 
 
@@ -106,7 +106,7 @@ def curves(run: RunData) -> Figure | str:
     lines = [_line(rows[number]) for number in back[:: max(1, ceil(len(back) / MOST_CURVES))]]
     axes.add_collection(
         LineCollection(
-            lines, colors=MUTED, linewidths=0.7, alpha=max(0.15, 0.6 - len(lines) / 400), label="other trials"
+            lines, colors=MUTED, linewidths=0.7, alpha=max(0.25, 0.6 - len(lines) / 400), label="other trials"
         )
     )
     ends = [rows[n][-1] for n in back if n in known and known[n].state == "PRUNED"]
@@ -125,7 +125,7 @@ def curves(run: RunData) -> Figure | str:
     late = [r.accuracy for of in rows.values() for r in of if r.epoch >= max(1, run.budget_epochs // 5)]
     axes.set_ylim(min(low, window(late)[0]) if late else low, max(high, window(late)[1]) if late else high)
     axes.set_xlim(0, max(run.budget_epochs, max(of[-1].epoch for of in rows.values())) * 1.01)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     legend(drawn, 4)
     return drawn
 
@@ -184,6 +184,6 @@ def ranks(run: RunData) -> Figure | str:
         axes.plot(*zip(*half, strict=True), color=GREEN, ls="-.", lw=1.1, label="averaged, better half")
     _rungs(axes, run)
     axes.set_ylim(min(-0.05, *low), 1.03)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True))
     legend(drawn, 2)
     return drawn

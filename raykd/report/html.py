@@ -20,6 +20,7 @@ class Head:
 
     name: str
     kind: str = ""  # "", "number" or "long"
+    decimals: int | None = None  # of its numbers; None: four digits
 
 
 def text(value: Scalar | None) -> str:
@@ -91,8 +92,8 @@ def sortable(label: str, heads: Sequence[Head], rows: Sequence[Sequence[Scalar |
     for row in rows:
         cells = []
         for head, value in zip(heads, row, strict=True):
-            shown = text(value)
             exact = isinstance(value, float) and isfinite(value)
+            shown = f"{value:.{head.decimals}f}" if exact and head.decimals is not None else text(value)
             key = f' data-v="{value!r}"' if exact else (' data-v=""' if shown in (EMPTY, "") else "")
             cells.append(f"<td{_kind(head)}{key}>{shown}</td>")
         lines.append("".join(cells))

@@ -5,12 +5,13 @@ from math import isfinite
 import pyarrow as pa
 
 from raykd.report import html, stats
-from raykd.report.data import STATES, RunData, TrialRow, accuracy
+from raykd.report.data import STATES, RunData, TrialRow, accuracy, said
 from raykd.report.html import EMPTY, Head, code, interval, paragraph, points, text, tile
+from raykd.space import Choice, Dimension
 
 UNDER_WAY = {
     "running": "The study is still running: every number below is of the trials so far.",
-    "interrupted": "The study was interrupted (`raykd resume` continues it): numbers are of the trials so far.",
+    "interrupted": "The study was interrupted (`raykd resume` goes on): numbers are of the trials so far.",
 }
 
 
@@ -41,11 +42,11 @@ def headline(run: RunData) -> str:
     best, paper = next(iter(run.finished()), None), run.at_paper()
     gain = accuracy(best) - accuracy(paper) if best is not None and paper is not None else None
     counts = {state: sum(t.state == state for t in run.trials) for state in STATES}
-    states = ", ".join(f"{n} {state.lower()}" for state, n in counts.items() if n)
+    states = ", ".join(f"{n} {said(state)}" for state, n in counts.items() if n)
     cost = "device-hours" if run.device_hours is not None else "hours of trials"
     tiles = [
-        tile("Best, held-out", _percent(best), f"trial {best.number}, one seed" if best else ""),
-        tile("Paper's point, held-out", _percent(paper), f"trial {paper.number}, one seed" if paper else ""),
+        tile("Best", _percent(best), _whose(best)),
+        tile("The paper's point", _percent(paper), _whose(paper)),
         tile("Gain", points(gain, sign=True), "points, held-out" if gain is not None else ""),
         tile("Trials", str(len(run.trials)), states),
         tile("Cost", f"{run.hours():.1f}" if run.hours() < 1000 else f"{run.hours():,.0f}", cost),
@@ -56,12 +57,12 @@ def headline(run: RunData) -> str:
         mean = stats.mean_interval(list(seeds.values()))
         value = f"{points(mean.mean)} %"
         half = f"± {mean.half:.2f}, " if mean.half is not None else ""
-        tiles.append(tile(f"Confirmed, test: {text(name)}", value, f"{half}n={mean.n} seeds"))
+        tiles.append(tile(f"Confirmed: {text(name)}", value, f"test, {half}n={mean.n} seeds"))
     note = ""
     if best is not None:
         note = paragraph(
-            f"Held-out accuracies choose among {len(run.finished())} finished trials with one seed each, so the "
-            "best of them flatters itself; the test set, opened once by <code>raykd confirm</code>, does not.",
+            f"Held-out accuracies choose among {len(run.finished())} finished trials, one seed each, so the "
+            "best one flatters itself; the test set, opened once by <code>raykd confirm</code>, does not.",
             "caption",
         )
     return f'<div class="tiles">{"".join(tiles)}</div>\n{note}'
@@ -69,6 +70,10 @@ def headline(run: RunData) -> str:
 
 def _percent(trial: TrialRow | None) -> str:
     return f"{points(accuracy(trial))} %" if trial is not None else EMPTY
+
+
+def _whose(trial: TrialRow | None) -> str:
+    return f"held-out, trial {trial.number}, one seed" if trial is not None else "held-out"
 
 
 def confirmation(run: RunData) -> str:
@@ -128,7 +133,7 @@ def searched(run: RunData) -> str:
         rows.append(
             [
                 code(run.title(path)),
-                text(str(dimension)),
+                _from(dimension),
                 code(run.paper_point.get(path)),
                 code(found),
                 text(when),
@@ -142,6 +147,10 @@ def searched(run: RunData) -> str:
         Head("only when"),
     ]
     return html.table("The search space", heads, rows)
+
+
+def _from(dimension: Dimension) -> str:
+    return ", ".join(map(text, dimension.values)) if isinstance(dimension, Choice) else text(str(dimension))
 
 
 def rung_table(run: RunData) -> str:
@@ -175,8 +184,8 @@ def trials(run: RunData) -> str:
     """Every trial with what it drew."""
     if not run.trials:
         return paragraph("The run holds no trial yet.", "missing")
-    heads = [Head("trial", "number"), Head("state"), Head("role"), Head("held-out accuracy (%)", "number")]
-    heads += [Head("epochs", "number"), Head("minutes", "number")]
+    heads = [Head("trial", "number"), Head("state"), Head("role"), Head("held-out accuracy (%)", "number", 2)]
+    heads += [Head("epochs", "number"), Head("minutes", "number", 1)]
     heads += [Head(run.title(path), "number") for path in run.space]
     heads += [Head("device"), Head("reason", "long")]
     rows = [
@@ -191,7 +200,7 @@ def trials(run: RunData) -> str:
 def _minutes(trial: TrialRow) -> float | None:
     if trial.started is None or trial.ended is None or not isfinite(trial.ended - trial.started):
         return None
-    return round((trial.ended - trial.started) / 60, 1)
+    return (trial.ended - trial.started) / 60
 
 
 def facts(run: RunData) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#ffffff"
@@ -77,8 +78,9 @@ def keep(drawn: Figure, name: str, label: str, folder: Path) -> str:
     text = io.StringIO()
     with rc_context({**RC, "svg.hashsalt": name}):
         drawn.savefig(folder / f"{name}.png", dpi=200)
-        drawn.set_layout_engine("none")  # the layout is done: the same places in both, in half the time
-        drawn.savefig(text, format="svg", dpi=150, metadata={"Date": None})
+        drawn.set_layout_engine("none")  # the layout is done: the same places in both
+        canvas: Any = FigureCanvasSVG(drawn)  # savefig would draw everything twice
+        canvas.print_svg(text, metadata={"Date": None})
     (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
     return inline(text.getvalue(), name, label)
 
