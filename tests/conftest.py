@@ -1,0 +1,90 @@
+"""What tests share: a data root with the real data sets where they lie beside the project, small studies, the verbs."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+
+SMALL = """
+name: small
+recipe:
+  data: {name: digits, images: 320, holdout: 0.2}
+  teacher: {net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}
+  student: {net: resnet8}
+  method: {name: dcd}
+  epochs: 3
+  optimizer: {batch_size: 32}
+space:
+  optimizer/lr: {low: 0.02, high: 0.2, log: true}
+search: {pruner: {kind: none}}
+budget: {trials: 3}
+confirm: null
+"""
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CIFAR-100, photographs and a small Tiny-ImageNet, unpacked once."""
+    if not (SHARED / "unpack.py").is_file():
+        pytest.skip("the real data sets do not lie in ../shared/data")
+    root = tmp_path_factory.mktemp("data")
+    subprocess.run([sys.executable, str(SHARED / "unpack.py"), str(root)], check=True, capture_output=True)
+    return root
+
+
+Verb = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def raykd(tmp_path: Path) -> Verb:
+    """Runs the command line in a process of its own, in tmp_path."""
+
+    def call(*words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "raykd", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A study that runs in seconds."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts the command line in the background, a process group of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "raykd", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+        process.communicate()

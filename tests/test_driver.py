@@ -1,0 +1,162 @@
+"""Real studies: Ray, Optuna's journal, real processes, real kills."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from raykd.run import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+Start = Callable[..., "Popen[str]"]
+
+
+def journal(run: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(run / "optuna.journal")))
+    return optuna.load_study(study_name=None, storage=storage).get_trials()
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(p.read_text()) for p in sorted((run / "trials").glob("*/trial.json"))]
+
+
+def epochs(run: Path, number: int) -> list[dict[str, Any]]:
+    path = run / "trials" / f"{number:05d}" / "epochs.json"
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def wait_for(met: Callable[[], bool], seconds: float = 150) -> None:
+    end = time.time() + seconds
+    while not met():
+        assert time.time() < end, "waited too long"
+        time.sleep(0.1)
+
+
+def kill_all(process: "Popen[str]") -> None:
+    """SIGKILL to the driver and to every process of its Ray cluster."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        if member.is_running():
+            member.kill()
+    psutil.wait_procs(family, timeout=20)
+    process.wait()
+
+
+def points(run: Path) -> list[dict[str, Any]]:
+    return [t.params for t in journal(run)]
+
+
+def assert_whole(run: Path, trials: int, num_epochs: int) -> None:
+    """Every trial ended once, with every epoch, and Optuna knows the same."""
+    found, told = rows(run), journal(run)
+    assert [row["number"] for row in found] == list(range(trials))
+    assert all(row["state"] == "COMPLETE" for row in found)
+    assert [t.state for t in told] == [TrialState.COMPLETE] * trials
+    for row, trial in zip(found, told, strict=True):
+        steps = [e["epoch"] for e in epochs(run, row["number"])]
+        assert steps == list(range(1, num_epochs + 1)) == sorted(trial.intermediate_values)
+        assert trial.params == row["drawn"] and trial.value == row["accuracy"]
+        assert not (run / "trials" / f"{row['number']:05d}" / "checkpoint.pt").exists()
+
+
+def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
+    small: Path, tmp_path: Path, launched: Start, raykd: Any
+) -> None:
+    one = ("--set", "cluster/cpus=2")  # one trial at a time
+    whole = raykd("launch", str(small), "--storage", "whole", *one)
+    assert whole.returncode == 0, whole.stderr + whole.stdout
+    assert_whole(tmp_path / "whole/small", 3, 3)
+
+    run = tmp_path / "runs/small"
+    first = launched("launch", str(small), *one)
+    wait_for(lambda: len(epochs(run, 1)) >= 1)
+    kill_all(first)  # the driver and the whole cluster
+    second = launched("resume", str(run))
+    wait_for(lambda: len(epochs(run, 1)) >= 2)
+    os.kill(second.pid, signal.SIGINT)
+    assert second.wait(60) == 130
+    assert "raykd resume" in second.communicate()[0]
+    status = raykd("status", str(run), "--json")
+    assert json.loads(status.stdout)["state"] == "interrupted"
+    last = raykd("resume", str(run))
+    assert last.returncode == 0, last.stderr
+    assert_whole(run, 3, 3)
+    assert points(run) == points(tmp_path / "whole/small")
+    assert [row["accuracy"] for row in rows(run)] == [r["accuracy"] for r in rows(tmp_path / "whole/small")]
+
+    again = raykd("resume", str(run))
+    assert again.returncode == 0 and "finished before" in again.stdout
+    more = raykd("resume", str(run), "--trials", "4")
+    assert more.returncode == 0, more.stderr
+    assert_whole(run, 4, 3)
+    assert raykd("launch", str(small), *one, "--set", "epochs=4").returncode == 2  # another study, the same name
+    exported = raykd("train", str(run / "export/recipe.yaml"), "--out", "again")
+    assert exported.returncode == 0, exported.stderr
+    best = max(rows(run), key=lambda row: row["accuracy"])
+    rerun = json.loads((tmp_path / "again/epochs.json").read_text())[-1]
+    assert rerun["accuracy"] == pytest.approx(best["accuracy"], abs=2)
+    assert Run.open(run).best().method.name == "dcd"
+
+
+def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
+    small: Path, tmp_path: Path, launched: Start, raykd: Any
+) -> None:
+    run = tmp_path / "runs/small"
+    driver = launched("launch", str(small), "--set", "epochs=5", "--set", "budget/trials=2")
+    wait_for(lambda: len(epochs(run, 0)) >= 2)
+    stamp = json.loads((run / "trials/00000/stamp.json").read_text())
+    other = raykd("launch", str(small), "--set", "epochs=5", "--set", "budget/trials=2")
+    assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
+    os.kill(int(stamp["worker"].split()[-1]), signal.SIGKILL)
+    assert driver.wait(180) == 0
+    assert_whole(run, 2, 5)
+    assert rows(run)[0]["lost"] == 1 and rows(run)[0]["tries"] == 0
+
+
+def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(small: Path, tmp_path: Path, raykd: Any) -> None:
+    settings = ("cluster/workers=2", "budget/trials=3", "search/pruner={kind: halving, grace: 0.3, eta: 2}")
+    done = raykd("launch", str(small), *(w for s in settings for w in ("--set", s)), timeout=400)
+    assert done.returncode == 0, done.stderr + done.stdout
+    run = tmp_path / "runs/small"
+    states = {row["state"] for row in rows(run)}
+    assert len(rows(run)) == 3 and states <= {"COMPLETE", "PRUNED"} and "PRUNED" in states
+    for trial in journal(run):
+        if trial.state == TrialState.PRUNED:
+            assert trial.intermediate_values and len(trial.intermediate_values) < 3
+    assert (run / "report/index.html").exists() and (run / "export/recipe.yaml").exists()
+
+
+def test_failures_are_sorted(small: Path, tmp_path: Path, raykd: Any) -> None:
+    wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=8")
+    done = raykd("launch", str(small), *wild)
+    assert done.returncode == 1
+    assert "loss term not finite" in done.stderr and "first 5 trials failed" in done.stderr
+    run = tmp_path / "runs/small"
+    assert [row["state"] for row in rows(run)] == ["FAIL"] * len(rows(run)) and len(rows(run)) < 8
+    assert all(t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in journal(run)[:5])
+    assert (run / "report/index.html").exists()
+
+
+def test_what_never_fits_is_told_before_anything_starts(small: Path, raykd: Any) -> None:
+    done = raykd("launch", str(small), "--set", "cluster/cpus=500")
+    assert done.returncode == 2 and "never fits on this cluster" in done.stderr
+
+
+def test_confirm_retrains_with_two_workers_and_opens_the_test_set(small: Path, tmp_path: Path, raykd: Any) -> None:
+    confirm = "confirm={seeds: 2, workers: 2, controls: [ce]}"
+    done = raykd("launch", str(small), "--set", "budget/trials=1", "--set", confirm, timeout=400)
+    assert done.returncode == 0, done.stderr + done.stdout
+    stands = json.loads(raykd("status", str(tmp_path / "runs/small"), "--json").stdout)
+    assert {role: len(values) for role, values in stands["confirmed"].items()} == {"best": 2, "paper": 2, "ce": 2}
+    assert "test_accuracy" not in epochs(tmp_path / "runs/small", 0)[-1]
