@@ -87,4 +87,6 @@ def launched(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, 9)
-        process.communicate()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()

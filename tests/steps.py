@@ -15,6 +15,11 @@ LABELS = torch.arange(IMAGES) * 7 % CLASSES
 STUDENT = Shapes(CLASSES, 10, ((4, 12, 12), (6, 6, 6), (8, 3, 3)))
 TEACHER = Shapes(CLASSES, 14, ((5, 16, 16), (7, 8, 8), (9, 4, 4)))
 SETTING = Setting(STUDENT, TEACHER, LABELS)
+HEADED = Setting(  # the last map is what the head pools and reads, and the sizes fit FitNet's convolutions
+    Shapes(CLASSES, 10, ((4, 12, 12), (6, 12, 12), (8, 6, 6), (10, 3, 3))),
+    Shapes(CLASSES, 14, ((5, 12, 12), (7, 6, 6), (9, 12, 12), (14, 3, 3))),
+    LABELS,
+)
 
 
 def view(shapes: Shapes, rows: int, generator: torch.Generator) -> View:
@@ -26,14 +31,18 @@ def view(shapes: Shapes, rows: int, generator: torch.Generator) -> View:
         normal(shapes.classes, shapes.embedding) / math.sqrt(shapes.embedding), normal(shapes.classes)
     )
     logits = embedding @ head.weight.T + head.bias
-    return View(logits, embedding, tuple(normal(rows, *shape).relu() for shape in shapes.maps), head)
+    maps = [normal(rows, *shape).relu() for shape in shapes.maps]
+    if maps[-1].shape[1] == shapes.embedding:
+        pooled = maps[-1].mean(dim=(2, 3), keepdim=True)
+        maps[-1] = maps[-1] - pooled + embedding[:, :, None, None]
+    return View(logits, embedding, tuple(maps), head)
 
 
-def batch(seed: int = 0, rotations: int = 1) -> Step:
+def batch(seed: int = 0, rotations: int = 1, setting: Setting = SETTING) -> Step:
     """Six images with repeated labels, rotated views in adjacent rows."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(IMAGES, generator=generator)[:BATCH].repeat_interleave(rotations)
-    student, teacher = (view(shapes, len(index), generator) for shapes in (STUDENT, TEACHER))
+    student, teacher = (view(shapes, len(index), generator) for shapes in (setting.student, setting.teacher))
     return Step(LABELS[index], index, 0.5, student, teacher, rotations)
 
 
@@ -72,6 +81,12 @@ def share(step: Step) -> Step:
         rows(step.teacher),
         step.rotations,
     )
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:
+    """T^2 KL of two rows of logits [c], by the definition."""
+    p, q = (teacher / temperature).softmax(0), (student / temperature).softmax(0)
+    return float((p * (p / q).log()).sum()) * temperature**2
 
 
 def mean(x: Tensor) -> Tensor:

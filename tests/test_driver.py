@@ -24,7 +24,7 @@ Start = Callable[..., "Popen[str]"]
 
 def journal(run: Path) -> list[optuna.trial.FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(run / "optuna.journal")))
-    return optuna.load_study(study_name=None, storage=storage).get_trials()
+    return optuna.load_study(study_name="small", storage=storage).get_trials()
 
 
 def rows(run: Path) -> list[dict[str, Any]]:

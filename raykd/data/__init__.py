@@ -22,5 +22,5 @@ def default_root() -> Path:
 
 
 def load(spec: DataSpec, root: Path, download: bool) -> Dataset:
-    """A data set, ready for a trial. BadInput when its files are missing (and may not be fetched) or damaged."""
+    """A data set, ready for a trial. BadInput when its files are missing or damaged and not to be fetched."""
     return prepare(spec, spec.read(root, download))

@@ -1,6 +1,5 @@
 """What every data set gives: parts as uint8 images, and a held-out split that is fixed by a seed."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class Raw(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as a trial sees it. `heldout` selects; `test` is opened by `confirm` and `train --test` only."""
+    """A data set as a trial sees it. `heldout` selects; only `confirm` and `train --test` open `test`."""
 
     classes: tuple[str, ...]
     train: Part
@@ -44,7 +43,6 @@ class Dataset:
     test: Part
     mean: Triple
     std: Triple
-    hash: str  # SHA-256 of the training part
 
 
 class DataSpec(Spec):
@@ -59,7 +57,7 @@ class DataSpec(Spec):
 
     @abstractmethod
     def read(self, root: Path, download: bool) -> Raw:
-        """The data set from its files under the data root. BadInput names the file and the expected layout."""
+        """The data set from its files under the data root. BadInput names the file and the layout."""
 
 
 def prepare(spec: DataSpec, raw: Raw) -> Dataset:
@@ -72,16 +70,15 @@ def prepare(spec: DataSpec, raw: Raw) -> Dataset:
         positions, _ = split(raw.train.labels, rest, spec.split_seed)
     train, heldout = split(raw.train.labels[positions], spec.holdout, spec.split_seed)
     part = _take(raw.train, positions[train])
-    digest = hashlib.sha256(part.pixels.numpy().tobytes() + part.labels.numpy().tobytes()).hexdigest()
     held = _take(raw.train, positions[heldout])
-    return Dataset(raw.classes, part, held, raw.test, raw.mean, raw.std, digest)
+    return Dataset(raw.classes, part, held, raw.test, raw.mean, raw.std)
 
 
 def split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions to train on and positions held out, each ascending; the same share of every class.
 
-    Sizes: round(holdout * images) held out; where classes cannot share evenly, those with the largest remainder give
-    one more. Fixed by the seed alone.
+    Sizes: round(holdout * images) held out; where classes cannot share evenly, those with the largest
+    remainder give one more. Fixed by the seed alone.
     """
     chance = np.random.Generator(np.random.PCG64(seed))
     values = labels.numpy()

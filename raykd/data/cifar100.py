@@ -1,11 +1,10 @@
-"""CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images of 32 x 32 in 100 classes, from torchvision's official files."""
+"""CIFAR-100 (Krizhevsky 2009): 50,000 + 10,000 images of 32 x 32 in 100 classes, as torchvision reads it."""
 
 import pickle
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-import torchvision
 
 from raykd.data._base import DataSpec, Part, Raw
 from raykd.mistakes import BadInput
@@ -17,14 +16,16 @@ class CIFAR100(DataSpec):
     name: Literal["cifar100"] = "cifar100"
 
     def read(self, root: Path, download: bool) -> Raw:
+        import torchvision  # here: it takes seconds, and other data sets need it not
+
         official = torchvision.datasets.CIFAR100
         files = [root / official.base_folder / name for name in ("train", "test", "meta")]
         missing = [file for file in files if not file.is_file()]
         if missing and not download:
             raise BadInput(
                 [
-                    f"data: {missing[0]}: no such file. Expected under {root}: {LAYOUT}, as the official archive "
-                    f"has them; --download fetches it, --data names another folder"
+                    f"data: {missing[0]}: no such file. Expected under {root}: {LAYOUT}, as the official "
+                    f"archive has them; --download fetches it, --data names another folder"
                 ]
             )
         expected = dict(
@@ -45,5 +46,5 @@ class CIFAR100(DataSpec):
         return Raw(tuple(train.classes), _part(train), _part(test), mean, std)
 
 
-def _part(part: torchvision.datasets.CIFAR100) -> Part:
+def _part(part: Any) -> Part:
     return Part(torch.from_numpy(part.data.copy()), torch.tensor(part.targets, dtype=torch.int64))

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import sklearn.datasets
 import torch
 import torch.nn.functional as F
 
@@ -21,6 +20,8 @@ class Digits(DataSpec):
     flip: bool = False
 
     def read(self, root: Path, download: bool) -> Raw:
+        import sklearn.datasets  # here: it takes seconds, and other data sets need it not
+
         bunch = sklearn.datasets.load_digits()
         small = torch.tensor(bunch.images, dtype=torch.float32)[:, None] * (255 / 16)
         large = F.interpolate(small, size=32, mode="bilinear", align_corners=False).round().clamp(0, 255)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-import torchvision
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms.v2 import functional as T
 
 from raykd.data._base import DataSpec, Part, Raw, Triple
 from raykd.mistakes import BadInput
@@ -49,9 +48,11 @@ class Folder(DataSpec):
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > there // 2:
             raise BadInput(
-                [f"data: {base}: {images:,} images of {self.size} x {self.size} take {needed / 2**30:.1f} GiB of "
-                 f"the {there / 2**30:.1f} GiB of memory; take a smaller size"]
-            )  # fmt: skip
+                [
+                    f"data: {base}: {images:,} images of {self.size} x {self.size} take "
+                    f"{needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; take a smaller size"
+                ]
+            )
 
 
 def _by_class(part: Path) -> dict[str, list[Path]]:
@@ -70,9 +71,11 @@ def _part(by_class: dict[str, list[Path]], size: int) -> Part:
 
 def _image(file: Path, size: int) -> Tensor:
     """[size, size, 3], uint8."""
+    from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and other data sets need it not
+
     try:
-        image = torchvision.io.decode_image(str(file), mode="RGB")
-    except RuntimeError as error:
+        image = T.pil_to_tensor(Image.open(file).convert("RGB"))
+    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
         raise BadInput([f"data: {file}: not a readable image ({str(error).splitlines()[0][:120]})"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
     return cropped.permute(1, 2, 0).contiguous()

@@ -1,7 +1,8 @@
 """Views: augmented images as batch tensor operations on the device. A view is a function of (image, view id).
 
-Legend: n images of a batch, r rotations, p padding. A view id counts (row, column, flip) of a random crop from the padded
-image, 0 <= id < (2p + 1)^2 * (2 if flips else 1); the k-th of r rotated views has its own id and is turned by k * 90 degrees.
+Legend: n images of a batch, r rotations, p padding. A view id counts (row, column, flip) of a random crop
+from the padded image, 0 <= id < (2p + 1)^2 * (2 if flips else 1); the k-th of r rotated views has its own id
+and is turned by k * 90 degrees.
 """
 
 import torch

@@ -3,7 +3,8 @@
 Official code followed: megvii-research/mdistiller, mdistiller/distillers/DKD.py. There the target class
 is taken out of the second soft-max by a logit of -1000; here its column is left out, which is the same
 number. The warm-up counts parts of the trial (20 of the paper's 240 epochs), and starts at 0 where the
-released one, counting epochs from 1, starts at 1/20.
+released one, counting epochs from 1, starts at 1/20. `standardize` takes each row's z-score of both nets'
+logits first (arXiv:2403.01427).
 """
 
 from typing import Annotated, Literal
@@ -14,9 +15,10 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.maths import ramp
+from raykd.maths.logits import standardize
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
+from raykd.space import Choice, Range
 from raykd.step import Setting, Step
 
 
@@ -29,6 +31,7 @@ class Config(_base.MethodConfig):
     name: Literal["dkd"] = "dkd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
+    standardize: Annotated[bool, Choice((True, False))] = False
     weights: Weights = Weights()
 
 
@@ -76,6 +79,8 @@ class Method(_base.Method):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
+        if self.config.standardize:
+            student, teacher = standardize(student), standardize(teacher)
         part = ramp.linear(step.progress, self.config.warm_up)
         temperature = self.config.temperature
         return {

@@ -1,18 +1,19 @@
 """KD: soft targets (Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2).
 
 Official code followed: HobbitLong/RepDistiller, distiller_zoo/KD.py, and its weights (0.1 cross-entropy,
-0.9 KD, T = 4).
+0.9 KD, T = 4). `standardize` takes each row's z-score of both nets' logits first (Sun et al., CVPR 2024,
+arXiv:2403.01427; sunshangquan/logit-standardization-KD, which then runs T = 2 and a weight of 9).
 """
 
 from typing import Annotated, Literal
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from raykd.maths.logits import soft_divergence, standardize
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
+from raykd.space import Choice, Range
 from raykd.step import Setting, Step
 
 
@@ -24,14 +25,13 @@ class Weights(_base.Weights):
 class Config(_base.MethodConfig):
     name: Literal["kd"] = "kd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    standardize: Annotated[bool, Choice((True, False))] = False
     weights: Weights = Weights()
 
 
 def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch. Logits [n, c] -> scalar."""
-    log_student = F.log_softmax(student / temperature, dim=1)
-    log_teacher = F.log_softmax(teacher / temperature, dim=1)
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
+    return soft_divergence(student, teacher, temperature).mean()
 
 
 class Method(_base.Method):
@@ -42,8 +42,10 @@ class Method(_base.Method):
     def __init__(self, config: Config, setting: Setting) -> None:
         super().__init__()
         _base.check_classes(setting)
-        self.temperature = config.temperature
+        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
-        return {"kd": kd_loss(student, teacher, self.temperature)}
+        if self.config.standardize:
+            student, teacher = standardize(student), standardize(teacher)
+        return {"kd": kd_loss(student, teacher, self.config.temperature)}

@@ -1,0 +1,41 @@
+"""The maps of two nets, stage by stage, for methods that compare them.
+
+RepDistiller's feat[1:-1] is View.maps[1:] here: every stage, without the stem and the pooled features.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from raykd.step import Setting, View
+
+
+def check_stages(setting: Setting) -> None:
+    """ValueError when the two nets' maps cannot be paired stage by stage."""
+    student, teacher = setting.student.maps, setting.teacher.maps
+    if len(student) != len(teacher) or len(student) < 2:
+        raise ValueError(
+            f"stages cannot be paired: the student's maps are {_shown(student)}, "
+            f"the teacher's {_shown(teacher)}"
+        )
+
+
+def _shown(maps: tuple[tuple[int, int, int], ...]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in maps) or "none"
+
+
+def stages(view: View) -> list[Tensor]:
+    """The maps of every stage in float32, shallow to deep, without the stem's."""
+    return [x.float() for x in view.maps[1:]]
+
+
+def matched(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The larger map average-pooled to the size of the smaller. [n, c, h, w], [n, k, y, x] -> the same size.
+
+    Read in RepDistiller, distiller_zoo/AT.py and VID.py.
+    """
+    (height, width), (rows, columns) = student.shape[2:], teacher.shape[2:]
+    if height > rows:
+        return F.adaptive_avg_pool2d(student, (rows, columns)), teacher
+    if height < rows:
+        return student, F.adaptive_avg_pool2d(teacher, (height, width))
+    return student, teacher

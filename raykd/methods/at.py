@@ -1,0 +1,57 @@
+"""AT: attention transfer (Zagoruyko and Komodakis, ICLR 2017, arXiv:1612.03928).
+
+    attention = sum over stages of mean((q_s - q_t)^2),  q = Q / |Q|,  Q = mean over channels of |F|^p
+
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/AT.py, and its weight (1000). The larger
+map is pooled to the size of the smaller.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from raykd.maths.maps import check_stages, matched, stages
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step
+
+
+class Weights(_base.Weights):
+    attention: Annotated[Weight, Range(100, 10000, log=True)] = 1000.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["at"] = "at"
+    power: Annotated[int, Field(ge=1), Choice((1, 2, 4))] = 2  # p
+    weights: Weights = Weights()
+
+
+def attention(maps: Tensor, power: int = 2) -> Tensor:
+    """Where a map is large, as a unit vector. [n, channels, h, w] -> [n, h * w]."""
+    return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1), dim=1)
+
+
+def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], power: int = 2) -> Tensor:
+    """Squared difference of attention, mean over rows and places, summed over pairs of maps -> scalar."""
+    pairs = (matched(s, t) for s, t in zip(student, teacher, strict=True))
+    return torch.stack([F.mse_loss(attention(s, power), attention(t, power)) for s, t in pairs]).sum()
+
+
+class Method(_base.Method):
+    needs = frozenset({"maps"})
+    status = "official"
+    paper = "Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        check_stages(setting)
+        self.power = config.power
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        teacher = [x.detach() for x in stages(step.teacher)]
+        return {"attention": attention_loss(stages(step.student), teacher, self.power)}

@@ -1,0 +1,71 @@
+"""RKD: relational knowledge distillation (Park et al., CVPR 2019, arXiv:1904.05068).
+
+    distance: smooth L1 between the pairwise distances, each net's divided by their mean
+    angle:    smooth L1 between the cosines of all triplets
+
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/RKD.py, and its weights (25 and 50). The
+angles of n rows among m (all ranks') take n * m * m numbers.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raykd.maths.gather import gather, offset
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Range
+from raykd.step import Setting, Step
+
+EPSILON = 1e-12  # as released, under the square root
+
+
+class Weights(_base.Weights):
+    distance: Annotated[Weight, Range(2.5, 250, log=True)] = 25.0
+    angle: Annotated[Weight, Range(5, 500, log=True)] = 50.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["rkd"] = "rkd"
+    weights: Weights = Weights()
+
+
+def distances(features: Tensor) -> Tensor:
+    """From this rank's rows to all ranks', over the mean distance between two rows. [n, d] -> [n, m]."""
+    joined, first = gather(features), offset(features)
+    square = joined.square().sum(dim=1)
+    between = (square[:, None] + square - 2 * joined @ joined.T).clamp(min=EPSILON).sqrt()
+    between = between * (1 - torch.eye(len(joined), dtype=between.dtype, device=between.device))
+    mean = between.sum() / (len(joined) * (len(joined) - 1))
+    return between[first : first + len(features)] / mean
+
+
+def angles(features: Tensor) -> Tensor:
+    """At this rank's row i, the cosine of the directions to all ranks' rows j and k. [n, d] -> [n, m, m]."""
+    toward = F.normalize(gather(features)[None] - features[:, None], dim=2)
+    return toward @ toward.transpose(1, 2)
+
+
+def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """RKD-D. [n, d], [n, e] -> scalar."""
+    return F.smooth_l1_loss(distances(student), distances(teacher))
+
+
+def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """RKD-A. [n, d], [n, e] -> scalar."""
+    return F.smooth_l1_loss(angles(student), angles(teacher))
+
+
+class Method(_base.Method):
+    needs = frozenset({"embedding"})
+    status = "official"
+    paper = "Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        student, teacher = step.student.embedding.float(), step.teacher.embedding.detach().float()
+        return {"distance": distance_loss(student, teacher), "angle": angle_loss(student, teacher)}

@@ -1,0 +1,51 @@
+"""SP: similarity-preserving distillation (Tung and Mori, ICCV 2019, arXiv:1907.09682).
+
+    similarity = |G_t - G_s|_F^2 / m^2,  G = rows of F F^T divided by their norms,  F the flattened last map
+
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/SP.py, and its weight (3000). m is the
+number of rows on all ranks.
+"""
+
+from typing import Annotated, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from raykd.maths.gather import gather
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Range
+from raykd.step import Setting, Step
+
+
+class Weights(_base.Weights):
+    similarity: Annotated[Weight, Range(300, 30000, log=True)] = 3000.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["sp"] = "sp"
+    weights: Weights = Weights()
+
+
+def similarities(features: Tensor) -> Tensor:
+    """Inner products of this rank's rows with all ranks', each row a unit vector. [n, ...] -> [n, m]."""
+    flat = features.flatten(1)
+    return F.normalize(flat @ gather(flat).T, dim=1)
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of the nets' similarities. [n, ...], [n, ...] -> scalar."""
+    return F.mse_loss(similarities(student), similarities(teacher))
+
+
+class Method(_base.Method):
+    needs = frozenset({"maps"})
+    status = "official"
+    paper = "Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        student, teacher = step.student.maps[-1].float(), step.teacher.maps[-1].detach().float()
+        return {"similarity": similarity_loss(student, teacher)}

@@ -1,0 +1,147 @@
+"""SSKD: distillation with a self-supervised task (Xu et al., ECCV 2020, arXiv:2006.07114).
+
+Each image comes upright and turned by 90, 180, 270 degrees. Each net has a head (two layers) on its
+embedding; the cosines of turned views with all upright ones say which image a turned view belongs to.
+
+    teacher_head = cross-entropy of that question, for the head on the frozen teacher
+    kd           = KD of the upright views
+    rotated      = KD of the turned views, with all that the teacher has right and the easiest of the others
+    similarity   = T^2 KL of the soft-max over upright views, chosen alike by the teacher's answers
+
+Official code followed: xuguodong03/SSKD, student.py, wrapper.py. The release trains the teacher's head
+for 60 epochs before the student's 240. Here it learns in the first `teacher_stage` of the trial (60 /
+300); `similarity`, the only term that reads it, is 0 in that stage and then takes the head as it was at
+the stage's end (`frozen`), while `teacher_head` is 0. Ties between equally wrong views go to the earlier
+one. Upright views and choices are all ranks'.
+"""
+
+import copy
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths.gather import gather, num_ranks, offset
+from raykd.maths.logits import soft_divergence
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step
+
+ROTATIONS = 4
+
+
+class Weights(_base.Weights):
+    task: Annotated[Weight, Range(0.05, 2, log=True)] = 0.1
+    teacher_head: Weight = 1.0
+    kd: Annotated[Weight, Range(0.1, 20, log=True)] = 0.9
+    rotated: Annotated[Weight, Range(0.3, 30, log=True)] = 2.7
+    similarity: Annotated[Weight, Range(1, 100, log=True)] = 10.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["sskd"] = "sskd"
+    teacher_stage: Annotated[float, Field(ge=0, lt=1), Choice((0.1, 0.2, 0.3))] = 0.2
+    temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    rotated_temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    similarity_temperature: Annotated[float, Field(gt=0), Range(0.1, 2, log=True)] = 0.5
+    rotated_keep: Annotated[float, Field(ge=0, le=1), Range(0, 1)] = (
+        1.0  # of the views that the teacher has wrong
+    )
+    similarity_keep: Annotated[float, Field(ge=0, le=1), Range(0, 1)] = 0.75
+    weights: Weights = Weights()
+
+
+def upright(x: Tensor) -> Tensor:
+    """[4 n, ...] -> [n, ...]."""
+    return x[::ROTATIONS]
+
+
+def turned(x: Tensor) -> Tensor:
+    """[4 n, ...] -> [3 n, ...]."""
+    return x.reshape(-1, ROTATIONS, *x.shape[1:])[:, 1:].flatten(0, 1)
+
+
+def similarities(features: Tensor) -> Tensor:
+    """Cosines of this rank's turned views with all ranks' upright ones. [4 n, d] -> [3 n, m]."""
+    unit = F.normalize(features, dim=1)
+    return turned(unit) @ gather(upright(unit)).T
+
+
+def places(scores: Tensor, target: Tensor) -> Tensor:
+    """How many scores of a row lie above its target's: 0 where the answer is right. [k, c], [k] -> [k]."""
+    return (scores > scores.gather(1, target[:, None])).sum(dim=1)
+
+
+def easy_mean(loss: Tensor, place: Tensor, keep: float) -> Tensor:
+    """A loss's mean over the rows of place 0 and the part `keep` of the others, by place. [k], [k] -> scalar.
+
+    Rows are chosen among all ranks', and the ranks' answers average to the joined batch's.
+    """
+    joined, first = gather(place), offset(place)
+    right = (joined == 0).sum()
+    limit = right + ((len(joined) - right) * keep).floor()
+    kept = joined.argsort(stable=True).argsort() < limit
+    return (loss * kept[first : first + len(place)]).sum() * num_ranks() / limit.clamp(min=1)
+
+
+def easy_divergence(
+    student: Tensor, teacher: Tensor, target: Tensor, temperature: float, keep: float
+) -> Tensor:
+    """T^2 KL of the rows that the teacher finds easy. Scores [k, c], [k, c], right answers [k] -> scalar."""
+    return easy_mean(soft_divergence(student, teacher, temperature), places(teacher, target), keep)
+
+
+def head(dim: int) -> nn.Sequential:
+    """[n, dim] -> [n, dim]."""
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+
+class Method(_base.Method):
+    needs = frozenset({"logits", "embedding"})
+    status = "official"
+    paper = "Knowledge Distillation Meets Self-Supervision, ECCV 2020, arXiv:2006.07114"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        _base.check_classes(setting)
+        self.config = config
+        self.student_head = head(setting.student.embedding)
+        self.teacher_head = head(setting.teacher.embedding)
+        self.frozen = copy.deepcopy(self.teacher_head).requires_grad_(False)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        if step.rotations != ROTATIONS:
+            raise ValueError(f"sskd needs data/rotations = {ROTATIONS}, but it is {step.rotations}")
+        config, learning = self.config, step.progress < self.config.teacher_stage
+        if learning:
+            self._freeze()
+        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
+        embedding = step.teacher.embedding.detach().float()
+        asked = similarities(self.teacher_head(embedding))
+        own = offset(upright(student)) + torch.arange(len(student), device=student.device) // ROTATIONS
+        seen = similarities(self.student_head(step.student.embedding.float()))
+        known = similarities(self.frozen(embedding))
+        rotated = easy_divergence(
+            turned(student),
+            turned(teacher),
+            turned(step.labels),
+            config.rotated_temperature,
+            config.rotated_keep,
+        )
+        similarity = easy_divergence(
+            seen, known, turned(own), config.similarity_temperature, config.similarity_keep
+        )
+        return {
+            "teacher_head": float(learning) * F.cross_entropy(asked, turned(own)),
+            "kd": soft_divergence(upright(student), upright(teacher), config.temperature).mean(),
+            "rotated": rotated,
+            "similarity": float(not learning) * similarity,
+        }
+
+    @torch.no_grad()
+    def _freeze(self) -> None:
+        for kept, learnt in zip(self.frozen.parameters(), self.teacher_head.parameters(), strict=True):
+            kept.copy_(learnt)

@@ -1,0 +1,77 @@
+"""VID: variational information distillation (Ahn et al., CVPR 2019, arXiv:1904.05835).
+
+    information = sum over stages of mean(((mu(F_s) - F_t)^2 / v + log v) / 2)
+
+v is a variance for each channel, log(1 + exp(a)) + 1e-5; mu is three 1x1 convolutions, without batch
+norm.
+
+Official code followed: HobbitLong/RepDistiller, distiller_zoo/VID.py (from the authors), and its weight
+(1). The larger map is pooled to the size of the smaller.
+"""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths.maps import check_stages, matched, stages
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Range
+from raykd.step import Setting, Step
+
+EPSILON = 1e-5  # as released
+
+
+class Weights(_base.Weights):
+    information: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["vid"] = "vid"
+    init_variance: Annotated[float, Field(gt=0.01), Range(0.5, 20, log=True)] = 5.0
+    weights: Weights = Weights()
+
+
+def information_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
+    """-log of a Gaussian less a constant, mean over all values. [n, k, h, w], [k], [n, k, h, w] -> scalar."""
+    variance = variance[:, None, None]
+    return 0.5 * ((mean - target).square() / variance + variance.log()).mean()
+
+
+class Stage(nn.Module):
+    """What a student's map tells about the teacher's map of one stage."""
+
+    def __init__(self, channels_in: int, channels: int, init_variance: float) -> None:
+        super().__init__()
+        self.mean = nn.Sequential(
+            nn.Conv2d(channels_in, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1, bias=False),
+        )
+        self.scale = nn.Parameter(torch.full((channels,), math.log(math.expm1(init_variance - EPSILON))))
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = matched(student, teacher)
+        return information_loss(self.mean(student), F.softplus(self.scale) + EPSILON, teacher)
+
+
+class Method(_base.Method):
+    needs = frozenset({"maps"})
+    status = "official"
+    paper = "Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        check_stages(setting)
+        pairs = zip(setting.student.maps[1:], setting.teacher.maps[1:], strict=True)
+        self.stages = nn.ModuleList(Stage(s[0], t[0], config.init_variance) for s, t in pairs)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        pairs = zip(self.stages, stages(step.student), stages(step.teacher), strict=True)
+        return {"information": torch.stack([stage(s, t.detach()) for stage, s, t in pairs]).sum()}
