@@ -16,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+NOTHING: list[str] = []
 Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
 Data = Annotated[
     Path | None, Option("--data", help="Where data sets lie. Default: $RAYKD_DATA or ~/.cache/raykd/data.")
@@ -49,7 +50,11 @@ def main() -> None:
 
 @app.command()
 def plan(
-    study: StudyFile, set_: Set = [], data: Data = None, download: Download = False, as_json: Json = False
+    study: StudyFile,
+    set_: Set = NOTHING,
+    data: Data = None,
+    download: Download = False,
+    as_json: Json = False,
 ) -> None:
     """Show what a study will search and cost, from a short timing probe. Nothing is trained."""
     from dataclasses import asdict
@@ -64,13 +69,15 @@ def plan(
 @app.command()
 def launch(
     study: StudyFile,
-    set_: Set = [],
+    set_: Set = NOTHING,
     storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
     address: Address = None,
 ) -> None:
-    """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it stands."""
+    """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it
+    stands.
+    """
     from raykd import driver, show
 
     read = _study(study, set_)
@@ -156,13 +163,13 @@ def train(
         int | None, Option(help="Train through Ray Train with so many workers.", min=1)
     ] = None,
     test: Annotated[bool, Option("--test", help="Open the test set after the last epoch.")] = False,
-    set_: Set = [],
+    set_: Set = NOTHING,
     storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
     address: Address = None,
 ) -> None:
-    """Train one recipe, without Ray unless --workers is given. Called again, it goes on from its checkpoint."""
+    """Train one recipe, without Ray unless --workers is given; again: it goes on from its checkpoint."""
     from raykd import show
     from raykd import train as single
 

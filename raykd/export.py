@@ -1,4 +1,6 @@
-"""Hand a trial on: a folder with recipe.yaml (which `raykd train` takes as it is), the student's weights and a card."""
+"""Hand a trial on: a folder with recipe.yaml (which `raykd train` takes as it is), the student's weights and
+a card.
+"""
 
 import json
 from pathlib import Path
@@ -53,8 +55,9 @@ def _card(ledger: Ledger, row: dict[str, Any]) -> str:
     drawn = "\n".join(f"- `{path}`: {value}" for path, value in row["drawn"].items())
     return f"""# {recipe.student.net}, taught by {teacher} with {recipe.method.name}
 
-Trial {row["number"]} of the study `{study["name"]}`. Method: {recipe.method.name} (**{method.status}**; {method.paper}).
-Data: {recipe.data.name}; {recipe.data.holdout:.0%} of the training images held out for selection.
+Trial {row["number"]} of the study `{study["name"]}`. Method: {recipe.method.name} (**{method.status}**;
+{method.paper}). Data: {recipe.data.name}; {recipe.data.holdout:.0%} of the training images held out for
+selection.
 
 Held-out accuracy of these weights: {row["accuracy"]:.2f} % (averaged weights, last epoch, n = 1 seed).
 
@@ -64,7 +67,8 @@ Retrained on the full training set by the same study:
 Settings drawn:
 {drawn}
 
-Made with raykd {stamp.get("raykd")} (commit {stamp.get("commit")}), torch {stamp.get("torch")}, on {stamp.get("hardware")}.
+Made with raykd {stamp.get("raykd")} (commit {stamp.get("commit")}), torch {stamp.get("torch")}, on
+{stamp.get("hardware")}.
 
 Again: `raykd train recipe.yaml`. Load:
 

@@ -1,4 +1,5 @@
-"""What a run leaves on disk; the only file that knows. Reads and writes any storage that pyarrow.fs understands.
+"""What a run leaves on disk; the only file that knows. Reads and writes any storage that pyarrow.fs
+understands.
 
 RUN/study.yaml stamp.json        what was asked, and by what program and machine it was begun
 RUN/state.json                   "running", "finished", ... as the driver last said
@@ -9,7 +10,7 @@ RUN/trials/00007/recipe.yaml     everything that decides the trial, written befo
                  failure.json    what went wrong in the trial                        (the trial writes)
                  checkpoint.pt   while it is not finished; student.safetensors afterwards
 RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set
-STORAGE/teachers/<net>-<hash>.safetensors    teachers that studies trained, shared by the runs beside each other
+STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
 """
 
 import fcntl
@@ -148,7 +149,9 @@ class Ledger:
         return rows
 
     def state(self) -> str:
-        """running, interrupted, finished or stopped. A run that nobody holds and that has not ended is interrupted."""
+        """running, interrupted, finished or stopped. A run that nobody holds and that has not ended is
+        interrupted.
+        """
         told = (self.folder.read_json("state.json") or {}).get("state", "running")
         return "interrupted" if told == "running" and not self.held_by() else str(told)
 
@@ -172,7 +175,7 @@ class Ledger:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold the run; BadInput says who does when somebody else drives it. A dead holder's claim is void."""
+        """Hold the run; BadInput says who does when somebody else drives it. A dead holder holds nothing."""
         path = self._lock_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as file:

@@ -32,7 +32,9 @@ class Lesson(nn.Module):
         self.autocast = False
 
     def forward(self, batch: Batch, teacher: View, progress: float) -> dict[str, Tensor]:
-        """Raw terms in float32: "task" (cross-entropy of the upright views), the method's own, and "plus_kd"."""
+        """Raw terms in float32: "task" (cross-entropy of the upright views), the method's own, and
+        "plus_kd".
+        """
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.autocast):
             student: View = self.student(batch.images)
         upright = slice(None, None, self._rotations)

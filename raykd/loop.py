@@ -55,7 +55,7 @@ class Teaching:
         self.labels = dataset.train.labels.to(device)
         classes, size = len(dataset.classes), dataset.train.pixels.shape[1]
         self.lesson = Lesson(recipe, self.labels, classes, size, teacher.shapes)
-        self.lesson.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.lesson.to(device).to(memory_format=torch.channels_last)
         self.lesson.autocast = autocast(recipe, device)
         self.optimizer = recipe.optimizer.make(self.lesson)
         self.average = copy.deepcopy(self.lesson.student).requires_grad_(False)
@@ -63,7 +63,8 @@ class Teaching:
         self.steps = len(self.labels) // recipe.optimizer.batch_size  # the odd rest of an epoch is left out
         if self.steps == 0:
             raise ValueError(
-                f"batch_size = {recipe.optimizer.batch_size} is more than the {len(self.labels)} training images"
+                f"batch_size = {recipe.optimizer.batch_size} "
+                f"is more than the {len(self.labels)} training images"
             )
         if recipe.optimizer.batch_size % self.world:
             raise ValueError(
@@ -163,7 +164,9 @@ class Teaching:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Exponential moving average of weights and batch-norm statistics; the decay warms up as (1 + t) / (10 + t)."""
+        """Exponential moving average of weights and batch-norm statistics; the decay warms up as (1 + t) /
+        (10 + t).
+        """
         decay = min(self.recipe.averaging, (1 + step) / (10 + step)) if self.recipe.averaging else 0.0
         mean, now = _floats(self.average), _floats(self.lesson.student)
         torch._foreach_lerp_(mean, now, 1 - decay)
@@ -184,7 +187,9 @@ class Teaching:
         return accuracy(net, self.views, self.dataset.heldout, self.lesson.autocast, self.rank, self.world)
 
     def test_accuracy(self) -> float:
-        """Top-1 accuracy of the averaged student on the test set, %. Opened by `confirm` and `train --test` only."""
+        """Top-1 accuracy of the averaged student on the test set, %. Opened by `confirm` and `train --test`
+        only.
+        """
         return accuracy(
             self.average, self.views, self.dataset.test, self.lesson.autocast, self.rank, self.world
         )
@@ -234,7 +239,9 @@ def accuracy(net: nn.Module, views: Views, part: Any, half: bool, rank: int = 0,
 
 
 def autocast(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the nets run in bfloat16: as the recipe says, and for "auto" where the device has it in hardware."""
+    """Whether the nets run in bfloat16: as the recipe says, and for "auto" where the device has it in
+    hardware.
+    """
     if recipe.precision != "auto":
         return recipe.precision == "bfloat16"
     if device.type == "cuda":

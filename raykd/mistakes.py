@@ -25,7 +25,9 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def checked(model: type[Model], plain: dict[str, Any], where: str, under: str = "") -> Model:
-    """Plain data as a validated model. BadInput with all mistakes at once, each with its path (`under` in front)."""
+    """Plain data as a validated model. BadInput with all mistakes at once, each with its path (`under` in
+    front).
+    """
     try:
         return model.model_validate_json(json.dumps(plain, default=str))
     except ValidationError as error:

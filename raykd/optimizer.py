@@ -1,4 +1,6 @@
-"""How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget (ruling 3)."""
+"""How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget (ruling
+3).
+"""
 
 import math
 from typing import Annotated, Literal
@@ -40,7 +42,9 @@ class Optimizer(Spec):
 
 
 class StepDecay(Spec):
-    """The learning rate times `factor` after each milestone, a fraction of the epochs (paper: 150, 180, 210 of 240)."""
+    """The learning rate times `factor` after each milestone, a fraction of the epochs (paper: 150, 180, 210
+    of 240).
+    """
 
     kind: Literal["step"] = "step"
     milestones: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.625, 0.75, 0.875)

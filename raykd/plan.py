@@ -1,4 +1,6 @@
-"""What a study will do and what it will cost, before it does: the opened space, its conditional parts, time and disk."""
+"""What a study will do and what it will cost, before it does: the opened space, its conditional parts, time
+and disk.
+"""
 
 import math
 from dataclasses import dataclass
@@ -82,7 +84,7 @@ def plan(study: Study, root: Path, download: bool) -> Plan:
 
 
 def _kept_by_pruner(study: Study) -> float:
-    """About the part of all epochs that successive halving leaves: 1/eta of the trials goes on at each rung."""
+    """About the part of all epochs that the pruner leaves: 1/eta of the trials goes on at each rung."""
     pruner = study.search.pruner
     if pruner.kind == "none":
         return 1.0

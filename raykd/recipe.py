@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
@@ -43,7 +42,9 @@ class Student(Spec):
 
 
 class TeacherTraining(Spec):
-    """How a study trains its own teacher: once, by cross-entropy; kept in storage by the hash of all that decides it."""
+    """How a study trains its own teacher: once, by cross-entropy; kept in storage by the hash of all that
+    decides it.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
@@ -52,7 +53,9 @@ class TeacherTraining(Spec):
 
 
 class Teacher(Spec):
-    """Where the teacher comes from: a checkpoint (`weights`: path or URL), or the study's own training (`train`)."""
+    """Where the teacher comes from: a checkpoint (`weights`: path or URL), or the study's own training
+    (`train`).
+    """
 
     net: Net
     weights: str | None = None
@@ -109,11 +112,9 @@ class Recipe(Spec):
         own: dict[str, float] = self.method.weights.model_dump()
         return own | ({"plus_kd": self.plus_kd.weight} if self.plus_kd else {})
 
-    def changed(self, change: Callable[[dict[str, Any]], None]) -> "Recipe":
-        """Another recipe: `change` edits the plain data, which is validated anew."""
-        plain = self.plain()
-        change(plain)
-        return Recipe.model_validate_json(json.dumps(plain))
+    def changed(self, settings: dict[str, Any]) -> "Recipe":
+        """Another recipe: some top-level settings replaced, all validated anew."""
+        return Recipe.model_validate_json(json.dumps(self.plain() | settings))
 
 
 def teacher_recipe(recipe: Recipe) -> Recipe:

@@ -25,8 +25,9 @@ class Run:
     def trials(self) -> pa.Table:
         """One row a trial.
 
-        number; role (paper, first, searched); state; accuracy (held-out %, averaged weights, last epoch it reached);
-        epochs; started, ended (unix seconds); reason; one column for each drawn field, named by its path.
+        number; role (paper, first, searched); state; accuracy (held-out %, averaged weights, last epoch it
+        reached); epochs; started, ended (unix seconds); reason; one column for each drawn field, named by
+        its path.
         """
         rows = self.ledger.trials()
         paths = sorted({path for row in rows for path in row["drawn"]})

@@ -82,7 +82,8 @@ class Board:
         left = seconds_left(self.study.plain(), list(self.rows.values()))
         best = max((r["accuracy"] for r in self.rows.values() if r["state"] == "COMPLETE"), default=None)
         return (
-            f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, {states.count('PRUNED')} pruned, "
+            f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, "
+            f"{states.count('PRUNED')} pruned, "
             f"{states.count('FAIL')} failed of {self.study.budget.trials}, best {percent(best)}, "
             f"{duration(left) if left is not None else '?'} left"
         )
@@ -104,7 +105,8 @@ def _phase(phase: str, news: dict[str, Any]) -> str:
     return {
         "teacher": f"training the teacher {news.get('net', '')}, once",
         "search": "searching",
-        "confirm": f"confirming on the full training set: {news.get('left')} of {news.get('of')} retrainings left",
+        "confirm": f"confirming on the full training set: {news.get('left')} of {news.get('of')} retrainings "
+        "left",
         "stopped": f"stopped: {news.get('why', '')}",
         "done already": "finished before; nothing to do",
     }[phase]
@@ -113,7 +115,8 @@ def _phase(phase: str, news: dict[str, Any]) -> str:
 def _trial_line(row: dict[str, Any]) -> str:
     reason = f" ({row['reason']})" if row["reason"] else ""
     role = " (the paper's point)" if row["role"] == "paper" else ""
-    return f"trial {row['number']}{role} {row['state'].lower()} at epoch {row['epochs']}: {percent(row['accuracy'])}{reason}"
+    state = f"{row['state'].lower()} at epoch {row['epochs']}"
+    return f"trial {row['number']}{role} {state}: {percent(row['accuracy'])}{reason}"
 
 
 def epoch(row: dict[str, Any]) -> None:
@@ -142,8 +145,8 @@ def plan(made: Any) -> None:
         "method's memory": f"{made.bank_bytes / 2**20:.1f} MiB of buffers",
         "one step": f"{1000 * made.step_seconds:.0f} ms (measured here, teacher included)",
         "one trial": duration(made.trial_seconds),
-        "the search": f"{duration(made.pruned_seconds)} with pruning, {duration(made.search_seconds)} without, "
-        "one trial after another",
+        "the search": f"{duration(made.pruned_seconds)} with pruning, {duration(made.search_seconds)} "
+        "without, one trial after another",
         "confirmation": duration(made.confirm_seconds),
         "disk": f"{made.disk_bytes / 2**20:.0f} MiB",
     }
@@ -162,7 +165,8 @@ def standing(stands: dict[str, Any]) -> None:
     for name in ("best", "paper"):
         if row := stands[name]:
             lines.append(
-                f"{name:<9} {percent(row['accuracy'])} held-out, trial {row['number']} ({row['state'].lower()}, "
+                f"{name:<9} {percent(row['accuracy'])} held-out, trial {row['number']} ("
+                f"{row['state'].lower()}, "
                 f"epoch {row['epochs']})  {drawn(row['drawn'])}"
             )
     lines.append(f"spent     {stands['worker_hours']:.2f} {stands['worker']}-worker hours")

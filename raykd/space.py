@@ -1,11 +1,13 @@
-"""The words of a search space: Spec, a frozen record of settings; Range and Choice, what a setting may be drawn from.
+"""The words of a search space: Spec, a frozen record of settings; Range and Choice, what a setting may be
+drawn from.
 
 A knob is declared once, on one line of a Spec: type, law, search range and the paper's value.
 
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
 
-Its path in the recipe ("method/temperature") is its name everywhere. A field that is a discriminated union of Specs is a
-conditional sub-space: the union's tag becomes a Choice, and the fields of an arm carry `when`, the tag that calls for them.
+Its path in the recipe ("method/temperature") is its name everywhere. A field that is a discriminated union
+of Specs is a conditional sub-space: the union's tag becomes a Choice, and the fields of an arm carry
+`when`, the tag that calls for them.
 """
 
 from collections.abc import Iterator
@@ -29,7 +31,9 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; `log` draws the exponent evenly, `step` keeps to low + k * step."""
+    """Numbers from low to high, both included; `log` draws the exponent evenly, `step` keeps to low + k *
+    step.
+    """
 
     low: float
     high: float
@@ -78,7 +82,9 @@ Dimension = Range | Choice
 
 
 def declared(spec: type[Spec], prefix: str = "", when: When = ()) -> dict[str, Dimension]:
-    """Every range that a Spec declares, nested Specs included: {path: Range | Choice}, parents before children."""
+    """Every range that a Spec declares, nested Specs included: {path: Range | Choice}, parents before
+    children.
+    """
     space: dict[str, Dimension] = {}
     for name, field in spec.model_fields.items():
         path = f"{prefix}{name}"
@@ -118,7 +124,9 @@ def called_for(dimension: Dimension, drawn: dict[str, Scalar]) -> bool:
 
 
 def apply(base: dict[str, Any], drawn: dict[str, Scalar]) -> dict[str, Any]:
-    """A plain recipe with the drawn values put in at their paths; where a union's tag changes, its other fields go."""
+    """A plain recipe with the drawn values put in at their paths; where a union's tag changes, its other
+    fields go.
+    """
     result = dict(base)
     for path, value in drawn.items():
         *parents, last = path.split("/")

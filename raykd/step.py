@@ -1,4 +1,5 @@
-"""The words of one batch: what a net answers (View), what it promises to answer (Shapes), what a method is given (Step).
+"""The words of one batch: what a net answers (View), what it promises to answer (Shapes), what a method is
+given (Step).
 
 Legend: n images of the batch (times the rotations), c classes, d width of the embedding.
 """

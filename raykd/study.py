@@ -119,7 +119,7 @@ class Confirm(Spec):
 class Study(Spec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     recipe: Recipe
-    space: dict[str, Any] = {}
+    space: Annotated[dict[str, Any], Field(default_factory=dict)]
     search: Search = Search()
     budget: Budget = Budget()
     cluster: Cluster = Cluster()
@@ -164,7 +164,9 @@ class Study(Spec):
         return data
 
     def opened(self) -> dict[str, Dimension]:
-        """What is searched: {path in the recipe: Range | Choice}, parents before the parts that they call for."""
+        """What is searched: {path in the recipe: Range | Choice}, parents before the parts that they call
+        for.
+        """
         return _opened(self.recipe.method.name, self.space)[0]
 
     def paper_point(self) -> dict[str, Scalar]:
@@ -269,7 +271,7 @@ def _dimension(entry: Any, known: Dimension | None) -> Dimension:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML map; nothing in it is executed. BadInput names the line of a mistake, duplicate keys included."""
+    """A YAML map; nothing in it is executed. BadInput names a mistake's line, duplicate keys included."""
     if not path.is_file():
         raise BadInput([f"{path}: no such file"])
     try:
@@ -293,7 +295,9 @@ def write_yaml(plain: dict[str, Any], path: Path) -> None:
 
 
 def override(plain: dict[str, Any], overrides: tuple[str, ...]) -> None:
-    """Put path=value into plain settings; a value is read as YAML. Unknown paths are told by the check that follows."""
+    """Put path=value into plain settings; a value is read as YAML. Unknown paths are told by the check that
+    follows.
+    """
     for item in overrides:
         path, equals, text = item.partition("=")
         if not equals or not path:

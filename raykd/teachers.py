@@ -14,7 +14,7 @@ from raykd.step import Batch, Shapes, View, no_view
 
 
 class Answers(Protocol):
-    """What a lesson needs of a teacher: its View of a batch, and its shapes. How it knows is its own affair."""
+    """What a lesson needs of a teacher: its View of a batch, and its shapes. How it knows is its affair."""
 
     shapes: Shapes
 
@@ -35,7 +35,7 @@ class LiveTeacher:
 
     def __init__(self, net: models.Net, image_size: int, device: torch.device, autocast: bool) -> None:
         self.shapes = net.shapes(image_size)
-        self._net = net.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._autocast = autocast
 
     def view(self, batch: Batch) -> View:
@@ -50,7 +50,8 @@ class LiveTeacher:
 def load(net: str, weights: str, classes: int, sha256: str | None, cache: Path) -> models.Net:
     """A net with the weights of a checkpoint file or URL; no code of the checkpoint runs.
 
-    Reads safetensors, and RepDistiller's and mdistiller's .pth. BadInput names the file and what is wrong with it.
+    Reads safetensors, and RepDistiller's and mdistiller's .pth. BadInput names the file and what is wrong
+    with it.
     """
     path = _fetched(weights, sha256, cache)
     if not path.is_file():

@@ -1,4 +1,6 @@
-"""Train one recipe: in this process without Ray (the debugger's door), or through Ray Train with several workers."""
+"""Train one recipe: in this process without Ray (the debugger's door), or through Ray Train with several
+workers.
+"""
 
 import os
 from collections.abc import Callable
@@ -39,7 +41,9 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 def train(
     recipe: Recipe, settings: Settings, heard: Callable[[dict[str, Any]], None]
 ) -> tuple[dict[str, Any], Folder]:
-    """Train a recipe to its end; the last epoch's row and the folder. A teacher that it trains is kept in the storage."""
+    """Train a recipe to its end; the last epoch's row and the folder. A teacher that it trains is kept in
+    the storage.
+    """
     driver.check_lesson(recipe, settings.data_root, settings.download)
     folder = Folder(str(settings.out or f"{settings.storage}/train-{digest(recipe)}"))
     work = _one_process if settings.workers is None else _ray_train

@@ -1,7 +1,8 @@
-"""One Recipe as one trial: in this process, in the actor of a Ray Tune trial, or as a Ray Train job of several workers.
+"""One Recipe as one trial: in this process, in the actor of a Ray Tune trial, or as a Ray Train job of
+several workers.
 
-All three run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are files of the
-trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
+All three run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are
+files of the trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
 """
 
 import io
@@ -42,7 +43,9 @@ class Job:
 
 
 def run(job: Job, report: Report, device: torch.device) -> None:
-    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every epoch."""
+    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every
+    epoch.
+    """
     folder, leads = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
         _run(job, folder, report, device, leads)
@@ -87,7 +90,7 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
 
 
 def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
-    """The epoch's row first: a row without its checkpoint is dropped on resume, the reverse would lose one."""
+    """The epoch's row first: one without its checkpoint is dropped on resume, the reverse loses one."""
     folder.write_json("epochs.json", rows)
     if teaching.done == teaching.recipe.epochs:
         weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}

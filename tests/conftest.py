@@ -1,4 +1,6 @@
-"""What tests share: a data root with the real data sets where they lie beside the project, small studies, the verbs."""
+"""What tests share: a data root with the real data sets where they lie beside the project, small studies,
+the verbs.
+"""
 
 import os
 import subprocess

@@ -85,7 +85,7 @@ def share(step: Step) -> Step:
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:
     """T^2 KL of two rows of logits [c], by the definition."""
-    p, q = (teacher / temperature).softmax(0), (student / temperature).softmax(0)
+    p, q = ((z.detach() / temperature).softmax(0) for z in (teacher, student))
     return float((p * (p / q).log()).sum()) * temperature**2
 
 

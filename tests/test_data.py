@@ -22,7 +22,9 @@ def views(spec: data.DataSpec, pixels: torch.Tensor) -> Views:
 
 
 def pictures(count: int = 3, size: int = 8) -> torch.Tensor:
-    return torch.randint(256, (count, size, size, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    return torch.randint(256, (count, size, size, 3), generator=torch.Generator().manual_seed(0)).to(
+        torch.uint8
+    )
 
 
 def test_split_is_stratified_disjoint_and_fixed() -> None:
@@ -65,7 +67,9 @@ def test_every_view_is_what_torchvision_makes_of_the_image(flip: bool, padding: 
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
         assert got.is_contiguous(memory_format=torch.channels_last)
     still = padding * (2 * padding + 1) + padding
-    torch.testing.assert_close(seen.batch(torch.arange(3), torch.full((3,), still * (2 if flip else 1))), plain)
+    torch.testing.assert_close(
+        seen.batch(torch.arange(3), torch.full((3,), still * (2 if flip else 1))), plain
+    )
 
 
 def test_rotated_views_are_adjacent_turned_and_cropped_on_their_own() -> None:
@@ -97,7 +101,7 @@ def test_cifar100(data_root: Path) -> None:
 
 
 def test_missing_and_damaged_cifar100_are_one_line(data_root: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such file. Expected under .*cifar-100-python/train"):
+    with pytest.raises(BadInput, match=r"no such file\. Expected under .*cifar-100-python/train"):
         data.load(data.CIFAR100(), tmp_path, False)
     shutil.copytree(data_root / "cifar-100-python", tmp_path / "cifar-100-python")
     whole = (tmp_path / "cifar-100-python/test").read_bytes()
@@ -120,7 +124,7 @@ def test_folders_of_photographs(data_root: Path, tmp_path: Path) -> None:
     (tmp_path / "own/val/hat").rename(tmp_path / "own/val/hats")
     with pytest.raises(BadInput, match=r"class folders differ .*'hat', 'hats'"):
         data.load(data.Folder(path="own"), tmp_path, False)
-    with pytest.raises(BadInput, match="no such folder. Expected"):
+    with pytest.raises(BadInput, match=r"no such folder\. Expected"):
         data.load(data.Folder(path="none"), tmp_path, False)
 
 

@@ -100,7 +100,9 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     more = raykd("resume", str(run), "--trials", "4")
     assert more.returncode == 0, more.stderr
     assert_whole(run, 4, 3)
-    assert raykd("launch", str(small), *one, "--set", "epochs=4").returncode == 2  # another study, the same name
+    assert (
+        raykd("launch", str(small), *one, "--set", "epochs=4").returncode == 2
+    )  # another study, the same name
     exported = raykd("train", str(run / "export/recipe.yaml"), "--out", "again")
     assert exported.returncode == 0, exported.stderr
     best = max(rows(run), key=lambda row: row["accuracy"])
@@ -124,7 +126,9 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
     assert rows(run)[0]["lost"] == 1 and rows(run)[0]["tries"] == 0
 
 
-def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(small: Path, tmp_path: Path, raykd: Any) -> None:
+def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
+    small: Path, tmp_path: Path, raykd: Any
+) -> None:
     settings = ("cluster/workers=2", "budget/trials=3", "search/pruner={kind: halving, grace: 0.3, eta: 2}")
     done = raykd("launch", str(small), *(w for s in settings for w in ("--set", s)), timeout=400)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -144,7 +148,9 @@ def test_failures_are_sorted(small: Path, tmp_path: Path, raykd: Any) -> None:
     assert "loss term not finite" in done.stderr and "first 5 trials failed" in done.stderr
     run = tmp_path / "runs/small"
     assert [row["state"] for row in rows(run)] == ["FAIL"] * len(rows(run)) and len(rows(run)) < 8
-    assert all(t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in journal(run)[:5])
+    assert all(
+        t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in journal(run)[:5]
+    )
     assert (run / "report/index.html").exists()
 
 
@@ -153,10 +159,16 @@ def test_what_never_fits_is_told_before_anything_starts(small: Path, raykd: Any)
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
-def test_confirm_retrains_with_two_workers_and_opens_the_test_set(small: Path, tmp_path: Path, raykd: Any) -> None:
+def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
+    small: Path, tmp_path: Path, raykd: Any
+) -> None:
     confirm = "confirm={seeds: 2, workers: 2, controls: [ce]}"
     done = raykd("launch", str(small), "--set", "budget/trials=1", "--set", confirm, timeout=400)
     assert done.returncode == 0, done.stderr + done.stdout
     stands = json.loads(raykd("status", str(tmp_path / "runs/small"), "--json").stdout)
-    assert {role: len(values) for role, values in stands["confirmed"].items()} == {"best": 2, "paper": 2, "ce": 2}
+    assert {role: len(values) for role, values in stands["confirmed"].items()} == {
+        "best": 2,
+        "paper": 2,
+        "ce": 2,
+    }
     assert "test_accuracy" not in epochs(tmp_path / "runs/small", 0)[-1]

@@ -1,4 +1,6 @@
-"""Study files: read strictly, every mistake at once, each with its place, value, what is allowed, the nearest word."""
+"""Study files: read strictly, every mistake at once, each with its place, value, what is allowed, the
+nearest word.
+"""
 
 import random
 from pathlib import Path
@@ -85,7 +87,10 @@ def test_round_trip(tmp_path: Path) -> None:
         (("epochs: 3", "epochs: 3\nsearch: {sampler: {kind: tpee}}"), "unknown. Did you mean 'tpe'?"),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 1, high: 0.1}}"), "low must be below high"),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lrr: open}"), "Did you mean 'optimizer/lr'?"),
-        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 1, high: 2}}"), "leaves out recipe/optimizer/lr = 0.05"),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 1, high: 2}}"),
+            "leaves out recipe/optimizer/lr = 0.05",
+        ),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, hihg: 2}}"), "Did you mean 'high'?"),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: maybe}"), "should be open, fixed"),
         (("epochs: 3", "epochs: 3\n  epochs: 4"), "duplicate key"),
@@ -102,7 +107,9 @@ def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], expected: s
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
     text = PLAIN.replace("epochs: 3", "epochs: 0").replace("resnet8", "resnet9")
-    told = lines(tmp_path, text + "space: {optimizer/lr: {low: 2, high: 1}, method/tauu: open}\nbudget: {trails: 3}\n")
+    told = lines(
+        tmp_path, text + "space: {optimizer/lr: {low: 2, high: 1}, method/tauu: open}\nbudget: {trails: 3}\n"
+    )
     assert len(told) == 5, told
 
 

@@ -71,7 +71,9 @@ def _part(by_class: dict[str, list[Path]], size: int) -> Part:
 
 def _image(file: Path, size: int) -> Tensor:
     """[size, size, 3], uint8."""
-    from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and other data sets need it not
+    from torchvision.transforms.v2 import (
+        functional as T,
+    )  # here: it takes seconds, and other data sets need it not
 
     try:
         image = T.pil_to_tensor(Image.open(file).convert("RGB"))

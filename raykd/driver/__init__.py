@@ -28,8 +28,8 @@ def launch(
 ) -> Ledger:
     """Begin a study's run, or go on with it: the same study in the same storage is the same run.
 
-    `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run, and
-    KeyboardInterrupt is raised. BadInput: nothing was begun.
+    `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run,
+    and KeyboardInterrupt is raised. BadInput: nothing was begun.
     """
     ledger = Ledger(f"{storage}/{study.name}")
     check_lesson(study.recipe, data_root or data.default_root(), download)

@@ -23,22 +23,19 @@ def roles(study: Study, rows: list[dict[str, Any]]) -> dict[str, tuple[Recipe, i
     found["paper"] = (study.recipe, next((r["number"] for r in rows if r["role"] == "paper"), None))
     for name in study.confirm.controls:
         if name != study.recipe.method.name:
-            found[name] = (study.recipe.changed(lambda plain, name=name: _control(plain, name)), None)  # type: ignore[misc]
+            found[name] = (control(study.recipe, name), None)
     return found
 
 
-def _control(plain: dict[str, Any], name: str) -> None:
-    plain |= {"method": {"name": name}, "plus_kd": None}
+def control(recipe: Recipe, name: str) -> Recipe:
+    """The same recipe with another method at its paper's point, alone."""
+    return recipe.changed({"method": {"name": name}, "plus_kd": None})
 
 
 def retraining(recipe: Recipe, seed: int) -> Recipe:
     """The recipe on the full training set, nothing held out, with another seed."""
-
-    def change(plain: dict[str, Any]) -> None:
-        plain["data"]["holdout"] = 0.0
-        plain["seed"] = seed
-
-    return recipe.changed(change)
+    data = recipe.plain()["data"] | {"holdout": 0.0}
+    return recipe.changed({"data": data, "seed": seed})
 
 
 def pending(study: Study, settings: Confirm, ledger: Ledger) -> list[tuple[str, int, Recipe, int | None]]:

@@ -3,9 +3,10 @@
 An Optuna study in the run's journal knows every trial, its values by epoch and the pruner's rungs. Tune asks
 `StudySearch` what to run next and tells it how trials end; `Rungs` asks Optuna's pruner at every epoch.
 
-A sampler is made anew for every trial from (seed, number of the trial): what it proposes depends on the history
-alone, so a study that was interrupted proposes what an uninterrupted one would. Trials that were running when a driver
-died are RUNNING in the journal; they are handed out again, under their own number, before anything new is drawn.
+A sampler is made anew for every trial from (seed, number of the trial): what it proposes depends on the
+history alone, so a study that was interrupted proposes what an uninterrupted one would. Trials that were
+running when a driver died are RUNNING in the journal; they are handed out again, under their own number,
+before anything new is drawn.
 """
 
 import time
@@ -31,8 +32,8 @@ HOPELESS = 5  # so many trials failed and none succeeded: the study stops
 class StudySearch(Searcher):
     """Hands out trials and writes down their ends.
 
-    `prepare(number, drawn)` gives the plain dict that Tune hands to the trial; `slots()` how many may run at once;
-    `changed(row)` hears of every change of a trial's row (the row is what trial.json holds).
+    `prepare(number, drawn)` gives the plain dict that Tune hands to the trial; `slots()` how many may run
+    at once; `changed(row)` hears of every change of a trial's row (the row is what trial.json holds).
     """
 
     def __init__(

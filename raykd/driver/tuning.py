@@ -55,7 +55,9 @@ def search(
     job: Callable[..., trial.Job],
     changed: Callable[[dict[str, Any]], None],
 ) -> StudySearch:
-    """Run trials until the study has all that it asked for, or is interrupted. `job(recipe, folder)` makes a Job."""
+    """Run trials until the study has all that it asked for, or is interrupted. `job(recipe, folder)` makes a
+    Job.
+    """
     cluster = study.cluster
     check_fits(study)
 
@@ -66,7 +68,8 @@ def search(
         made = job(study.drawn(drawn), ledger.trial(number).uri)
         return {
             "number": number, "job": asdict(made), "workers": cluster.workers, "cpus": cluster.cpus,
-            "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}", "storage": f"{ledger.folder.uri}/train",
+            "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}",
+            "storage": f"{ledger.folder.uri}/train",
         }  # fmt: skip
 
     searcher = StudySearch(study, ledger, prepare, slots, changed)
@@ -106,7 +109,8 @@ def check_fits(study: Study) -> None:
         each = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
         raise BadInput(
             [
-                f"cluster: a trial takes {cluster.workers} x ({each}), which never fits on this cluster: {shape()}"
+                f"cluster: a trial takes {cluster.workers} x ({each}), "
+                f"which never fits on this cluster: {shape()}"
             ]
         )
 

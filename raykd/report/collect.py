@@ -1,4 +1,6 @@
-"""A run's files -> the plain rows that a report is made from. What cannot be read becomes a problem told on the page."""
+"""A run's files -> the plain rows that a report is made from. What cannot be read becomes a problem told on
+the page.
+"""
 
 from typing import Any, Literal
 
@@ -48,7 +50,9 @@ def collect(ledger: Ledger) -> RunData:
 
 
 def rungs(study: Study) -> list[int]:
-    """The epochs at which the pruner may stop a trial: successive halving's and Hyperband's rungs; else none."""
+    """The epochs at which the pruner may stop a trial: successive halving's and Hyperband's rungs; else
+    none.
+    """
     pruner, epochs = study.search.pruner, study.recipe.epochs
     if pruner.kind not in ("halving", "hyperband"):
         return []
@@ -65,7 +69,9 @@ def _facts(ledger: Ledger, study: Study) -> dict[str, str]:
     facts = {
         "commit": stamp.get("commit", "unknown"),
         "hardware": stamp.get("hardware", "unknown"),
-        "versions": ", ".join(f"{k} {stamp[k]}" for k in ("raykd", "python", "torch", "ray", "optuna") if k in stamp),
+        "versions": ", ".join(
+            f"{k} {stamp[k]}" for k in ("raykd", "python", "torch", "ray", "optuna") if k in stamp
+        ),
         "begun": stamp.get("begun", "unknown"),
         "command": f"raykd launch {study.name}.yaml",
         "sampler": f"{study.search.sampler.kind}, seed {study.search.seed}",
@@ -99,7 +105,13 @@ def _trial(ledger: Ledger, row: dict[str, Any]) -> TrialRow:
 def _epochs(ledger: Ledger, number: int) -> list[EpochRow]:
     return [
         EpochRow(
-            number, row["epoch"], row["accuracy"], row["accuracy_raw"], row["seconds"], row["lr"], row["terms"]
+            number,
+            row["epoch"],
+            row["accuracy"],
+            row["accuracy_raw"],
+            row["seconds"],
+            row["lr"],
+            row["terms"],
         )
         for row in ledger.epochs(number)
         if row["accuracy"] is not None
@@ -127,5 +139,3 @@ def _difference(study: Study, rows: list[dict[str, Any]], paper: dict[str, Any])
 def _hours(rows: list[dict[str, Any]]) -> float:
     spans = (row["ended"] - row["started"] for row in rows if row["started"] and row["ended"])
     return float(sum(spans)) / 3600
-
-
