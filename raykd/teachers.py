@@ -1,7 +1,9 @@
 """Where teachers come from, and who answers for them: a live forward pass, or nobody."""
 
 import hashlib
+import pickle
 import urllib.parse
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -73,10 +75,10 @@ def load(net: str, weights: str, classes: int, sha256: str | None, cache: Path) 
 def _state(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
-    import pickle
-
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about old pickle protocols, which load or are refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RuntimeError(f"holds more than tensors, or is damaged: {_first_line(error)}") from None
 

@@ -2,10 +2,10 @@
 
 import importlib
 import pkgutil
-from difflib import get_close_matches
 from types import ModuleType
 
 from raykd.methods._base import Method, MethodConfig
+from raykd.mistakes import BadInput, nearest
 from raykd.step import Setting
 
 
@@ -15,11 +15,9 @@ def names() -> tuple[str, ...]:
 
 
 def module(name: str) -> ModuleType:
-    """The file of a method. ValueError with the nearest name when there is none."""
+    """The file of a method. BadInput with the nearest name when there is none."""
     if name not in names():
-        near = get_close_matches(name, names(), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"no method '{name}'.{hint} There are: {', '.join(names())}")
+        raise BadInput([f"no method '{name}'.{nearest(name, names())} There are: {', '.join(names())}"])
     return importlib.import_module(f"{__name__}.{name}")
 
 

@@ -1,0 +1,92 @@
+"""The verbs as a user calls them, each in a process of its own."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+RECIPE: dict[str, Any] = {
+    "data": {"name": "digits", "images": 200, "holdout": 0.2},
+    "teacher": {"net": "resnet8", "train": {"epochs": 1, "optimizer": {"batch_size": 32}}},
+    "student": {"net": "resnet8"},
+    "method": {"name": "kd"},
+    "epochs": 2,
+    "optimizer": {"batch_size": 32},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    YAML().dump(RECIPE, path)
+    return path
+
+
+def test_help_is_quick_and_lists_the_verbs(raykd: Any) -> None:
+    began = time.perf_counter()
+    done = raykd("--help")
+    assert done.returncode == 0 and time.perf_counter() - began < 5
+    for verb in ("plan", "launch", "resume", "status", "report", "confirm", "export", "train", "methods"):
+        assert verb in done.stdout
+
+
+def test_bad_input_is_one_line_a_mistake_and_exit_2(verb: Any, small: Path, tmp_path: Path) -> None:
+    done = verb("launch", str(small), "--set", "method/nmae=dcd", "--set", "budget/trials=0")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 2, done.stderr
+    assert "Did you mean 'name'?" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+    for words in (
+        ("status", "nowhere"),
+        ("report", "nowhere"),
+        ("export", "nowhere", "out"),
+        ("resume", "nowhere"),
+    ):
+        done = verb(*words)
+        assert (done.returncode, done.stderr) == (2, "nowhere: no run here (a run holds study.yaml)\n")
+    done = verb("launch", str(small), "--set", "data={name: cifar100}", "--data", str(tmp_path))
+    assert done.returncode == 2 and "no such file" in done.stderr and not (tmp_path / "runs").exists()
+    done = verb("methods", "dcdd")
+    assert done.returncode == 2 and "Did you mean 'dcd'?" in done.stderr
+
+
+def test_plan_and_methods(verb: Any, small: Path) -> None:
+    done = verb("plan", str(small), "--json")
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert "optimizer/lr" in made["space"] and made["trials"] == 3 and made["trial_seconds"] > 0
+    listed = json.loads(verb("methods", "--json").stdout)
+    assert {"ce", "kd", "dkd", "crd", "dcd"} <= {row["name"] for row in listed}
+    assert "arXiv:2407.11802" in verb("methods", "dcd").stdout
+
+
+def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
+    verb: Any, recipe: Path, tmp_path: Path
+) -> None:
+    done = verb("train", str(recipe), "--out", "out", "--test")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out/epochs.json").read_text())
+    assert [row["epoch"] for row in rows] == [1, 2] and "test_accuracy" in rows[-1]
+    assert f"test {rows[-1]['test_accuracy']:.2f} %" in done.stdout
+    assert (tmp_path / "out/student.safetensors").exists()
+    assert list((tmp_path / "runs/teachers").glob("resnet8-*.safetensors"))
+
+
+@pytest.mark.slow
+def test_train_through_ray_gives_the_same_numbers(raykd: Any, recipe: Path, tmp_path: Path) -> None:
+    alone = raykd("train", str(recipe), "--out", "alone")
+    one = raykd("train", str(recipe), "--out", "one", "--workers", "1")
+    two = raykd("train", str(recipe), "--out", "two", "--workers", "2")
+    assert (alone.returncode, one.returncode, two.returncode) == (0, 0, 0), one.stderr + two.stderr
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        kept = ("epoch", "accuracy", "accuracy_raw", "lr", "terms")
+        return [
+            {k: row[k] for k in kept} for row in json.loads((tmp_path / name / "epochs.json").read_text())
+        ]
+
+    assert rows("alone") == rows("one")
+    assert rows("two")[-1]["terms"]["kd"] == pytest.approx(rows("one")[-1]["terms"]["kd"], rel=0.3)
+    assert raykd("train", str(recipe), "--workers", "3").returncode == 2

@@ -1,0 +1,140 @@
+"""The loop: learns, resumes exactly, stops before a weight is spoilt, and is the same on two ranks."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import gloo
+import pytest
+import torch
+import torch.distributed as dist
+
+from raykd import data, methods
+from raykd.loop import Diverged, Teaching
+from raykd.models import make
+from raykd.optimizer import CosineDecay, Optimizer, StepDecay
+from raykd.recipe import Recipe
+from raykd.teachers import LiveTeacher, NoTeacher
+
+CPU = torch.device("cpu")
+BASE: dict[str, Any] = {
+    "data": {"name": "digits", "images": 160, "holdout": 0.2},
+    "teacher": {"net": "resnet14", "weights": "unused.pth"},
+    "student": {"net": "resnet8"},
+    "method": {"name": "dcd"},
+    "epochs": 3,
+    "optimizer": {"batch_size": 32},
+}
+
+
+def recipe(**settings: Any) -> Recipe:
+    return Recipe.model_validate_json(json.dumps(BASE | settings))
+
+
+def teaching(chosen: Recipe) -> Teaching:
+    torch.set_num_threads(1)
+    dataset = data.load(chosen.data, Path("unused"), False)
+    if chosen.method.name == "ce":
+        return Teaching(chosen, dataset, NoTeacher(), CPU)
+    torch.manual_seed(5)
+    return Teaching(chosen, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
+
+
+def told(row: Any) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
+
+
+@pytest.mark.parametrize("name", ["dcd", "crd"])
+def test_resumed_is_uninterrupted(name: str) -> None:
+    chosen = recipe(method={"name": name})
+    rows = [told(row) for row in teaching(chosen).epochs()]
+    first = teaching(chosen)
+    again = [told(next(first.epochs()))]
+    state = copy.deepcopy(first.state_dict())
+    second = teaching(chosen)
+    second.load_state_dict(state)
+    again += [told(row) for row in second.epochs()]
+    assert again == rows and [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def test_digits_are_learnt() -> None:
+    settings = {"data": {"name": "digits", "holdout": 0.2}, "epochs": 4, "optimizer": {"batch_size": 16}}
+    rows = list(teaching(recipe(method={"name": "ce"}, **settings)).epochs())
+    assert rows[-1]["accuracy"] > 50 and rows[-1]["terms"]["task"] < rows[0]["terms"]["task"]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term() -> None:
+    wild = teaching(recipe(optimizer={"batch_size": 32, "lr": 1e30}))
+    before = [p.detach().clone() for p in wild.lesson.student.parameters()]
+    with pytest.raises(
+        Diverged, match=r"loss term not finite: .*(task|contrast|consistency) = .*epoch 1, step"
+    ):
+        list(wild.epochs())
+    assert all(p.isfinite().all() for p in before)
+
+
+def test_schedules_are_fractions_of_the_budget() -> None:
+    step = [round(StepDecay().scale(epoch, 240), 9) for epoch in (1, 150, 151, 180, 181, 210, 211, 240)]
+    assert step == [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001]
+    assert [round(StepDecay().scale(e, 16), 9) for e in (10, 11, 13, 15)] == [1, 0.1, 0.01, 0.001]
+    assert CosineDecay().scale(1, 10) == 1 and CosineDecay().scale(6, 10) == pytest.approx(0.5)
+
+
+def test_learnable_scalars_take_no_weight_decay() -> None:
+    dcd = teaching(recipe()).lesson
+    for settings, expected in ((Optimizer(), 0.0), (Optimizer(decay_scalars=True), 5e-4)):
+        groups = settings.make(dcd).param_groups
+        assert {g["weight_decay"] for g in groups for p in g["params"] if p.ndim == 0} == {expected}
+        assert {g["weight_decay"] for g in groups for p in g["params"] if p.ndim > 0} == {5e-4}
+
+
+def test_average_is_the_moving_average_of_weights_and_statistics() -> None:
+    lesson = teaching(recipe(averaging=0.5, epochs=1))
+    nets = []
+    step = lesson._step
+
+    def watched(*args: Any) -> Any:
+        answer = step(*args)
+        nets.append(copy.deepcopy(lesson.lesson.student.state_dict()))
+        return answer
+
+    lesson._step = watched  # type: ignore[method-assign]
+    expected = copy.deepcopy(lesson.average.state_dict())
+    next(lesson.epochs())
+    for count, net in enumerate(nets):
+        decay = min(0.5, (1 + count) / (10 + count))
+        expected = {k: decay * expected[k] + (1 - decay) * v for k, v in net.items()}
+    for name, value in lesson.average.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def shared_epoch(chosen: Recipe) -> dict[str, Any]:
+    one = teaching(chosen)
+    row = told(next(one.epochs()))
+    weights = torch.cat([p.detach().flatten() for p in one.lesson.parameters()])
+    whole = one.test_accuracy()
+    everywhere = [torch.empty_like(weights) for _ in range(one.world)] if one.world > 1 else [weights]
+    if one.world > 1:
+        dist.all_gather(everywhere, weights)
+    return {"row": row, "test": whole, "apart": max(float((w - weights).abs().max()) for w in everywhere)}
+
+
+def test_two_ranks_share_the_batches_and_agree() -> None:
+    ranks = gloo.run(shared_epoch, recipe(epochs=1))
+    assert ranks[0]["row"] == ranks[1]["row"] and ranks[0]["test"] == ranks[1]["test"]
+    assert ranks[0]["apart"] == 0
+    alone = shared_epoch(recipe(epochs=1))
+    # batch norm sees half batches, so the numbers are near, not equal
+    assert ranks[0]["row"]["terms"]["task"] == pytest.approx(alone["row"]["terms"]["task"], rel=0.1)
+
+
+def test_a_batch_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size = 512 is more than the 128 training images"):
+        teaching(recipe(optimizer={"batch_size": 512}))
+
+
+def test_every_method_is_known_to_recipes() -> None:
+    for name in methods.names():
+        assert recipe(method={"name": name}).method == methods.config(name)()
