@@ -1,6 +1,8 @@
 """What there is to say of the methods: source, status, needs, fields and ranges."""
 
 import inspect
+import json
+from importlib import resources
 from typing import Any
 
 from raykd import methods
@@ -9,7 +11,10 @@ from raykd.space import declared
 
 def catalogue() -> list[dict[str, Any]]:
     """One line a method."""
-    return [{k: v for k, v in entry(name).items() if k not in ("text", "fields")} for name in methods.names()]
+    return [
+        {k: v for k, v in entry(name).items() if k not in ("text", "fields", "published")}
+        for name in methods.names()
+    ]
 
 
 def entry(name: str) -> dict[str, Any]:
@@ -33,7 +38,15 @@ def entry(name: str) -> dict[str, Any]:
             }
             for path, dimension in space.items()
         ],
+        "published": [row for row in published() if row["method"] == name],
     }
+
+
+def published() -> list[dict[str, Any]]:
+    """Results that papers and official codes print: data, system, method, source, top1 {pair: [values, %]}."""
+    text = resources.files("raykd.methods").joinpath("published.json").read_text()
+    rows: list[dict[str, Any]] = json.loads(text)
+    return rows
 
 
 def _value(node: Any, parts: list[str]) -> Any:

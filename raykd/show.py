@@ -195,3 +195,7 @@ def methods(found: Any) -> None:
     for field in found["fields"]:
         table.add_row(field["path"], field["range"], str(field["paper"]), field["when"])
     console.print(table)
+    for row in found["published"]:
+        print(f"\npublished: {row['system']} on {row['data']} (source: {row['source']})")
+        for pair, values in row["top1"].items():
+            print(f"  {pair}: {' / '.join(f'{value:g}' for value in values)} %")

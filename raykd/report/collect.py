@@ -5,8 +5,9 @@ the page.
 from typing import Any, Literal
 
 from raykd import methods
+from raykd.catalogue import published
 from raykd.ledger import Ledger
-from raykd.report.data import ConfirmRow, EpochRow, RunData, TrialRow
+from raykd.report.data import ConfirmRow, EpochRow, PublishedRow, RunData, TrialRow
 from raykd.space import called_for
 from raykd.study import Study
 
@@ -43,10 +44,21 @@ def collect(ledger: Ledger) -> RunData:
         budget_epochs=recipe.epochs,
         rungs=rungs(study),
         confirm=_confirmations(ledger),
+        published=_published(study),
         best=_difference(study, rows, paper_point),
         device_hours=_hours(rows) * study.cluster.workers,
         problems=problems,
     )
+
+
+def _published(study: Study) -> PublishedRow | None:
+    """What the method's own table says of this pair on this data set, where one is known."""
+    recipe = study.recipe
+    pair = f"{recipe.teacher.net if recipe.teacher else 'none'} -> {recipe.student.net}"
+    for row in published():
+        if (row["method"], row["data"]) == (recipe.method.name, recipe.data.name) and pair in row["top1"]:
+            return PublishedRow(row["top1"][pair][0], f"{row['system']}, {row['source']}")
+    return None
 
 
 def rungs(study: Study) -> list[int]:
