@@ -13,6 +13,18 @@ from raykd.recipe import Recipe
 from raykd.step import Batch, Setting, Shapes, Step, View
 
 
+class Deployed(nn.Module):
+    """What is evaluated and handed on where a method replaces the student's head: the student and the tail."""
+
+    def __init__(self, student: models.Net, tail: nn.Module) -> None:
+        super().__init__()
+        self.student, self.tail = student, tail
+
+    def forward(self, images: Tensor) -> View:
+        view: View = self.student(images)
+        return view._replace(logits=self.tail(view))
+
+
 class Lesson(nn.Module):
     """Student and method together.
 
@@ -30,6 +42,10 @@ class Lesson(nn.Module):
         self._plus_kd = recipe.plus_kd
         self._rotations = recipe.data.rotations
         self.autocast = False
+
+    def deployed(self) -> nn.Module:
+        """The net that is left when the lesson is over: the student, with the method's tail where it has one."""
+        return self.student if self.method.tail is None else Deployed(self.student, self.method.tail)
 
     def forward(self, batch: Batch, teacher: View, progress: float) -> dict[str, Tensor]:
         """Raw terms in float32: "task" (cross-entropy of the upright views), the method's own, and
