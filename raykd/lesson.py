@@ -14,7 +14,7 @@ from raykd.step import Batch, Setting, Shapes, Step, View
 
 
 class Deployed(nn.Module):
-    """What is evaluated and handed on where a method replaces the student's head: the student and the tail."""
+    """What is evaluated and handed on where a method replaces the student's head."""
 
     def __init__(self, student: models.Net, tail: nn.Module) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Lesson(nn.Module):
         self.autocast = False
 
     def deployed(self) -> nn.Module:
-        """The net that is left when the lesson is over: the student, with the method's tail where it has one."""
+        """The net that is left when the lesson is over: the student, with the method's tail if it has one."""
         return self.student if self.method.tail is None else Deployed(self.student, self.method.tail)
 
     def forward(self, batch: Batch, teacher: View, progress: float) -> dict[str, Tensor]:

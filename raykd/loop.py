@@ -58,7 +58,8 @@ class Teaching:
         self.lesson.to(device).to(memory_format=torch.channels_last)
         self.lesson.autocast = autocast(recipe, device)
         self.optimizer = recipe.optimizer.make(self.lesson)
-        self.average = copy.deepcopy(self.lesson.student).requires_grad_(False)
+        self.student = self.lesson.deployed()
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.weights = recipe.weights()
         self.steps = len(self.labels) // recipe.optimizer.batch_size  # the odd rest of an epoch is left out
         if self.steps == 0:
@@ -100,7 +101,7 @@ class Teaching:
         self._share_statistics()
         trained = time.perf_counter() - began
         accuracy, accuracy_raw = (
-            (self.accuracy(self.average), self.accuracy(self.lesson.student))
+            (self.accuracy(self.average), self.accuracy(self.student))
             if len(self.dataset.heldout.labels)
             else (None, None)
         )
@@ -167,8 +168,8 @@ class Teaching:
         """Exponential moving average of weights and batch-norm statistics; the decay warms up as (1 + t) /
         (10 + t).
         """
-        decay = min(self.recipe.averaging, (1 + step) / (10 + step)) if self.recipe.averaging else 0.0
-        mean, now = _floats(self.average), _floats(self.lesson.student)
+        decay = min(self.recipe.averaging, step / (9 + step))
+        mean, now = _floats(self.average), _floats(self.student)
         torch._foreach_lerp_(mean, now, 1 - decay)
 
     @torch.no_grad()
@@ -176,7 +177,7 @@ class Teaching:
         """Batch-norm statistics become the mean over the ranks, in the student and in its average."""
         if self.world == 1:
             return
-        for net in (self.lesson.student, self.average):
+        for net in (self.student, self.average):
             for buffer in net.buffers():
                 if buffer.is_floating_point():
                     dist.all_reduce(buffer)

@@ -103,7 +103,7 @@ def test_average_is_the_moving_average_of_weights_and_statistics() -> None:
     expected = copy.deepcopy(lesson.average.state_dict())
     next(lesson.epochs())
     for count, net in enumerate(nets):
-        decay = min(0.5, (1 + count) / (10 + count))
+        decay = min(0.5, count / (9 + count))
         expected = {k: decay * expected[k] + (1 - decay) * v for k, v in net.items()}
     for name, value in lesson.average.state_dict().items():
         if value.is_floating_point():
