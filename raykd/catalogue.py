@@ -43,7 +43,7 @@ def entry(name: str) -> dict[str, Any]:
 
 
 def published() -> list[dict[str, Any]]:
-    """Results that papers and official codes print: data, system, method, source, top1 {pair: [values, %]}."""
+    """What papers and official codes print: data, system, method, source, top1 {pair: [values, %]}."""
     text = resources.files("raykd.methods").joinpath("published.json").read_text()
     rows: list[dict[str, Any]] = json.loads(text)
     return rows

@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 
 NOTHING: list[str] = []
+NO_PATHS: list[Path] = []
 Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
 Data = Annotated[
     Path | None, Option("--data", help="Where data sets lie. Default: $RAYKD_DATA or ~/.cache/raykd/data.")
@@ -74,13 +75,19 @@ def launch(
     data: Data = None,
     download: Download = False,
     address: Address = None,
+    first: Annotated[
+        list[Path], Option(help="A recipe to try after the paper's; may be repeated.")
+    ] = NO_PATHS,
+    warm: Annotated[str | None, Option(help="An earlier run of the same method to begin with.")] = None,
 ) -> None:
     """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it
     stands.
     """
     from raykd import driver, show
+    from raykd import train as single
 
-    read = _study(study, set_)
+    recipes = [single.read(path) for path in first]
+    read = _study(study, set_).begun_with(recipes, warm)
     run = f"{storage.rstrip('/')}/{read.name}"
     with show.progress(read, run) as tell, _resumable(run):
         ledger = driver.launch(

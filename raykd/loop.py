@@ -165,8 +165,8 @@ class Teaching:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Exponential moving average of weights and batch-norm statistics; the decay warms up as (1 + t) /
-        (10 + t).
+        """Exponential moving average of weights and batch-norm statistics; the decay warms up as
+        t / (9 + t).
         """
         decay = min(self.recipe.averaging, step / (9 + step))
         mean, now = _floats(self.average), _floats(self.student)

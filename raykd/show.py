@@ -61,14 +61,14 @@ class Board:
 
     def hear(self, phase: str, news: dict[str, Any]) -> None:
         self.phase = _phase(phase, news)
-        if phase == "search":
+        if phase == "search" and "number" in news:
             self.rows[news["number"]] = news
 
     def line(self, phase: str, news: dict[str, Any]) -> None:
         """A plain line for each change that matters."""
         before = self.phase
         self.hear(phase, news)
-        if phase == "search":
+        if phase == "search" and "number" in news:
             if news["state"] in ("COMPLETE", "PRUNED", "FAIL", "WAITING"):
                 self._print(_trial_line(news) + f"  [{self._counts()}]")
         elif self.phase != before:
@@ -104,7 +104,7 @@ class Board:
 def _phase(phase: str, news: dict[str, Any]) -> str:
     return {
         "teacher": f"training the teacher {news.get('net', '')}, once",
-        "search": "searching",
+        "search": f"searching; {news['words']}" if "words" in news else "searching",
         "confirm": f"confirming on the full training set: {news.get('left')} of {news.get('of')} retrainings "
         "left",
         "stopped": f"stopped: {news.get('why', '')}",

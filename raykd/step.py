@@ -19,12 +19,13 @@ class Head(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a net answers for a batch. A teacher's answer from the table has no maps."""
+    """What a net answers for a batch. A teacher's answer from the table has no maps and nothing pooled."""
 
     logits: Tensor  # [n, c]
     embedding: Tensor  # [n, d], the pooled features that the head reads
     maps: tuple[Tensor, ...]  # one [n, channels, height, width] a stage, shallow to deep
     head: Head
+    pooled: Tensor  # [n, d, height, width], the features whose spatial mean is the embedding
 
 
 class Shapes(NamedTuple):
@@ -33,6 +34,11 @@ class Shapes(NamedTuple):
     classes: int
     embedding: int
     maps: tuple[tuple[int, int, int], ...]  # (channels, height, width) a stage
+
+    @property
+    def pooled(self) -> tuple[int, int, int]:
+        """(channels, height, width) of View.pooled: as large as the last map."""
+        return (self.embedding, *self.maps[-1][1:])
 
 
 class Setting(NamedTuple):
@@ -68,4 +74,5 @@ class Step:
 def no_view(batch: int, device: torch.device) -> View:
     """The answer of no teacher: empty tensors, for methods that need none."""
     empty = torch.empty(batch, 0, device=device)
-    return View(empty, empty, (), Head(torch.empty(0, 0, device=device), torch.empty(0, device=device)))
+    head = Head(torch.empty(0, 0, device=device), torch.empty(0, device=device))
+    return View(empty, empty, (), head, torch.empty(batch, 0, 0, 0, device=device))

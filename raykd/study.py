@@ -1,19 +1,17 @@
 """A Study: what is searched, how, and with what. Reads YAML strictly, opens fields, draws recipes."""
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from pydantic import Field, model_validator
 
-from raykd import methods
 from raykd.mistakes import BadInput, checked, nearest
+from raykd.opening import opened, value_at
 from raykd.recipe import Recipe
-from raykd.space import Choice, Dimension, Range, Scalar, Spec, apply, called_for, declared
+from raykd.settings import override, read_yaml
+from raykd.space import Dimension, Scalar, Spec, apply, called_for
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -22,7 +20,8 @@ class Budget(Spec):
     """What a study may spend; whichever is used up first ends it."""
 
     trials: Count = 30
-    hours: Annotated[float, Field(gt=0)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None  # on the clock, since this launch or resume
+    device_hours: Annotated[float, Field(gt=0)] | None = None  # of all workers: GPUs, or CPUs without one
 
 
 class TPE(Spec):
@@ -89,6 +88,7 @@ class Search(Spec):
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
     seed: Annotated[int, Field(ge=0)] = 0
+    storage: str | None = None  # an Optuna RDB URL; None: a journal file in the run
 
 
 class Cluster(Spec):
@@ -124,11 +124,13 @@ class Study(Spec):
     budget: Budget = Budget()
     cluster: Cluster = Cluster()
     confirm: Confirm | None = Confirm()
+    first: tuple[dict[str, bool | int | float | str], ...] = ()  # points to try after the paper's
+    warm: str | None = None  # an earlier run of the same method whose trials the search begins with
     keep: Count = 3  # the students of so many best trials stay on disk
 
     @model_validator(mode="after")
     def _space_opens(self) -> Self:
-        if lines := _opened(self.recipe.method.name, self.space)[1] or self._paper_point_mistakes():
+        if lines := opened(self.recipe.method.name, self.space)[1] or self._first_point_mistakes():
             raise ValueError("\n".join(lines))
         return self
 
@@ -150,7 +152,7 @@ class Study(Spec):
         lines: list[str] = []
         try:
             name = plain["recipe"]["method"]["name"]
-            lines = [f"{where}: {line}" for line in _opened(name, plain.get("space") or {})[1]]
+            lines = [f"{where}: {line}" for line in opened(name, plain.get("space") or {})[1]]
         except (KeyError, TypeError, ValueError):
             pass  # the method itself is wrong, which the check below says
         try:
@@ -158,6 +160,12 @@ class Study(Spec):
         except BadInput as error:
             other = [line for line in error.lines if not any(own.split(": ", 1)[1] in line for own in lines)]
             raise BadInput(other + lines) from None
+
+    def begun_with(self, recipes: Sequence[Recipe], warm: str | None) -> "Study":
+        """The study with recipes to try after the paper's point, and an earlier run to begin with."""
+        first = [*self.first, *(self.point_of(recipe) for recipe in recipes)]
+        plain = self.plain() | {"first": first, "warm": warm or self.warm}
+        return Study.parse(plain, "--first")
 
     def plain(self) -> dict[str, Any]:
         data: dict[str, Any] = self.model_dump(mode="json")
@@ -167,147 +175,37 @@ class Study(Spec):
         """What is searched: {path in the recipe: Range | Choice}, parents before the parts that they call
         for.
         """
-        return _opened(self.recipe.method.name, self.space)[0]
+        return opened(self.recipe.method.name, self.space)[0]
 
     def paper_point(self) -> dict[str, Scalar]:
         """The recipe's own value of every opened field: the first trial."""
-        plain = self.recipe.plain()
+        return self.point_of(self.recipe)
+
+    def point_of(self, recipe: Recipe) -> dict[str, Scalar]:
+        """A recipe's values of the opened fields."""
+        plain = recipe.plain()
         point: dict[str, Scalar] = {}
         for path, dimension in self.opened().items():
             if called_for(dimension, point):
-                point[path] = _value(plain, path)
+                point[path] = value_at(plain, path)
         return point
 
     def drawn(self, values: dict[str, Scalar]) -> Recipe:
         """The study's recipe with drawn values, validated anew."""
         return Recipe.model_validate_json(json.dumps(apply(self.recipe.plain(), values)))
 
-    def _paper_point_mistakes(self) -> list[str]:
-        mistakes = []
+    def _first_point_mistakes(self) -> list[str]:
+        """The paper's point and the study's own first points must lie in the space."""
+        space, mistakes = self.opened(), []
         for path, value in self.paper_point().items():
-            dimension = self.opened()[path]
-            if not dimension.holds(value):
-                path = path.strip("/")
+            if not space[path].holds(value):
                 mistakes.append(
-                    f"space/{path}: {dimension} leaves out recipe/{path} = {value}, the first trial"
+                    f"space/{path}: {space[path]} leaves out recipe/{path} = {value}, the first trial"
                 )
+        for place, point in enumerate(self.first):
+            for path, value in point.items():
+                if path not in space:
+                    mistakes.append(f"first/{place}/{path}: not searched.{nearest(path, space)}")
+                elif not space[path].holds(value):
+                    mistakes.append(f"first/{place}/{path} = {value}: outside {space[path]}")
         return mistakes
-
-
-def draw(space: dict[str, Dimension], choose: Callable[[str, Dimension], Scalar]) -> dict[str, Scalar]:
-    """A point of a space; `choose` answers for one dimension. Parts not called for are left out."""
-    point: dict[str, Scalar] = {}
-    for path, dimension in space.items():
-        if called_for(dimension, point):
-            point[path] = choose(path, dimension)
-    return point
-
-
-def _value(plain: dict[str, Any], path: str) -> Any:
-    node: Any = plain
-    for part in path.split("/"):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def _opened(method: str, entries: dict[str, Any]) -> tuple[dict[str, Dimension], list[str]]:
-    """The method's own ranges, changed by the entries of a study's `space`; and the mistakes in those."""
-    if not isinstance(entries, dict):
-        return {}, ["space: should be a map from paths to ranges"]
-    own = declared(methods.config(method), "method/")
-    known = {p: d for p, d in declared(Recipe).items() if not p.startswith("method/")} | own
-    opened, mistakes = dict(own), []
-    for path, entry in entries.items():
-        if path not in known and not isinstance(entry, dict):
-            mistakes.append(f"space/{path}: declares no range.{nearest(path, known)}")
-        elif path not in known and not _is_field(method, path):
-            mistakes.append(f"space/{path}: no such field in the recipe.{nearest(path, known)}")
-        elif entry == "fixed":
-            opened.pop(path, None)
-        elif entry == "open":
-            opened[path] = known[path]
-        else:
-            try:
-                opened[path] = _dimension(entry, known.get(path))
-            except (ValueError, ValidationError) as error:
-                mistakes.extend(f"space/{path}: {line}" for line in str(error).splitlines())
-    for path in [p for p, d in opened.items() if any(parent not in opened for parent, _ in d.when)]:
-        opened[path] = replace(opened[path], when=())
-    return opened, mistakes
-
-
-def _is_field(method: str, path: str) -> bool:
-    schema: Any = Recipe
-    for part in path.split("/"):
-        if not hasattr(schema, "model_fields") or part not in schema.model_fields:
-            return False
-        schema = (
-            methods.config(method)
-            if schema is Recipe and part == "method"
-            else schema.model_fields[part].annotation
-        )
-    return True
-
-
-def _dimension(entry: Any, known: Dimension | None) -> Dimension:
-    """An entry of `space`: open | fixed | {low, high, log, step} | {choices: [...]}."""
-    when = known.when if known else ()
-    if not isinstance(entry, dict):
-        raise ValueError(
-            f"= {json.dumps(entry)}: should be open, fixed, {{low, high, log, step}} or {{choices}}"
-        )
-    if set(entry) == {"choices"} and isinstance(entry["choices"], list):
-        return Choice(tuple(entry["choices"]), when)
-    if unknown := set(entry) - {"low", "high", "log", "step", "choices"}:
-        word = sorted(unknown)[0]
-        raise ValueError(f"{word}: no such field.{nearest(word, ['low', 'high', 'log', 'step', 'choices'])}")
-    if not {"low", "high"} <= set(entry):
-        raise ValueError("a range needs low and high")
-    for word in {"low", "high", "step"} & set(entry):
-        if isinstance(entry[word], bool) or not isinstance(entry[word], int | float):
-            raise ValueError(f"{word} = {json.dumps(entry[word])}: should be a number")
-    integer = known.integer if isinstance(known, Range) else isinstance(entry["low"], int) and "step" in entry
-    return Range(**entry, integer=integer, when=when)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML map; nothing in it is executed. BadInput names a mistake's line, duplicate keys included."""
-    if not path.is_file():
-        raise BadInput([f"{path}: no such file"])
-    try:
-        plain = YAML(typ="safe", pure=True).load(path)
-    except MarkedYAMLError as error:
-        at = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        problem = str(error.problem or error.context or "not YAML").splitlines()[0]
-        raise BadInput([f"{path}:{at} {problem}"]) from None
-    except UnicodeDecodeError:
-        raise BadInput([f"{path}: not a text file"]) from None
-    if not isinstance(plain, dict):
-        raise BadInput([f"{path}: should hold a map of settings"])
-    return plain
-
-
-def write_yaml(plain: dict[str, Any], path: Path) -> None:
-    yaml = YAML()
-    yaml.default_flow_style = False
-    with path.open("w") as file:
-        yaml.dump(plain, file)
-
-
-def override(plain: dict[str, Any], overrides: tuple[str, ...]) -> None:
-    """Put path=value into plain settings; a value is read as YAML. Unknown paths are told by the check that
-    follows.
-    """
-    for item in overrides:
-        path, equals, text = item.partition("=")
-        if not equals or not path:
-            raise BadInput([f"--set {item}: should be path=value"])
-        node: Any = plain
-        *parents, last = path.split("/")
-        if parents and parents[0] == "space":
-            parents, last = ["space"], path.removeprefix("space/")
-        for parent in parents:
-            if not isinstance(node.get(parent), dict):
-                node[parent] = {}
-            node = node[parent]
-        node[last] = YAML(typ="safe", pure=True).load(text)

@@ -15,7 +15,7 @@ from raykd.driver.cluster import connected
 from raykd.ledger import Folder
 from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe, digest, teacher_recipe
-from raykd.study import override, read_yaml
+from raykd.settings import override, read_yaml
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ SMALL = """
 name: small
 recipe:
   data: {name: digits, images: 320, holdout: 0.2}
-  teacher: {net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}
+  teacher: {net: resnet14, weights: TEACHER}
   student: {net: resnet8}
   method: {name: dcd}
   epochs: 3
@@ -94,9 +94,15 @@ def verb(
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """A study that runs in seconds."""
+    """A study that runs in seconds; its teacher has learnt nothing."""
+    import torch
+
+    from raykd.models import make
+
     path = tmp_path / "small.yaml"
-    path.write_text(SMALL)
+    torch.manual_seed(0)
+    torch.save(make("resnet14", 10).state_dict(), tmp_path / "teacher.pth")
+    path.write_text(SMALL.replace("TEACHER", str(tmp_path / "teacher.pth")))
     return path
 
 

@@ -32,10 +32,9 @@ def view(shapes: Shapes, rows: int, generator: torch.Generator) -> View:
     )
     logits = embedding @ head.weight.T + head.bias
     maps = [normal(rows, *shape).relu() for shape in shapes.maps]
-    if maps[-1].shape[1] == shapes.embedding:
-        pooled = maps[-1].mean(dim=(2, 3), keepdim=True)
-        maps[-1] = maps[-1] - pooled + embedding[:, :, None, None]
-    return View(logits, embedding, tuple(maps), head)
+    pooled = normal(rows, *shapes.pooled).relu()
+    pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True) + embedding[:, :, None, None]
+    return View(logits, embedding, tuple(maps), head, pooled)
 
 
 def batch(seed: int = 0, rotations: int = 1, setting: Setting = SETTING) -> Step:
@@ -47,12 +46,12 @@ def batch(seed: int = 0, rotations: int = 1, setting: Setting = SETTING) -> Step
 
 
 def tensors(answer: View) -> list[Tensor]:
-    return [answer.logits, answer.embedding, *answer.maps, *answer.head]
+    return [answer.logits, answer.embedding, answer.pooled, *answer.maps, *answer.head]
 
 
 def changed(answer: View, change: Callable[[Tensor], Tensor]) -> View:
     maps, head = tuple(map(change, answer.maps)), Head(*map(change, answer.head))
-    return View(change(answer.logits), change(answer.embedding), maps, head)
+    return View(change(answer.logits), change(answer.embedding), maps, head, change(answer.pooled))
 
 
 def leaves(step: Step) -> Step:
@@ -71,7 +70,8 @@ def share(step: Step) -> Step:
     own = slice(torch.distributed.get_rank() * half, (torch.distributed.get_rank() + 1) * half)
 
     def rows(v: View) -> View:
-        return View(v.logits[own], v.embedding[own], tuple(x[own] for x in v.maps), v.head)
+        maps = tuple(x[own] for x in v.maps)
+        return View(v.logits[own], v.embedding[own], maps, v.head, v.pooled[own])
 
     return Step(
         step.labels[own],

@@ -163,7 +163,10 @@ def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
     small: Path, tmp_path: Path, raykd: Any
 ) -> None:
     confirm = "confirm={seeds: 2, workers: 2, controls: [ce]}"
-    done = raykd("launch", str(small), "--set", "budget/trials=1", "--set", confirm, timeout=400)
+    teacher = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
+    done = raykd(
+        "launch", str(small), "--set", "budget/trials=1", "--set", confirm, "--set", teacher, timeout=400
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     stands = json.loads(raykd("status", str(tmp_path / "runs/small"), "--json").stdout)
     assert {role: len(values) for role, values in stands["confirmed"].items()} == {
@@ -172,3 +175,28 @@ def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
         "ce": 2,
     }
     assert "test_accuracy" not in epochs(tmp_path / "runs/small", 0)[-1]
+
+
+def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
+    small: Path, tmp_path: Path, raykd: Any
+) -> None:
+    first = raykd("launch", str(small), "--set", "budget/trials=2")
+    assert first.returncode == 0, first.stderr
+    recipe = tmp_path / "runs/small/export/recipe.yaml"
+    database = f"sqlite:///{tmp_path}/studies.db"
+    second = raykd(
+        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
+        "--warm", str(tmp_path / "runs/small"), "--set", "space/optimizer/lr={low: 0.0499, high: 0.0501}",
+    )  # fmt: skip
+    assert second.returncode == 2 and "outside 0.0499 .. 0.0501" in second.stderr  # the recipe's lr
+    second = raykd(
+        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
+        "--warm", str(tmp_path / "runs/small"), "--set", f"search/storage={database}",
+    )  # fmt: skip
+    assert second.returncode == 0, second.stderr
+    assert "2 trials taken over from small, 0 outside left out" in second.stdout
+    told = optuna.load_study(study_name="second", storage=database).get_trials()
+    assert [t.user_attrs.get("role") for t in told] == ["warm", "warm", "paper", "first"]
+    best = max(rows(tmp_path / "runs/small"), key=lambda row: row["accuracy"])
+    assert told[3].params == best["drawn"] and {t.state for t in told} == {TrialState.COMPLETE}
+    assert [row["number"] for row in rows(tmp_path / "runs/second")] == [2, 3]

@@ -10,7 +10,21 @@ from typing import Any
 import gloo
 import pytest
 import torch
-from steps import CLASSES, HEADED, IMAGES, LABELS, SETTING, batch, changed, leaves, mean, share, tensors
+from steps import (
+    CLASSES,
+    HEADED,
+    IMAGES,
+    LABELS,
+    SETTING,
+    STUDENT,
+    TEACHER,
+    batch,
+    changed,
+    leaves,
+    mean,
+    share,
+    tensors,
+)
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -25,9 +39,14 @@ UNLIKE_DEFAULT = {
     "ckd": [{"standardize": True}],
     "dcd": [{"stop_gradient": True}],
     "dist": [{"standardize": True}],
+    "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
+    "msdcrd": [{"align": "class_scores", "selection": "weighted"}, {"keys": 30, "stride": "half"}],
+    "pckd": [{"preview": {"kind": "curriculum"}}],
+    "wcord": [{"solver": "ipot", "critic": "sn_mlp2"}, {"spectral_norm": "power", "draw": "per_sample"}],
 }  # arms that no range draws
 
-SETTINGS = {"fitnet": HEADED, "sdd": HEADED}  # of methods that cannot serve steps.SETTING
+EQUAL = SETTING._replace(student=STUDENT._replace(embedding=TEACHER.embedding))  # widths
+SETTINGS = {"fitnet": HEADED, "pckd": EQUAL}  # of methods that cannot serve steps.SETTING
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views
 RESTING = {"sskd": "teacher_head"}  # a term and head that rest at the steps' progress (test_baselines.py)
 

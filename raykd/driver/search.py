@@ -15,16 +15,16 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raykd import study as spec
+from raykd.driver.memory import distribution, open_memory
 from raykd.ledger import Ledger
-from raykd.space import Choice, Dimension, Scalar
-from raykd.study import Study, draw
+from raykd.opening import draw
+from raykd.space import Dimension, Scalar
+from raykd.study import Study
 
 HOPELESS = 5  # so many trials failed and none succeeded: the study stops
 
@@ -51,7 +51,8 @@ class StudySearch(Searcher):
         self.live: dict[str, Trial] = {}
         self.why = ""  # the reason when the study ends before its trials are used up
         self._deadline = time.time() + 3600 * study.budget.hours if study.budget.hours else None
-        self.optuna = open_journal(study, ledger)
+        rungs = pruner(study.search.pruner, study.recipe.epochs)
+        self.optuna = open_memory(study, ledger, rungs, lambda words: changed({"words": words}))
         running = self.optuna.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._again = [Trial(self.optuna, frozen._trial_id) for frozen in running]
 
@@ -120,10 +121,20 @@ class StudySearch(Searcher):
         if ends.count("FAIL") >= HOPELESS and "COMPLETE" not in ends and "PRUNED" not in ends:
             last = next(row["reason"] for row in reversed(self.rows.values()) if row["state"] == "FAIL")
             self.why = f"the first {ends.count('FAIL')} trials failed, the last with: {last}"
+        budget = self.spec.budget
         if self._deadline and time.time() > self._deadline:
-            self.why = f"budget.hours = {self.spec.budget.hours:g} is used up"
+            self.why = f"budget/hours = {budget.hours:g} is used up"
+        if budget.device_hours and self._device_hours() > budget.device_hours:
+            self.why = f"budget/device_hours = {budget.device_hours:g} is used up"
         begun = self.told() + len(self.live)
         return bool(self.why) or (not self._again and begun >= self.spec.budget.trials)
+
+    def _device_hours(self) -> float:
+        """Of all workers of all trials so far; devices are GPUs where trials take them, else CPUs."""
+        each = self.spec.cluster.workers * (self.spec.cluster.gpus or self.spec.cluster.cpus)
+        begun = [row for row in self.rows.values() if row["started"]]
+        seconds = sum((row["ended"] or time.time()) - row["started"] for row in begun)
+        return float(seconds * each / 3600)
 
     def _ask(self) -> Trial:
         begun = self.optuna.get_trials(deepcopy=False)
@@ -193,37 +204,9 @@ class Rungs(FIFOScheduler):
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
-def open_journal(study: Study, ledger: Ledger) -> optuna.Study:
-    """The run's Optuna study; the paper's point waits first in a new one."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = ledger.journal()
-    path.with_name(path.name + ".lock").unlink(
-        missing_ok=True
-    )  # of a dead driver: this one holds the run's claim
-    opened = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=study.name,
-        direction="maximize",
-        load_if_exists=True,
-        pruner=pruner(study.search.pruner, study.recipe.epochs),
-    )
-    if not opened.get_trials(deepcopy=False):
-        opened.enqueue_trial(study.paper_point(), user_attrs={"role": "paper"})
-    return opened
-
-
 def suggest(trial: Trial, path: str, dimension: Dimension) -> Scalar:
     """One dimension drawn by Optuna, under its path."""
-    value: Scalar
-    if isinstance(dimension, Choice):
-        value = trial.suggest_categorical(path, dimension.values)  # type: ignore[assignment]
-    elif dimension.integer:
-        step = int(dimension.step or 1)
-        value = trial.suggest_int(path, int(dimension.low), int(dimension.high), log=dimension.log, step=step)
-    else:
-        value = trial.suggest_float(
-            path, dimension.low, dimension.high, log=dimension.log, step=dimension.step
-        )
+    value: Scalar = trial._suggest(path, distribution(dimension))
     return value
 
 

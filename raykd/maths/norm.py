@@ -1,7 +1,6 @@
 """Batch norm whose statistics are those of all ranks' rows, for the heads of methods.
 
-torch.nn.SyncBatchNorm does the same on GPUs only. There are no running statistics: a method's heads see
-training batches and nothing else.
+torch.nn.SyncBatchNorm does the same on GPUs only.
 """
 
 import torch
@@ -10,23 +9,37 @@ from torch import Tensor, nn
 
 from raykd.maths.gather import gather, num_ranks
 
-EPSILON = 1e-5  # torch's default
+EPSILON, MOMENTUM = 1e-5, 0.1  # torch's defaults
 
 
 class JoinedBatchNorm(nn.Module):
-    """[n, channels, h, w] -> the same shape, mean 0 and variance 1 over the joined batch, then affine."""
+    """[n, channels, h, w] -> the same shape: mean 0 and variance 1 over the joined batch, then affine.
+
+    In evaluation the running statistics serve, as in torch.nn.BatchNorm2d; only a deployed head needs them.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if num_ranks() == 1:
-            return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=EPSILON)
-        centred = x - _joined_mean(x)
-        scaled = centred * (_joined_mean(centred.square()) + EPSILON).rsqrt()
-        return scaled * self.weight[:, None, None] + self.bias[:, None, None]
+        if num_ranks() == 1 or not self.training:
+            running = (self.running_mean, self.running_var)
+            return F.batch_norm(x, *running, self.weight, self.bias, self.training, MOMENTUM, EPSILON)
+        mean = _joined_mean(x)
+        centred = x - mean
+        variance = _joined_mean(centred.square())
+        with torch.no_grad():
+            rows = x.numel() // x.shape[1] * num_ranks()
+            self.running_mean.lerp_(mean.flatten(), MOMENTUM)
+            self.running_var.lerp_(variance.flatten() * rows / max(1, rows - 1), MOMENTUM)
+        return centred * (variance + EPSILON).rsqrt() * self.weight[:, None, None] + self.bias[:, None, None]
 
 
 def _joined_mean(x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from raykd.space import Spec
 from raykd.step import Setting, Step
 
 Weight = Annotated[float, Field(ge=0)]
-Need = Literal["logits", "embedding", "maps", "head"]
+Need = Literal["logits", "embedding", "maps", "head", "pooled"]
 Status = Literal["official", "reconstruction"]
 
 

@@ -33,7 +33,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 def answer(maps: tuple[Tensor, ...], last: Tensor, head: nn.Linear) -> View:
     """The View of a net whose head reads the spatial mean of its last features [n, d, h, w]."""
     embedding = F.adaptive_avg_pool2d(last, 1).flatten(1)
-    return View(head(embedding), embedding, maps, Head(head.weight, head.bias))
+    return View(head(embedding), embedding, maps, Head(head.weight, head.bias), last)
 
 
 def announce(image_size: int, stages: tuple[Stage, ...], head: nn.Linear) -> Shapes:

@@ -1,0 +1,160 @@
+"""MSDCRD: contrastive distillation of multi-scale regions (Wang and Wang, arXiv:2502.05835, version 3).
+
+This is a reconstruction: there is no public code and the paper's method section was not read, only its
+abstracts. The maps before global pooling are pooled in sliding windows of several sizes; x_n, y_n are the
+student's and the teacher's vector of region n, over all images of the joined batch and all sizes.
+
+    sample   mean_n -log e(x_n y_n) / (e(x_n y_n) + sum over regions m of other images of e(x_n y_m))
+    feature  mean_k -log e(X_k Y_k) / sum_l e(X_k Y_l), X_k, Y_k being channel k over the regions
+
+with vectors normalised and e(x) = exp(x / temperature). Read: multi-scale sliding pooling, sample
+selection, a sample-wise and a feature-wise contrastive loss, negatives of the batch alone (abstracts).
+Reconstructed: all else. Left open by the abstracts and so fields: scales (windows of the map's side, its
+half, its quarter, as far as the smaller map allows: the larger is first pooled to it), stride, selection
+("teacher_correct" keeps whole images and the regions that the teacher's head classifies right; "weighted"
+takes all, and those whose verdict differs from the whole image's twice, as SDD does,
+shicaiwei123/SDD-CVPR2024; "all"), mask_same_class, align ("conv": 1x1 convolution and batch norm on the
+student where channels differ; "class_scores": the heads' scores of the regions, which adds no parameter),
+keys (at most so many regions, chosen at random a step). A head's scores of a region are exact: head and
+averaging are both linear.
+"""
+
+import math
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths.contrast import info_nce
+from raykd.maths.gather import gather
+from raykd.maths.maps import matched
+from raykd.maths.norm import JoinedBatchNorm
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step, View
+
+Stride = Literal["full", "half"]
+Selection = Literal["teacher_correct", "weighted", "all"]
+COMPLEMENTARY = 2.0  # read in SDD
+
+
+class Weights(_base.Weights):
+    sample: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
+    feature: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["msdcrd"] = "msdcrd"
+    scales: Annotated[int, Field(ge=1), Choice((1, 2, 3))] = 3
+    stride: Annotated[Stride, Choice(("full", "half"))] = "full"  # of the window
+    selection: Annotated[Selection, Choice(("teacher_correct", "weighted", "all"))] = "teacher_correct"
+    mask_same_class: Annotated[bool, Choice((True, False))] = False
+    align: Annotated[Literal["conv", "class_scores"], Choice(("conv", "class_scores"))] = "conv"
+    temperature: Annotated[float, Field(gt=0), Range(0.05, 0.5, log=True)] = 0.1
+    keys: Annotated[int, Field(ge=2), Choice((256, 1024))] = 1024
+    weights: Weights = Weights()
+
+
+def regions(maps: Tensor, scales: int, stride: Stride) -> Tensor:
+    """Means over windows of size, size // 2, size // 4, ..., whole map first. [n, d, h, w] -> [n, r, d]."""
+    height, width = maps.shape[2:]
+    found = []
+    for scale in range(min(scales, min(height, width).bit_length())):
+        window = height >> scale, width >> scale
+        step = window if stride == "full" else (max(1, window[0] // 2), max(1, window[1] // 2))
+        found.append(F.avg_pool2d(maps, window, step).flatten(2))
+    return torch.cat(found, dim=2).transpose(1, 2)
+
+
+def region_weights(scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
+    """What each region counts, 0 for left out. Teacher's scores [n, r, c], whole image first -> [n, r]."""
+    right = scores.argmax(dim=2) == labels[:, None]
+    if selection == "weighted":
+        return torch.where(right == right[:, :1], 1.0, COMPLEMENTARY)
+    kept = right.float()
+    kept[:, 0] = 1.0
+    return kept
+
+
+def sample_loss(
+    student: Tensor, teacher: Tensor, weight: Tensor, group: Tensor, temperature: float
+) -> Tensor:
+    """InfoNCE over regions, weighted mean. [k, d], [k, d], weight [k], group [k] -> scalar.
+
+    Regions of the same group (image, or class), and regions of weight 0, are no negatives.
+    """
+    scores = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
+    out = (group[:, None] == group) | (weight == 0)
+    scores = scores.masked_fill(out.fill_diagonal_(False), -math.inf)
+    return -(weight * F.log_softmax(scores, dim=1).diagonal()).sum() / weight.sum()
+
+
+def feature_loss(student: Tensor, teacher: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    """InfoNCE over channels, seen along the regions of weight above 0. [k, d], [k, d], [k] -> scalar."""
+    used = (weight > 0)[:, None]
+    student, teacher = (F.normalize(x * used, dim=0) for x in (student, teacher))
+    return info_nce(student.T @ teacher / temperature)
+
+
+class Method(_base.Method):
+    needs = frozenset({"pooled", "head"})
+    status = "reconstruction"
+    paper = "Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv:2502.05835"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        self.config = config
+        if config.align == "class_scores":
+            _base.check_classes(setting)
+        channels, target = setting.student.embedding, setting.teacher.embedding
+        self.align: nn.Module | None = None
+        if config.align == "conv" and channels != target:
+            self.align = nn.Sequential(nn.Conv2d(channels, target, 1, bias=False), JoinedBatchNorm(target))
+        self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.seed, self.steps], device="cpu")
+
+    def set_extra_state(self, state: Any) -> None:
+        self.seed, self.steps = state.tolist()
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        student, teacher, weight = self._regions(step)
+        each = weight.shape[1]
+        group = step.labels if self.config.mask_same_class else step.index
+        group = gather(group.repeat_interleave(each))
+        student, teacher, weight = (gather(x.flatten(0, 1)) for x in (student, teacher, weight))
+        chosen = self._choose(weight)
+        student, teacher, weight, group = (x[chosen] for x in (student, teacher, weight, group))
+        self.steps += 1
+        return {
+            "sample": sample_loss(student, teacher, weight, group, self.config.temperature),
+            "feature": feature_loss(student, teacher, weight, self.config.temperature),
+        }
+
+    def _regions(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+        """What is contrasted of each region [n, r, d] x 2, and its weight [n, r]."""
+        maps = matched(step.student.pooled.float(), step.teacher.pooled.detach().float())
+        student, teacher = (regions(x, self.config.scales, self.config.stride) for x in maps)
+        weight = torch.ones(teacher.shape[:2], device=teacher.device)
+        if self.config.selection != "all":
+            weight = region_weights(_scores(step.teacher, teacher), step.labels, self.config.selection)
+        if self.config.align == "class_scores":
+            student, teacher = _scores(step.student, student), _scores(step.teacher, teacher)
+        elif self.align is not None:
+            student = regions(self.align(maps[0]), self.config.scales, self.config.stride)
+        return student, teacher.detach(), weight
+
+    def _choose(self, weight: Tensor) -> Tensor:
+        """At most `keys` rows at random, weights above 0 first; the same on all ranks. [k] -> [m]."""
+        generator = torch.Generator(weight.device).manual_seed(self.seed + self.steps)
+        order = torch.rand(len(weight), generator=generator, device=weight.device) + (weight > 0)
+        return order.topk(min(self.config.keys, len(weight))).indices
+
+
+def _scores(view: View, found: Tensor) -> Tensor:
+    """What a net's head says of regions. [n, r, d] -> [n, r, c]."""
+    return F.linear(found, view.head.weight.float(), view.head.bias.float())

@@ -1,0 +1,83 @@
+"""SimKD: the student reuses the teacher's classifier (Chen et al., CVPR 2022, arXiv:2203.14001).
+
+    feature = mean((p(F_s) - F_t)^2)
+
+p is three convolutions (1x1, 3x3, 1x1, each with batch norm and ReLU) from the student's pooled features to
+the teacher's; the larger of the two maps is average-pooled to the size of the smaller. The deployed student
+is the student, p, and the teacher's classifier on the mean of p(F_s): p adds parameters at inference.
+
+Official code followed: DefangChen/SimKD (factor 2, weights 0 for cross-entropy and 1 for the features). The
+cross-entropy here is that of the student's own head, which is not deployed. Batch norm is over all ranks'
+rows.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths.maps import matched
+from raykd.maths.norm import JoinedBatchNorm
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step, View
+
+
+class Weights(_base.Weights):
+    task: Weight = 0.0
+    feature: Annotated[Weight, Range(0.2, 5, log=True)] = 1.0
+
+
+class Config(_base.MethodConfig):
+    name: Literal["simkd"] = "simkd"
+    factor: Annotated[int, Field(ge=1), Choice((1, 2, 4, 8))] = (
+        2  # the middle is as wide as the teacher / factor
+    )
+    weights: Weights = Weights()
+
+
+class Tail(nn.Module):
+    """View of the student -> logits [n, c], by the projector and a copy of the teacher's classifier."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, setting: Setting, factor: int) -> None:
+        super().__init__()
+        (given, *_), (asked, *_) = setting.student.pooled, setting.teacher.pooled
+        middle = max(1, asked // factor)
+        self.projector = nn.Sequential(
+            *_layer(given, middle, 1), *_layer(middle, middle, 3), *_layer(middle, asked, 1)
+        )
+        self.register_buffer("weight", torch.zeros(setting.teacher.classes, asked))
+        self.register_buffer("bias", torch.zeros(setting.teacher.classes))
+
+    def forward(self, view: View) -> Tensor:
+        features: Tensor = self.projector(view.pooled.float())
+        return F.linear(features.mean(dim=(2, 3)), self.weight, self.bias)
+
+
+def _layer(channels_in: int, channels: int, kernel: int) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2, bias=False)
+    return conv, JoinedBatchNorm(channels), nn.ReLU()
+
+
+class Method(_base.Method):
+    needs = frozenset({"pooled", "head"})
+    status = "official"
+    paper = "Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        _base.check_classes(setting)
+        self.tail: Tail = Tail(setting, config.factor)
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        with torch.no_grad():
+            self.tail.weight.copy_(step.teacher.head.weight)
+            self.tail.bias.copy_(step.teacher.head.bias)
+        student, teacher = matched(step.student.pooled.float(), step.teacher.pooled.detach().float())
+        return {"feature": F.mse_loss(self.tail.projector(student), teacher)}

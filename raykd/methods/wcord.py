@@ -1,0 +1,130 @@
+"""WCoRD: Wasserstein contrastive representation distillation (Chen et al., CVPR 2021, arXiv:2012.08674).
+
+This is a reconstruction: there is no public code and the paper's method section was not read, only its
+abstract. s, t are unit embeddings, a = P s and c = P' t projections, f = <a, c> the critic.
+
+    dual    NCE of exp(f / temperature) / Z against negatives from a bank, in both directions (GCKT)
+    primal  sum_ij plan_ij C_ij, C_ij = 1 - cos(a_i, c_j), over the joined batch (LCKT)
+    plan    argmin <plan, C> - epsilon H(plan), uniform marginals; no gradient
+
+Read: the two forms, their roles and the 1-Lipschitz critic (abstract); the NCE loss, its banks, Z and
+defaults (CRD's official code); IPOT as this group runs it (LiqunChen0606/Graph-Optimal-Transport).
+Reconstructed: that the dual part is CRD's estimator, the weights 0.8 and 0.05, epsilon and the cost on the
+shared projections. c is held fixed in the primal part, which otherwise falls to 0 by constant projections.
+
+critic: "sn_linear_nonorm" (one layer of norm 1 and no normalisation after it) and "sn_mlp2" (two layers
+with a ReLU between) are 1-Lipschitz in each argument, over unit embeddings. "sn_linear_l2" normalises
+after the layer, as CRD with spectral normalisation would: the scale cancels, and no Lipschitz bound is
+left. solver: "ipot" repeats sinkhorn's problem from the plan before; the group's code has epsilon = 0.5
+and 50 iterations.
+Of rotated views only the upright ones are compared: a bank has one row an image.
+"""
+
+import warnings
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.maths import lipschitz, transport
+from raykd.maths.bank import Memory
+from raykd.maths.gather import gather
+from raykd.methods import _base
+from raykd.methods._base import Weight
+from raykd.space import Choice, Range
+from raykd.step import Setting, Step
+
+Critic = Literal["sn_linear_nonorm", "sn_linear_l2", "sn_mlp2"]
+CRITICS = ("sn_linear_nonorm", "sn_linear_l2", "sn_mlp2")
+
+
+class Weights(_base.Weights):
+    dual: Annotated[Weight, Range(0.1, 2, log=True)] = 0.8
+    primal: Annotated[Weight, Range(0, 0.3)] = 0.05
+
+
+class Config(_base.MethodConfig):
+    name: Literal["wcord"] = "wcord"
+    dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
+    critic: Annotated[Critic, Choice(CRITICS)] = "sn_linear_nonorm"
+    spectral_norm: Annotated[lipschitz.Way, Choice(("bound", "power"))] = "bound"
+    negatives: Annotated[int, Field(gt=0), Choice((1024, 4096, 16384))] = 16384
+    temperature: Annotated[float, Field(gt=0), Range(0.02, 0.5, log=True)] = 0.07
+    momentum: Annotated[float, Field(ge=0, lt=1), Range(0, 0.9)] = 0.5
+    draw: Literal["shared", "per_sample"] = "shared"
+    solver: Annotated[Literal["sinkhorn", "ipot"], Choice(("sinkhorn", "ipot"))] = "sinkhorn"
+    epsilon: Annotated[float, Field(gt=0), Range(0.02, 0.5, log=True)] = 0.1  # Wasserstein regularization
+    iterations: Annotated[int, Field(gt=0), Choice((50, 100, 200))] = 50  # at most; fewer when converged
+    weights: Weights = Weights()
+
+
+def cosine_cost(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cos, in 0 .. 2. [n, d], [m, d] -> [n, m]."""
+    return 1 - F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T
+
+
+def primal_loss(cost: Tensor, plan: Tensor) -> Tensor:
+    """<plan, cost>; the plan is held fixed (arXiv:2012.08674, LCKT). [n, m], [n, m] -> scalar."""
+    return (plan.detach() * cost).sum()
+
+
+class Projection(nn.Module):
+    """One side of the critic: embeddings [n, width] -> [n, dim], of norm at most 1."""
+
+    def __init__(self, width: int, dim: int, critic: Critic, way: lipschitz.Way) -> None:
+        super().__init__()
+        self.first = lipschitz.linear(width, dim, way)
+        self.second = lipschitz.linear(dim, dim, way) if critic == "sn_mlp2" else None
+        self.normalised = critic == "sn_linear_l2"
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        x: Tensor = self.first(F.normalize(embedding, dim=1))
+        if self.second is not None:
+            x = self.second(F.relu(x))
+        return F.normalize(x, dim=1) if self.normalised else x
+
+
+class Method(_base.Method):
+    needs = frozenset({"embedding"})
+    status = "reconstruction"
+    paper = "Wasserstein Contrastive Representation Distillation, CVPR 2021, arXiv:2012.08674"
+
+    def __init__(self, config: Config, setting: Setting) -> None:
+        super().__init__()
+        self.config = config
+        shape = config.dim, config.critic, config.spectral_norm
+        self.student_head = Projection(setting.student.embedding, *shape)
+        self.teacher_head = Projection(setting.teacher.embedding, *shape)
+        self.memory = Memory(
+            setting.labels, config.dim, config.negatives, config.draw, config.temperature, config.momentum
+        )
+        with torch.no_grad():  # CRD's first rows may be longer than 1, and the critic then steeper
+            for bank in (self.memory.student, self.memory.teacher):
+                bank.copy_(F.normalize(bank, dim=1))
+        self.warned = False
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        upright = slice(None, None, step.rotations)
+        student = self.student_head(step.student.embedding[upright].float())
+        teacher = self.teacher_head(step.teacher.embedding[upright].detach().float())
+        index = step.index[upright]
+        cost = cosine_cost(gather(student), gather(teacher.detach()))
+        return {
+            "dual": self.memory(student, teacher, index, self.memory.draw(index)),
+            "primal": primal_loss(cost, self._plan(cost.detach())),
+        }
+
+    def _plan(self, cost: Tensor) -> Tensor:
+        """The transport plan; says once when it was left unfinished. IPOT's is unfinished as released."""
+        solve = {"sinkhorn": transport.sinkhorn, "ipot": transport.ipot}[self.config.solver]
+        found = solve(cost, self.config.epsilon, self.config.iterations)
+        if not found.converged and self.config.solver == "sinkhorn" and not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"wcord: Sinkhorn did not converge: the plan's marginals are off by {found.error:.1e} after "
+                f"{found.iterations} iterations at epsilon = {self.config.epsilon:g}",
+                stacklevel=2,
+            )
+        return found.plan
