@@ -46,7 +46,11 @@ class Method(nn.Module, ABC):
     needs: ClassVar[frozenset[Need]]  # the fields of the teacher's View that forward reads
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
-    tail: nn.Module | None = None  # View -> logits, where the method replaces the deployed student's head
+    tail: nn.Module | None  # View -> logits, where the method replaces the deployed student's head
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tail = None
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:

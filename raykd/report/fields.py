@@ -49,7 +49,7 @@ def bars(run: RunData, found: Importances | str) -> Figure | str:
 
 
 def short(value: Scalar) -> str:
-    text = f"{value:.2g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
     text = text.lower() if isinstance(value, bool) else text
     return text if len(text) <= 12 else f"{text[:11]}…"
 

@@ -13,7 +13,7 @@ from sklearn.model_selection import RepeatedKFold
 from raykd.report.data import RunData, TrialRow, accuracy
 from raykd.space import Choice, Dimension, Scalar
 
-FEWEST = 12  # finished trials
+FEWEST = 12  # trials that reached the same epoch
 FOLDS, REPEATS, SHUFFLES, TREES = 5, 2, 5, 48
 Matrix = NDArray[np.float64]
 
@@ -26,15 +26,16 @@ class Importance:
     mean: float
     low: float  # 95 % interval
     high: float
-    n: int  # finished trials in which it was drawn
+    n: int  # of these trials, those in which it was drawn
 
 
 @dataclass(frozen=True)
 class Importances:
     rows: tuple[Importance, ...]  # the most important first
-    n: int  # finished trials
+    n: int  # trials judged
     error: float  # the forest's mean absolute error on unseen trials, points
     baseline: float  # that of always answering the median
+    epoch: int  # at which the trials were judged; where pruning left few finished ones, an earlier one
 
     def says(self) -> str:
         """One sentence on how far the forest is to be trusted."""
@@ -42,7 +43,8 @@ class Importances:
         verdict = (
             "" if self.error < 0.8 * self.baseline else " It hardly predicts: read the order with caution."
         )
-        return f"{told} {self.baseline:.2f}.{verdict}"
+        reached = f"Judged at epoch {self.epoch}, which {self.n} trials reached."
+        return f"{reached} {told} {self.baseline:.2f}.{verdict}"
 
 
 def unit(dimension: Dimension, value: Scalar | None) -> float:
@@ -64,10 +66,10 @@ def matrix(run: RunData, paths: Sequence[str], trials: Sequence[TrialRow]) -> Ma
     return np.array(cells, dtype=np.float64).reshape(len(trials), len(paths))
 
 
-def varied(run: RunData) -> list[str]:
-    """The paths that took at least two values in finished trials, in the order of the space."""
+def varied(run: RunData, trials: Sequence[TrialRow]) -> list[str]:
+    """The paths that took at least two values in these trials, in the order of the space."""
     paths = list(run.space)
-    table = matrix(run, paths, run.finished())
+    table = matrix(run, paths, trials)
     return [
         path
         for path, column in zip(paths, table.T, strict=True)
@@ -77,19 +79,36 @@ def varied(run: RunData) -> list[str]:
 
 def leading(run: RunData, found: Importances | str) -> list[str]:
     """The varied paths, the most important first where that is known."""
-    return varied(run) if isinstance(found, str) else [row.path for row in found.rows]
+    return varied(run, run.finished()) if isinstance(found, str) else [row.path for row in found.rows]
+
+
+def judged(run: RunData) -> tuple[list[TrialRow], list[float], int]:
+    """Trials, their accuracies and the epoch these are of: the last that enough trials reached, pruned ones
+    too.
+    """
+    finished = sorted(run.finished(), key=lambda t: t.number)
+    if len(finished) >= FEWEST:
+        return finished, [accuracy(trial) for trial in finished], run.budget_epochs
+    curves = run.curves()
+    ended = {t.number: t for t in run.trials if t.state in ("COMPLETE", "PRUNED")}
+    for epoch in range(run.budget_epochs, 0, -1):
+        at = {n: row.accuracy for n in ended for row in curves.get(n, []) if row.epoch == epoch}
+        reached = {n: value for n, value in at.items() if np.isfinite(value)}
+        if len(reached) >= FEWEST:
+            return [ended[n] for n in reached], list(reached.values()), epoch
+    return finished, [accuracy(trial) for trial in finished], run.budget_epochs
 
 
 def importances(run: RunData) -> Importances | str:
     """The importances, or why there are none."""
-    trials = sorted(run.finished(), key=lambda t: t.number)
-    paths = varied(run)
+    trials, answers, epoch = judged(run)
+    paths = varied(run, trials)
     if len(trials) < FEWEST:
-        return f"Importances need at least {FEWEST} finished trials; this run has {len(trials)}."
+        return f"Importances need {FEWEST} trials that reached the same epoch; this run has {len(trials)}."
     if not paths:
-        return "No field took two values in the finished trials, so none can be more important than another."
+        return "No field took two values in the trials, so none can be more important than another."
     table = matrix(run, paths, trials)
-    target = np.array([accuracy(trial) for trial in trials])
+    target = np.array(answers)
     growth, errors, baselines = [], [], []
     splits = RepeatedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=0)
     for seed, (seen, unseen) in enumerate(splits.split(table)):
@@ -100,7 +119,7 @@ def importances(run: RunData) -> Importances | str:
         errors.append(error)
         baselines.append(float(np.abs(np.median(target[seen]) - target[unseen]).mean()))
     rows = _rows(np.array(growth), paths, (~np.isnan(table)).sum(axis=0))
-    return Importances(rows, len(trials), float(np.mean(errors)), float(np.mean(baselines)))
+    return Importances(rows, len(trials), float(np.mean(errors)), float(np.mean(baselines)), epoch)
 
 
 def _filled(table: Matrix) -> Matrix:
