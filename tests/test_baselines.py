@@ -16,7 +16,7 @@ from torch.testing import assert_close
 from raykd import methods, models
 from raykd.maths.logits import standardize
 from raykd.maths.norm import JoinedBatchNorm
-from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, sp, vid
+from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, simkd, sp, vid
 from raykd.methods.kd import kd_loss
 from raykd.step import Head, Setting, Shapes
 
@@ -221,3 +221,20 @@ def test_relations_survive_equal_and_empty_rows(loss: Callable[[Tensor, Tensor],
     found = loss(student, teacher)
     found.backward()
     assert found.isfinite() and student.grad is not None and student.grad.isfinite().all()
+
+
+def test_simkd_deploys_the_projector_under_the_teachers_classifier() -> None:
+    torch.manual_seed(0)
+    step = batch()
+    method = simkd.Method(simkd.Config(), SETTING)
+    loss = method(step)["feature"]
+    assert isinstance(method.tail, simkd.Tail)
+    guess, asked = method.tail.projector(step.student.pooled).detach(), step.teacher.pooled
+    asked = asked.unfold(2, 2, 1).unfold(3, 2, 1).mean(dim=(4, 5))  # 4x4 to 3x3: windows of 2, a step apart
+    total = sum(float((g - a) ** 2) for g, a in zip(guess.flatten(), asked.flatten(), strict=True))
+    assert_close(loss.item(), total / guess.numel(), rtol=1e-4, atol=0)
+    logits = method.eval().tail(step.student)
+    means = method.tail.projector(step.student.pooled).flatten(2).mean(dim=2)
+    for row, mean in zip(logits, means, strict=True):
+        expected = [float((w @ mean + b).detach()) for w, b in zip(*step.teacher.head, strict=True)]
+        assert_close(row, torch.tensor(expected))

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shlex
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +37,8 @@ def connected(address: str | None) -> Iterator[None]:
             settings |= {"address": address, "runtime_env": {"env_vars": QUIET}}
         else:
             settings |= {"include_dashboard": False, "object_store_memory": 200 * 2**20}
+            if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray puts it into a shell's words
+                settings |= {"runtime_env": {"py_executable": quoted}}
         ray.init(**settings)
         for name in ("ray", "ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.ERROR)
