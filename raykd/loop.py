@@ -16,14 +16,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raykd.data import Dataset
-from raykd.data.views import Views
+from raykd.data import Dataset, Source, draw, order
 from raykd.lesson import Lesson
 from raykd.recipe import Recipe
 from raykd.step import Batch
 from raykd.teachers import Answers
-
-EVALUATION_BATCH = 500
 
 
 class Diverged(RuntimeError):
@@ -46,15 +43,14 @@ class Row(TypedDict):
 class Teaching:
     """One student being taught. Under torch.distributed each rank takes its share of every batch."""
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, teacher: Answers, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, dataset: Dataset[Any], teacher: Answers, device: torch.device) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.done = 0
-        self.views = Views(dataset.train.pixels, recipe.data, dataset.mean, dataset.std, device)
+        self.source = recipe.data.source(dataset, device)
         self.labels = dataset.train.labels.to(device)
-        classes, size = len(dataset.classes), dataset.train.pixels.shape[1]
-        self.lesson = Lesson(recipe, self.labels, classes, size, teacher.shapes)
+        self.lesson = Lesson(recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes)
         self.lesson.to(device).to(memory_format=torch.channels_last)
         self.lesson.autocast = autocast(recipe, device)
         self.optimizer = recipe.optimizer.make(self.lesson)
@@ -88,13 +84,10 @@ class Teaching:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.lesson.train()
-        seed, count = self.recipe.seed, len(self.labels)
-        order = self.views.order(epoch, seed, count).to(self.device)
-        views = self.views.draw(epoch, seed, count).to(self.device)
         totals: dict[str, Tensor] = {}
         teacher_seconds = 0.0
-        for step in range(self.steps):
-            terms, waited = self._step(epoch, step, self._batch(order, views, step))
+        for step, batch in enumerate(self._batches(epoch)):
+            terms, waited = self._step(epoch, step, batch)
             teacher_seconds += waited
             for name, term in terms.items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term
@@ -133,25 +126,20 @@ class Teaching:
 
     def probe(self, steps: int) -> float:
         """Median seconds of a step, after two to warm up. The teaching is spoilt by it."""
-        order = self.views.order(1, self.recipe.seed, len(self.labels)).to(self.device)
-        views = self.views.draw(1, self.recipe.seed, len(self.labels)).to(self.device)
         took = []
+        batches = self._batches(1)
         for step in range(min(steps + 2, self.steps)):
             began = time.perf_counter()
-            self._step(1, step, self._batch(order, views, step))
+            self._step(1, step, next(batches))
             took.append(time.perf_counter() - began)
         return sorted(took[2:] or took)[len(took[2:] or took) // 2]
 
-    def _batch(self, order: Tensor, views: Tensor, step: int) -> Batch:
-        """This rank's share of a batch: images augmented on the device, rows of one image adjacent."""
-        size = self.recipe.optimizer.batch_size
-        share = size // self.world
-        first = step * size + self.rank * share
-        positions = order[first : first + share]
-        rotations = self.recipe.data.rotations
-        view = views.reshape(-1, rotations)[positions].flatten()
-        index = positions.repeat_interleave(rotations)
-        return Batch(self.views.batch(positions, view), self.labels[index], index, view)
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """This rank's share of each batch of an epoch."""
+        size, seed, count = self.recipe.optimizer.batch_size, self.recipe.seed, len(self.labels)
+        shuffled = order(epoch, seed, count)[: self.steps * size]
+        positions = shuffled.view(self.steps, self.world, size // self.world)[:, self.rank]
+        return self.source.batches(positions, draw(epoch, seed, count, self.source)[positions])
 
     def _finite(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
         """Diverged before the optimiser's step, so that no weight is spoilt."""
@@ -185,15 +173,16 @@ class Teaching:
 
     def accuracy(self, net: nn.Module) -> float:
         """Top-1 accuracy on the held-out images, %."""
-        return accuracy(net, self.views, self.dataset.heldout, self.lesson.autocast, self.rank, self.world)
+        return self._accuracy(net, self.dataset.heldout)
 
     def test_accuracy(self) -> float:
         """Top-1 accuracy of the averaged student on the test set, %. Opened by `confirm` and `train --test`
         only.
         """
-        return accuracy(
-            self.average, self.views, self.dataset.test, self.lesson.autocast, self.rank, self.world
-        )
+        return self._accuracy(self.average, self.dataset.test)
+
+    def _accuracy(self, net: nn.Module, part: Any) -> float:
+        return accuracy(net, self.source, part, self.lesson.autocast, self.rank, self.world)
 
     def _mean(self, value: Tensor) -> Tensor:
         if self.world > 1:
@@ -224,16 +213,16 @@ def _floats(net: nn.Module) -> list[Tensor]:
 
 
 @torch.no_grad()
-def accuracy(net: nn.Module, views: Views, part: Any, half: bool, rank: int = 0, world: int = 1) -> float:
-    """Top-1 accuracy on a Part, %; each rank looks at its share and all get the exact whole."""
+def accuracy(
+    net: nn.Module, source: Source[Any], part: Any, half: bool, rank: int = 0, world: int = 1
+) -> float:
+    """Top-1 accuracy on a part of the data, %; each rank looks at its share and all get the exact whole."""
     net.eval()
-    pixels, labels = part.pixels[rank::world], part.labels[rank::world]
-    right = torch.zeros((), dtype=torch.int64, device=views.device)
-    for start in range(0, len(labels), EVALUATION_BATCH):
-        images = views.plain(pixels[start : start + EVALUATION_BATCH])
+    right = torch.zeros((), dtype=torch.int64, device=next(net.parameters()).device)
+    for images, labels in source.plain(part, rank, world):
         with torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             logits = net(images).logits
-        right += (logits.argmax(1) == labels[start : start + EVALUATION_BATCH].to(images.device)).sum()
+        right += (logits.argmax(1) == labels).sum()
     if world > 1:
         dist.all_reduce(right)
     return 100 * right.item() / len(part.labels)

@@ -12,6 +12,7 @@ import torch
 from raykd import data, lesson, models
 from raykd.loop import Teaching, autocast
 from raykd.mistakes import BadInput
+from raykd.recipe import Recipe
 from raykd.study import Study
 from raykd.teachers import LiveTeacher, NoTeacher
 
@@ -20,7 +21,9 @@ PROBE_STEPS = 6
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds are measured on this machine by a probe of a few steps, with untrained nets."""
+    """Seconds are measured on this machine by a probe of a few steps, with untrained nets; None where the
+    data are not here.
+    """
 
     space: dict[str, str]
     conditional: dict[str, str]
@@ -31,56 +34,76 @@ class Plan:
     student_parameters: int
     method_parameters: int
     bank_bytes: int  # memory of the method's buffers
-    step_seconds: float
-    trial_seconds: float
-    search_seconds: float  # all trials to their end, one after another
-    pruned_seconds: float  # about what is left of that when the pruner stops most trials
-    confirm_seconds: float
+    step_seconds: float | None
+    trial_seconds: float | None
+    search_seconds: float | None  # all trials to their end, one after another
+    pruned_seconds: float | None  # about what is left of that when the pruner stops most trials
+    confirm_seconds: float | None
+    not_measured: str | None  # why there are no seconds
     disk_bytes: int
 
 
 def plan(study: Study, root: Path, download: bool) -> Plan:
-    """The plan of a study. BadInput when the data are missing or the method cannot serve the nets."""
+    """The plan of a study. BadInput when the method cannot serve the nets, or when data are missing of which
+    nothing is known.
+    """
     recipe = study.recipe
     try:
-        dataset = data.load(recipe.data, root, download)
-        classes, size = len(dataset.classes), dataset.train.pixels.shape[1]
-        sketch = lesson.check(recipe, classes, size, len(dataset.train.labels))
+        dataset, figures, missing = _data(recipe, root, download)
+        sketch = lesson.check(recipe, *figures)
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error).splitlines()) from None
-    step = _probe(study, dataset)
-    steps = len(dataset.train.labels) // recipe.optimizer.batch_size
-    trial = step * steps * recipe.epochs
-    fraction = _kept_by_pruner(study)
-    retrainings = (
-        0
-        if study.confirm is None
-        else study.confirm.seeds
-        * (study.confirm.leaders + 1 + len([c for c in study.confirm.controls if c != recipe.method.name]))
-    )
+    step = None if dataset is None else _probe(study, dataset)
+    steps = figures.images // recipe.optimizer.batch_size
+    trials = study.budget.trials
+
+    def seconds(num_trials: float) -> float | None:
+        return None if step is None else step * steps * recipe.epochs * num_trials
+
     student = models.num_parameters(sketch.student)
-    buffers = sum(b.numel() * b.element_size() for b in sketch.method.buffers())
     space = study.opened()
     return Plan(
         space={path: str(dimension) for path, dimension in space.items()},
         conditional={p: " and ".join(f"{q} = {v}" for q, v in d.when) for p, d in space.items() if d.when},
         paper_point=dict(study.paper_point()),
-        trials=study.budget.trials,
+        trials=trials,
         epochs=recipe.epochs,
-        images=len(dataset.train.labels),
+        images=figures.images,
         student_parameters=student,
         method_parameters=sum(p.numel() for p in sketch.method.parameters()),
-        bank_bytes=buffers,
+        bank_bytes=sum(b.numel() * b.element_size() for b in sketch.method.buffers()),
         step_seconds=step,
-        trial_seconds=trial,
-        search_seconds=trial * study.budget.trials,
-        pruned_seconds=trial * study.budget.trials * fraction,
-        confirm_seconds=trial * retrainings / (1 - recipe.data.holdout),
-        disk_bytes=4 * student * (study.keep + 4 * study.cluster.workers)
-        + 400 * recipe.epochs * study.budget.trials,
+        trial_seconds=seconds(1),
+        search_seconds=seconds(trials),
+        pruned_seconds=seconds(trials * _kept_by_pruner(study)),
+        confirm_seconds=seconds(_retrainings(study) / (1 - recipe.data.holdout)),
+        not_measured=missing,
+        disk_bytes=4 * student * (study.keep + 4 * study.cluster.workers) + 400 * recipe.epochs * trials,
     )
+
+
+def _data(
+    recipe: Recipe, root: Path, download: bool
+) -> tuple[data.Dataset[Any] | None, data.Figures, str | None]:
+    """The data set, if it is here, and its figures; why it is not here, where they are known without it."""
+    try:
+        dataset = data.load(recipe.data, root, download)
+    except BadInput as missing:
+        expected = recipe.data.expected()
+        if expected is None:
+            raise
+        return None, expected, missing.lines[0]
+    return dataset, dataset.figures, None
+
+
+def _retrainings(study: Study) -> int:
+    """Of the confirmation: the leaders, the paper's point and the controls, with each seed."""
+    if study.confirm is None:
+        return 0
+    controls = [name for name in study.confirm.controls if name != study.recipe.method.name]
+    return study.confirm.seeds * (study.confirm.leaders + 1 + len(controls))
 
 
 def _kept_by_pruner(study: Study) -> float:
@@ -99,14 +122,14 @@ def _kept_by_pruner(study: Study) -> float:
     return min(1.0, spent)
 
 
-def _probe(study: Study, dataset: data.Dataset) -> float:
+def _probe(study: Study, dataset: data.Dataset[Any]) -> float:
     """Seconds of one step, the median of a few, teacher's answer included."""
     device = torch.device("cuda" if study.cluster.gpus else "cpu")
     recipe = study.recipe
     teacher: Any = NoTeacher()
     if recipe.teacher is not None and recipe.method.name != "ce":
         net = models.make(recipe.teacher.net, len(dataset.classes))
-        teacher = LiveTeacher(net, dataset.train.pixels.shape[1], device, autocast(recipe, device))
+        teacher = LiveTeacher(net, dataset.size, device, autocast(recipe, device))
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, round(study.cluster.cpus)))
     try:

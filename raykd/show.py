@@ -143,15 +143,22 @@ def plan(made: Any) -> None:
         "trials": f"{made.trials} of {made.epochs} epochs on {made.images:,} images",
         "student": f"{made.student_parameters:,} parameters, the method's heads {made.method_parameters:,}",
         "method's memory": f"{made.bank_bytes / 2**20:.1f} MiB of buffers",
+        "disk": f"{made.disk_bytes / 2**20:.0f} MiB",
+    } | _seconds(made)
+    for name, value in rows.items():
+        console.print(f"{name:>16}  {value}")
+
+
+def _seconds(made: Any) -> dict[str, str]:
+    if made.not_measured:
+        return {"seconds": f"not measured: {made.not_measured}"}
+    return {
         "one step": f"{1000 * made.step_seconds:.0f} ms (measured here, teacher included)",
         "one trial": duration(made.trial_seconds),
         "the search": f"{duration(made.pruned_seconds)} with pruning, {duration(made.search_seconds)} "
         "without, one trial after another",
         "confirmation": duration(made.confirm_seconds),
-        "disk": f"{made.disk_bytes / 2**20:.0f} MiB",
     }
-    for name, value in rows.items():
-        console.print(f"{name:>16}  {value}")
 
 
 def standing(stands: dict[str, Any]) -> None:

@@ -105,18 +105,18 @@ def _told(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset:
+def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
     """Kept for the next trial in the same process."""
     return data.load(spec, root, download)
 
 
-def _teacher(job: Job, recipe: Recipe, dataset: Dataset, device: torch.device) -> teachers.Answers:
+def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> teachers.Answers:
     if recipe.teacher is None or (recipe.method.name == "ce" and recipe.plus_kd is None):
         return teachers.NoTeacher()
     net = teachers.load(
         recipe.teacher.net, job.teacher, len(dataset.classes), recipe.teacher.sha256, Path(job.data_root)
     )
-    return teachers.LiveTeacher(net, dataset.train.pixels.shape[1], device, autocast(recipe, device))
+    return teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
 
 
 def in_tune(config: dict[str, Any]) -> None:

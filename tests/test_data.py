@@ -11,14 +11,27 @@ from torchvision.transforms.v2 import functional as T
 
 from raykd import data
 from raykd.data._base import split
-from raykd.data.views import Views
+from raykd.data.look import Look
+from raykd.data.views import Pixels, Views
 from raykd.mistakes import BadInput
 
 CPU = torch.device("cpu")
 
 
 def views(spec: data.DataSpec, pixels: torch.Tensor) -> Views:
-    return Views(pixels, spec, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU)
+    return Views(pixels, spec, Look(torch.zeros(len(pixels)), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU))
+
+
+def seen_as(source: Views, positions: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The images of a batch of one step."""
+    (batch,) = source.batches(positions[None], ids.view(1, len(positions), -1))
+    assert torch.equal(batch.index, positions.repeat_interleave(source.rotations))
+    assert torch.equal(batch.view, ids.flatten())
+    return batch.images
+
+
+def as_it_is(source: Views, pixels: torch.Tensor) -> torch.Tensor:
+    return torch.cat([images for images, _ in source.plain(Pixels(pixels, torch.zeros(len(pixels))), 0, 1)])
 
 
 def pictures(count: int = 3, size: int = 8) -> torch.Tensor:
@@ -55,7 +68,7 @@ def test_every_view_is_what_torchvision_makes_of_the_image(flip: bool, padding: 
     pixels = pictures()
     seen = views(data.Digits(flip=flip, padding=padding), pixels)
     assert seen.num_views == (2 * padding + 1) ** 2 * (2 if flip else 1)
-    plain = seen.plain(pixels)
+    plain = as_it_is(seen, pixels)
     for view in range(seen.num_views):
         mirrored, crop = (view % 2, view // 2) if flip else (0, view)
         top, left = divmod(crop, 2 * padding + 1)
@@ -63,12 +76,12 @@ def test_every_view_is_what_torchvision_makes_of_the_image(flip: bool, padding: 
         expected = T.crop(padded, top, left, 8, 8)
         expected = T.horizontal_flip(expected) if mirrored else expected
         expected = T.normalize(expected.float() / 255, [0.5, 0.4, 0.3], [0.2, 0.3, 0.4])
-        got = seen.batch(torch.arange(3), torch.full((3,), view))
+        got = seen_as(seen, torch.arange(3), torch.full((3,), view))
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
         assert got.is_contiguous(memory_format=torch.channels_last)
     still = padding * (2 * padding + 1) + padding
     torch.testing.assert_close(
-        seen.batch(torch.arange(3), torch.full((3,), still * (2 if flip else 1))), plain
+        seen_as(seen, torch.arange(3), torch.full((3,), still * (2 if flip else 1))), plain
     )
 
 
@@ -77,19 +90,19 @@ def test_rotated_views_are_adjacent_turned_and_cropped_on_their_own() -> None:
     turning = views(data.Digits(rotations=4, padding=1), pixels)
     flat = views(data.Digits(padding=1), pixels)
     ids = torch.randint(turning.num_views, (12,), generator=torch.Generator().manual_seed(1))
-    got = turning.batch(torch.arange(3), ids)
+    got = seen_as(turning, torch.arange(3), ids)
     for row in range(12):
-        alone = flat.batch(torch.tensor([row // 4]), ids[row : row + 1])
+        alone = seen_as(flat, torch.tensor([row // 4]), ids[row : row + 1])
         torch.testing.assert_close(got[row], torch.rot90(alone[0], row % 4, (1, 2)))
 
 
 def test_draws_depend_on_seed_and_epoch_alone() -> None:
     seen = views(data.Digits(), pictures())
-    assert torch.equal(seen.draw(1, 0, 500), seen.draw(1, 0, 500))
-    assert not torch.equal(seen.draw(1, 0, 500), seen.draw(2, 0, 500))
-    assert not torch.equal(seen.order(1, 0, 500), seen.order(1, 1, 500))
-    assert sorted(seen.order(1, 0, 500).tolist()) == list(range(500))
-    assert set(seen.draw(1, 0, 5000).tolist()) == set(range(81))
+    assert torch.equal(data.draw(1, 0, 500, seen), data.draw(1, 0, 500, seen))
+    assert not torch.equal(data.draw(1, 0, 500, seen), data.draw(2, 0, 500, seen))
+    assert not torch.equal(data.order(1, 0, 500), data.order(1, 1, 500))
+    assert sorted(data.order(1, 0, 500).tolist()) == list(range(500))
+    assert set(data.draw(1, 0, 5000, seen).flatten().tolist()) == set(range(81))
 
 
 def test_cifar100(data_root: Path) -> None:

@@ -37,6 +37,10 @@ STATE = {
     "ShuffleV1": (949_258, "b19c4d818f21"),
     "ShuffleV2": (1_355_528, "8f44a58a43a9"),
     "ResNet50": (23_705_252, "699fe537c132"),
+    "resnet18": (11_227_812, "a036b03c0663"),  # from here on those of torchvision and mdistiller
+    "resnet34": (21_335_972, "a42dd4baef1b"),
+    "resnet50": (23_712_932, "0133a28b9938"),
+    "MobileNetV1": (3_309_476, "b84d836f84cd"),
 }
 FAMILIES = {
     "resnet8x4": ("layer1.0.conv1.weight", "layer1.0.downsample.1.running_var", "fc.weight"),
@@ -46,6 +50,8 @@ FAMILIES = {
     "ShuffleV1": ("layer1.0.conv2.weight", "layer3.3.bn3.bias", "linear.weight"),
     "ShuffleV2": ("layer1.0.conv5.weight", "layer2.7.conv3.weight", "conv2.weight", "linear.bias"),
     "ResNet50": ("layer1.0.shortcut.0.weight", "layer4.2.bn3.weight", "linear.weight"),
+    "resnet18": ("conv1.weight", "layer2.0.downsample.1.running_var", "layer4.1.bn2.weight", "fc.bias"),
+    "MobileNetV1": ("model.0.0.weight", "model.1.3.weight", "model.13.4.running_mean", "fc.weight"),
 }
 
 
@@ -104,7 +110,7 @@ def test_a_net_answers_what_it_announces(name: str) -> None:
 
 def test_published_widths_of_the_embedding(net: models.Net) -> None:
     widths = {"ResNet": 256, "WideResNet": 128, "VGG": 512, "MobileNetV2": 1280, "ShuffleV1": 960}
-    widths |= {"ShuffleV2": 1024, "ResNet50": 2048}
+    widths |= {"ShuffleV2": 1024, "ResNet50": 2048, "ImageNetResNet": 512, "MobileNetV1": 1024}
     assert net.shapes(32).embedding == widths[type(net).__name__]
 
 

@@ -1,19 +1,20 @@
-"""Data sets, a file each: CIFAR-100, digits, any folder of images."""
+"""Data sets, a file each: CIFAR-100, digits and small folders in memory, ImageNet and its like from files."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from raykd.data._base import Dataset, DataSpec, Part, prepare
+from raykd.data._base import Dataset, DataSpec, Figures, Source, draw, order, prepare
 from raykd.data.cifar100 import CIFAR100
 from raykd.data.digits import Digits
 from raykd.data.folder import Folder
+from raykd.data.imagenet import ImageNet
 
-__all__ = ["AnyData", "DataSpec", "Dataset", "Part", "default_root", "load"]
+__all__ = ["AnyData", "DataSpec", "Dataset", "Figures", "Source", "default_root", "draw", "load", "order"]
 
-AnyData = Annotated[CIFAR100 | Digits | Folder, Field(discriminator="name")]
+AnyData = Annotated[CIFAR100 | Digits | Folder | ImageNet, Field(discriminator="name")]
 
 
 def default_root() -> Path:
@@ -21,6 +22,6 @@ def default_root() -> Path:
     return Path(os.environ.get("RAYKD_DATA") or Path.home() / ".cache/raykd/data")
 
 
-def load(spec: DataSpec, root: Path, download: bool) -> Dataset:
+def load(spec: DataSpec, root: Path, download: bool) -> Dataset[Any]:
     """A data set, ready for a trial. BadInput when its files are missing or damaged and not to be fetched."""
     return prepare(spec, spec.read(root, download))

@@ -1,10 +1,17 @@
-"""What every data set gives: parts as uint8 images, and a held-out split that is fixed by a seed."""
+"""What every data set gives: parts with labels, a held-out split fixed by a seed, and a source of batches.
 
-from abc import abstractmethod
-from collections.abc import Sequence
+Small sets are kept in memory (views.py), large ones are read from files as they are needed (stream.py); the
+loop sees a Source and knows no difference.
+
+Legend: n images of a batch, r rotations. The k-th of the r rotated views of an image has its own view id and
+is turned by k * 90 degrees.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,37 +19,73 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.space import Spec
+from raykd.step import Batch
 
 Triple = tuple[float, float, float]
 
 
-class Part(NamedTuple):
-    """Some images of a data set."""
+class Part(ABC):
+    """Some images of a data set, and what they show."""
 
-    pixels: Tensor  # [images, height, width, 3], uint8
     labels: Tensor  # [images], int64
 
+    @abstractmethod
+    def take(self, positions: Tensor) -> Self:
+        """The images at these positions, in this order."""
 
-class Raw(NamedTuple):
+
+P = TypeVar("P", bound=Part)
+
+
+class Figures(NamedTuple):
+    """What a plan must know of a data set."""
+
+    classes: int
+    size: int  # images are size x size
+    images: int  # to train on
+
+
+class Raw(NamedTuple, Generic[P]):
     """A data set as it lies on disk."""
 
     classes: tuple[str, ...]
-    train: Part
-    test: Part
+    size: int
+    train: P
+    test: P
     mean: Triple  # of channels in 0..1
     std: Triple
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[P]):
     """A data set as a trial sees it. `heldout` selects; only `confirm` and `train --test` open `test`."""
 
     classes: tuple[str, ...]
-    train: Part
-    heldout: Part
-    test: Part
+    size: int
+    train: P
+    heldout: P
+    test: P
     mean: Triple
     std: Triple
+
+    @property
+    def figures(self) -> Figures:
+        return Figures(len(self.classes), self.size, len(self.train.labels))
+
+
+class Source(ABC, Generic[P]):
+    """A data set's images on their way to a device, for one trial. A view depends on (image, id) alone."""
+
+    num_views: int  # an image's view ids are 0 ... num_views - 1
+    rotations: int
+
+    @abstractmethod
+    def batches(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
+        """Training images at positions [steps, n], seen as views [steps, n, r]: a Batch of n * r a step."""
+
+    @abstractmethod
+    def plain(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A rank's share of a part, for evaluation, in batches: images [n, 3, size, size], labels [n]."""
 
 
 class DataSpec(Spec):
@@ -52,26 +95,53 @@ class DataSpec(Spec):
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # part of them held out for selection; 0: train on all
     split_seed: Annotated[int, Field(ge=0)] = 0
     rotations: Literal[1, 4] = 1  # views of 0, 90, 180, 270 degrees of each image in a batch
-    padding: Annotated[int, Field(ge=0)] = 4  # pixels on each side that random crops come from
     flip: bool = True  # horizontally, at random
 
     @abstractmethod
-    def read(self, root: Path, download: bool) -> Raw:
+    def read(self, root: Path, download: bool) -> Raw[Any]:
         """The data set from its files under the data root. BadInput names the file and the layout."""
 
+    @abstractmethod
+    def source(self, dataset: Dataset[Any], device: torch.device) -> Source[Any]:
+        """The data set's images, on their way to a device."""
 
-def prepare(spec: DataSpec, raw: Raw) -> Dataset:
+    @abstractmethod
+    def known(self) -> Figures | None:
+        """The figures of the whole training set, where they are known without its files."""
+
+    def expected(self) -> Figures | None:
+        """The figures of what is trained on, where they are known without files."""
+        known = self.known()
+        return known and known._replace(images=self.used(known.images) - self.held(known.images))
+
+    def used(self, images: int) -> int:
+        """How many of the training images are used. ValueError when there are too few."""
+        if self.images is not None and self.images > images:
+            raise ValueError(f"data/images = {self.images}: there are {images} training images")
+        return images if self.images is None else self.images
+
+    def held(self, images: int) -> int:
+        """How many of the training images are used and held out."""
+        return round(self.holdout * self.used(images))
+
+
+def prepare(spec: DataSpec, raw: Raw[P]) -> Dataset[P]:
     """Take the subset and hold out the selection part."""
-    positions = np.arange(len(raw.train.labels))
+    labels = raw.train.labels
+    positions = np.arange(len(labels))
     if spec.images is not None:
-        if spec.images > len(positions):
-            raise ValueError(f"data/images = {spec.images}: there are {len(positions)} training images")
-        rest = 1 - spec.images / len(positions)
-        positions, _ = split(raw.train.labels, rest, spec.split_seed)
-    train, heldout = split(raw.train.labels[positions], spec.holdout, spec.split_seed)
-    part = _take(raw.train, positions[train])
-    held = _take(raw.train, positions[heldout])
-    return Dataset(raw.classes, part, held, raw.test, raw.mean, raw.std)
+        rest = 1 - spec.used(len(labels)) / len(labels)
+        positions, _ = split(labels, rest, spec.split_seed)
+    train, heldout = split(labels[positions], spec.holdout, spec.split_seed)
+    return Dataset(
+        raw.classes,
+        raw.size,
+        raw.train.take(torch.from_numpy(positions[train])),
+        raw.train.take(torch.from_numpy(positions[heldout])),
+        raw.test,
+        raw.mean,
+        raw.std,
+    )
 
 
 def split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +158,22 @@ def split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.nda
     give = np.floor(exact + 1e-9).astype(int)
     missing = round(holdout * len(values)) - give.sum()
     give[np.argsort(give - exact, kind="stable")[:missing]] += 1
-    held = [
-        shuffled[values[shuffled] == label][:count]
-        for label, count in zip(np.unique(values), give, strict=True)
-    ]
-    heldout = np.sort(np.concatenate(held)) if held else np.empty(0, int)
+    by_class = shuffled[np.argsort(values[shuffled], kind="stable")]
+    rank = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its class
+    heldout = np.sort(by_class[rank < np.repeat(give, counts)])
     return np.setdiff1d(np.arange(len(values)), heldout), heldout
 
 
-def _take(part: Part, positions: Sequence[int] | np.ndarray) -> Part:
-    chosen = torch.as_tensor(positions, dtype=torch.int64)
-    return Part(part.pixels[chosen], part.labels[chosen])
+def order(epoch: int, seed: int, count: int) -> Tensor:
+    """A permutation [count] for an epoch, the same on every rank and device."""
+    return torch.randperm(count, generator=_generator(seed, epoch, 0))
+
+
+def draw(epoch: int, seed: int, count: int, source: Source[Any]) -> Tensor:
+    """View ids [count, r] for an epoch, the same on every rank and device."""
+    size = (count, source.rotations)
+    return torch.randint(source.num_views, size, generator=_generator(seed, epoch, 1))
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 100_003 + epoch) * 2 + stream)

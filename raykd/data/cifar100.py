@@ -6,16 +6,20 @@ from typing import Any, Literal
 
 import torch
 
-from raykd.data._base import DataSpec, Part, Raw
+from raykd.data._base import Figures, Raw
+from raykd.data.views import InMemory, Pixels
 from raykd.mistakes import BadInput
 
 LAYOUT = "cifar-100-python/train, test and meta"
 
 
-class CIFAR100(DataSpec):
+class CIFAR100(InMemory):
     name: Literal["cifar100"] = "cifar100"
 
-    def read(self, root: Path, download: bool) -> Raw:
+    def known(self) -> Figures | None:
+        return Figures(100, 32, 50_000)
+
+    def read(self, root: Path, download: bool) -> Raw[Pixels]:
         import torchvision  # here: it takes seconds, and other data sets need it not
 
         official = torchvision.datasets.CIFAR100
@@ -43,8 +47,8 @@ class CIFAR100(DataSpec):
             raise BadInput([f"data: CIFAR-100 could not be fetched into {root} ({error})"]) from None
         # RepDistiller's constants
         mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-        return Raw(tuple(train.classes), _part(train), _part(test), mean, std)
+        return Raw(tuple(train.classes), 32, _part(train), _part(test), mean, std)
 
 
-def _part(part: Any) -> Part:
-    return Part(torch.from_numpy(part.data.copy()), torch.tensor(part.targets, dtype=torch.int64))
+def _part(part: Any) -> Pixels:
+    return Pixels(torch.from_numpy(part.data.copy()), torch.tensor(part.targets, dtype=torch.int64))

@@ -7,24 +7,29 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from raykd.data._base import DataSpec, Part, Raw, split
+from raykd.data._base import Figures, Raw, split
+from raykd.data.views import InMemory, Pixels
 
+SIZE = 32
 TEST_IMAGES = 360
 TEST_SEED = 1797
 
 
-class Digits(DataSpec):
+class Digits(InMemory):
     """The data set that comes with scikit-learn: no download. A flipped digit is another digit: no flips."""
 
     name: Literal["digits"] = "digits"
     flip: bool = False
 
-    def read(self, root: Path, download: bool) -> Raw:
+    def known(self) -> Figures | None:
+        return Figures(10, SIZE, 1797 - TEST_IMAGES)
+
+    def read(self, root: Path, download: bool) -> Raw[Pixels]:
         import sklearn.datasets  # here: it takes seconds, and other data sets need it not
 
         bunch = sklearn.datasets.load_digits()
         small = torch.tensor(bunch.images, dtype=torch.float32)[:, None] * (255 / 16)
-        large = F.interpolate(small, size=32, mode="bilinear", align_corners=False).round().clamp(0, 255)
+        large = F.interpolate(small, size=SIZE, mode="bilinear", align_corners=False).round().clamp(0, 255)
         pixels = large.to(torch.uint8).permute(0, 2, 3, 1).expand(-1, -1, -1, 3).contiguous()
         labels = torch.tensor(bunch.target, dtype=torch.int64)
         train, test = split(labels, TEST_IMAGES / len(labels), TEST_SEED)
@@ -32,8 +37,9 @@ class Digits(DataSpec):
         mean, std = float(grey.mean()), float(grey.std())
         return Raw(
             tuple(str(digit) for digit in range(10)),
-            Part(pixels[train], labels[train]),
-            Part(pixels[test], labels[test]),
+            SIZE,
+            Pixels(pixels[train], labels[train]),
+            Pixels(pixels[test], labels[test]),
             (mean, mean, mean),
             (std, std, std),
         )

@@ -1,21 +1,22 @@
-"""Any folder of images: one sub-folder a class, under one folder for training and one for the test."""
+"""Any folder of images that fits in memory: one sub-folder a class, under one folder for training and one for
+the test.
+"""
 
 import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
-from raykd.data._base import DataSpec, Part, Raw, Triple
+from raykd.data._base import Figures, Raw, Triple
+from raykd.data.pictures import ByClass, Unreadable, decoded, listed
+from raykd.data.views import InMemory, Pixels
 from raykd.mistakes import BadInput
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
 
-
-class Folder(DataSpec):
+class Folder(InMemory):
     """Images are resized (shorter side) and centre-cropped to size x size when read, and kept in memory."""
 
     name: Literal["folder"] = "folder"
@@ -26,22 +27,15 @@ class Folder(DataSpec):
     mean: Triple = (0.485, 0.456, 0.406)  # ImageNet's
     std: Triple = (0.229, 0.224, 0.225)
 
-    def read(self, root: Path, download: bool) -> Raw:
+    def known(self) -> Figures | None:
+        return None
+
+    def read(self, root: Path, download: bool) -> Raw[Pixels]:
         base = root / Path(self.path).expanduser()
-        parts = {name: base / name for name in (self.train, self.test)}
-        for part in parts.values():
-            if not part.is_dir():
-                layout = f"{base}/{{{self.train},{self.test}}}/CLASS/*.jpg"
-                raise BadInput([f"data: {part}: no such folder. Expected: {layout}"])
-        files = {name: _by_class(part) for name, part in parts.items()}
-        classes = tuple(files[self.train])
-        if odd := sorted(set(classes) ^ set(files[self.test])):
-            raise BadInput(
-                [f"data: {base}: class folders differ between {self.train} and {self.test}: {odd[:5]}"]
-            )
-        self._check_memory(base, sum(len(f) for by_class in files.values() for f in by_class.values()))
-        train, test = (_part(files[name], self.size) for name in (self.train, self.test))
-        return Raw(classes, train, test, self.mean, self.std)
+        train, test = listed(base, (self.train, self.test))
+        self._check_memory(base, sum(len(files) for part in (train, test) for files in part.values()))
+        images, tests = _part(train, self.size), _part(test, self.size)
+        return Raw(tuple(train), self.size, images, tests, self.mean, self.std)
 
     def _check_memory(self, base: Path, images: int) -> None:
         needed = images * self.size**2 * 3
@@ -50,34 +44,25 @@ class Folder(DataSpec):
             raise BadInput(
                 [
                     f"data: {base}: {images:,} images of {self.size} x {self.size} take "
-                    f"{needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; take a smaller size"
+                    f"{needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; take a smaller "
+                    f"size, or name: imagenet, which streams such folders"
                 ]
             )
 
 
-def _by_class(part: Path) -> dict[str, list[Path]]:
-    folders = sorted(folder for folder in part.iterdir() if folder.is_dir())
-    found = {f.name: sorted(p for p in f.rglob("*") if p.suffix.lower() in ENDINGS) for f in folders}
-    if empty := [name for name, files in found.items() if not files] or ([part.name] if not found else []):
-        raise BadInput([f"data: {part}: no images for {empty[:5]} (endings: {', '.join(sorted(ENDINGS))})"])
-    return found
-
-
-def _part(by_class: dict[str, list[Path]], size: int) -> Part:
+def _part(by_class: ByClass, size: int) -> Pixels:
     pixels = [_image(file, size) for files in by_class.values() for file in files]
     labels = [label for label, files in enumerate(by_class.values()) for _ in files]
-    return Part(torch.stack(pixels), torch.tensor(labels, dtype=torch.int64))
+    return Pixels(torch.stack(pixels), torch.tensor(labels, dtype=torch.int64))
 
 
-def _image(file: Path, size: int) -> Tensor:
+def _image(file: str, size: int) -> Tensor:
     """[size, size, 3], uint8."""
-    from torchvision.transforms.v2 import (
-        functional as T,
-    )  # here: it takes seconds, and other data sets need it not
+    from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        image = T.pil_to_tensor(Image.open(file).convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
-        raise BadInput([f"data: {file}: not a readable image ({str(error).splitlines()[0][:120]})"]) from None
+        image = decoded(file)
+    except Unreadable as error:
+        raise BadInput([f"data: {error}"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
     return cropped.permute(1, 2, 0).contiguous()

@@ -80,9 +80,7 @@ def check_same(study: Study, ledger: Ledger) -> None:
 def check_lesson(recipe: Recipe, root: Path, download: bool) -> None:
     """BadInput when the data are missing or the method cannot serve the nets. Nothing is trained."""
     try:
-        dataset = data.load(recipe.data, root, download)
-        size = dataset.train.pixels.shape[1]
-        lesson.check(recipe, len(dataset.classes), size, len(dataset.train.labels))
+        lesson.check(recipe, *data.load(recipe.data, root, download).figures)
     except BadInput:
         raise
     except ValueError as error:

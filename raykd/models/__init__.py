@@ -1,4 +1,6 @@
-"""The nets, in RepDistiller's forms and under its names: its weights and mdistiller's load unchanged."""
+"""The nets, under the names of their sources, so that published weights load unchanged: RepDistiller for
+CIFAR, torchvision and mdistiller for ImageNet.
+"""
 
 from collections.abc import Callable, Mapping
 from difflib import SequenceMatcher
@@ -8,7 +10,9 @@ from types import MappingProxyType
 from raykd.models._base import Net
 from raykd.models._weights import load_weights
 from raykd.models.bottleneck import ResNet50
+from raykd.models.imagenet import ImageNetResNet
 from raykd.models.mobilenet import MobileNetV2
+from raykd.models.mobilenet_v1 import MobileNetV1
 from raykd.models.resnet import ResNet
 from raykd.models.shuffle_v1 import ShuffleV1
 from raykd.models.shuffle_v2 import ShuffleV2
@@ -31,6 +35,10 @@ _NETS: Mapping[str, Callable[[int], Net]] = MappingProxyType(
         "ShuffleV1": ShuffleV1,
         "ShuffleV2": ShuffleV2,
         "ResNet50": ResNet50,
+        "resnet18": partial(ImageNetResNet, 18),
+        "resnet34": partial(ImageNetResNet, 34),
+        "resnet50": partial(ImageNetResNet, 50),
+        "MobileNetV1": MobileNetV1,
     }
 )
 

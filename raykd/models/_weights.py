@@ -1,4 +1,4 @@
-"""Published weights into a net, in the forms in which RepDistiller and mdistiller save them."""
+"""Published weights into a net, in the forms in which RepDistiller, mdistiller and torchvision save them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,9 @@ COUNTER = ".num_batches_tracked"  # of a batch norm: old files lack it, and no n
 def load_weights(net: Net, state: Mapping[str, Any], source: str) -> None:
     """Copy a loaded checkpoint into the net. `source`, the file or URL it came from, opens every error.
 
-    `state` is a state_dict, or holds one as "model" (RepDistiller, mdistiller) or "state_dict"; its names may
-    carry the prefix "module." of a parallel wrapper. ValueError, the net untouched, when they do not fit.
+    `state` is a state_dict (torchvision), or holds one as "model" (RepDistiller, mdistiller) or "state_dict";
+    its names may carry the prefix "module." of a parallel wrapper. ValueError, the net untouched, when they
+    do not fit.
     """
     given = _state_dict(state)
     own = net.state_dict()

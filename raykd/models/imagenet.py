@@ -1,0 +1,43 @@
+"""ResNet-18, -34 and -50 for ImageNet (He et al. 2015, arXiv:1512.03385), under torchvision's names.
+
+The layers are torchvision's own, so its published weights load unchanged; only the forward pass is
+ours, which keeps the maps.
+"""
+
+from torch import Tensor, nn
+
+from raykd.models._base import Net
+from raykd.models._parts import announce, answer
+from raykd.step import Shapes, View
+
+
+class ImageNetResNet(Net):
+    """Maps: the stem before its max pooling and each stage, each after its last ReLU.
+
+    At 224 pixels: sizes 112, 56, 28, 14, 7; as in mdistiller, models/imagenet/resnet.py.
+    """
+
+    head = "fc"
+
+    def __init__(self, depth: int, classes: int) -> None:
+        from torchvision import models  # here: it takes seconds, and other nets need it not
+
+        super().__init__()
+        made = getattr(models, f"resnet{depth}")(num_classes=classes)
+        self.conv1, self.bn1, self.relu, self.maxpool = made.conv1, made.bn1, made.relu, made.maxpool
+        self.layer1, self.layer2 = made.layer1, made.layer2
+        self.layer3, self.layer4 = made.layer3, made.layer4
+        self.fc: nn.Linear = made.fc
+        wide = self.fc.in_features // 8  # of the first stage; a stage doubles it
+        self.stages = ((64, 2), (wide, 2), (2 * wide, 2), (4 * wide, 2), (8 * wide, 2))
+
+    def forward(self, images: Tensor) -> View:
+        stem = self.relu(self.bn1(self.conv1(images)))
+        first = self.layer1(self.maxpool(stem))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        fourth = self.layer4(third)
+        return answer((stem, first, second, third, fourth), fourth, self.fc)
+
+    def shapes(self, image_size: int) -> Shapes:
+        return announce(image_size, self.stages, self.fc)
