@@ -187,6 +187,7 @@ def told(row: Any) -> dict[str, Any]:
     return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
 
 
+@pytest.mark.slow
 def test_resnet34_teaches_resnet18_and_resumed_is_uninterrupted(data_root: Path) -> None:
     whole = teaching(recipe(), data_root)
     rows = [told(row) for row in whole.epochs()]

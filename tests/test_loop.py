@@ -58,6 +58,7 @@ def test_resumed_is_uninterrupted(name: str) -> None:
     assert again == rows and [row["epoch"] for row in rows] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_digits_are_learnt() -> None:
     settings = {"data": {"name": "digits", "holdout": 0.2}, "epochs": 4, "optimizer": {"batch_size": 16}}
     rows = list(teaching(recipe(method={"name": "ce"}, **settings)).epochs())
@@ -121,6 +122,7 @@ def shared_epoch(chosen: Recipe) -> dict[str, Any]:
     return {"row": row, "test": whole, "apart": max(float((w - weights).abs().max()) for w in everywhere)}
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_batches_and_agree() -> None:
     ranks = gloo.run(shared_epoch, recipe(epochs=1))
     assert ranks[0]["row"] == ranks[1]["row"] and ranks[0]["test"] == ranks[1]["test"]

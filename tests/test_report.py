@@ -264,6 +264,7 @@ def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     assert set(re.findall(r'data-figure="(\w+)"', page)) >= FIGURES - {"contour", "ranks"}
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_stay_small(tmp_path: Path) -> None:
     page = report.write(made(1000, budget=30), tmp_path)
     assert page.stat().st_size < 10e6

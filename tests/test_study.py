@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from raykd.mistakes import BadInput
-from raykd.space import Choice, Dimension, Range, Scalar
 from raykd.opening import draw
+from raykd.space import Choice, Dimension, Range, Scalar
 from raykd.study import Study
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").rglob("*.yaml"))

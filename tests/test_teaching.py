@@ -49,11 +49,8 @@ def own_terms(teaching: Teaching, student: dict[str, Tensor]) -> float:
     """The method's weighted terms over an epoch, under the method as it stands, for a student's weights."""
     lesson = copy.deepcopy(teaching.lesson).train()
     lesson.student.load_state_dict(student)
-    order = teaching.views.order(9, 0, len(teaching.labels))
-    views = teaching.views.draw(9, 0, len(teaching.labels))
     total = 0.0
-    for step in range(teaching.steps):
-        batch = teaching._batch(order, views, step)
+    for batch in teaching._batches(9):
         with torch.no_grad():
             terms = copy.deepcopy(lesson)(batch, teaching.teacher.view(batch), 0.99)
         total += sum(teaching.weights[name] * float(term) for name, term in terms.items() if name != "task")

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/cost.py [TEACHER STUDENT [STEPS]]
 
-Methods are measured in turns (a few steps each, round after round), so that a noisy machine is noisy for all; the
-median counts. One thread. Methods that need rotated views are compared with KD on the same rotations.
+Methods are measured in turns (a few steps each, round after round), so that a noisy machine is noisy for
+all; the median counts. One thread. Methods that need rotated views are compared with KD on the same views.
 """
 
 import platform
@@ -57,9 +57,7 @@ def measure(names: list[str], teacher: str, student: str, rotations: int, steps:
 def main(teacher: str = "resnet20", student: str = "resnet8", steps: str = "4") -> None:
     torch.set_num_threads(1)
     print(f"{time.strftime('%F')}, {platform.processor() or platform.machine()}, {stamp()['hardware']}, ")
-    print(
-        f"commit {stamp()['commit']}, n = {ROUNDS} rounds of {steps} steps, untrained nets, digits' 1,150 images"
-    )
+    print(f"commit {stamp()['commit']}, n = {ROUNDS} rounds of {steps} steps, untrained nets, 1,150 digits")
     plain = [name for name in methods.names() if name not in ("pckd", "sskd")]
     measure(plain, teacher, student, 1, int(steps))
     measure(["kd", "pckd", "sskd"], teacher, student, 4, int(steps))
