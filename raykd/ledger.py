@@ -8,7 +8,7 @@ RUN/trials/00007/recipe.yaml     everything that decides the trial, written befo
                  trial.json      number, role, drawn values, state, reason, times    (the driver writes)
                  epochs.json     one row an epoch                                    (the trial writes)
                  failure.json    what went wrong in the trial                        (the trial writes)
-                 checkpoint.pt   while it is not finished; student.safetensors afterwards
+                 checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
 RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set
 STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
 """
@@ -101,6 +101,12 @@ class Folder:
         stream = io.StringIO()
         YAML().dump(data, stream)
         self.write(name, stream.getvalue().encode())
+
+
+def settle(folder: Folder) -> None:
+    """Remove what only a continuation needs."""
+    for name in ("checkpoint.pt", "banks.pt"):
+        folder.remove(name)
 
 
 class Ledger:

@@ -22,6 +22,8 @@ from raykd.recipe import Recipe
 from raykd.step import Batch
 from raykd.teachers import Answers
 
+LARGE = 64 * 2**20  # bytes of a bank that is not written into every checkpoint
+
 
 class Diverged(RuntimeError):
     """A loss term is no longer finite. Names the term, its value, the epoch and the step."""
@@ -191,18 +193,26 @@ class Teaching:
         return value
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact continuation needs: tensors and plain data only."""
+        """All that an exact continuation needs, less the banks: tensors and plain data only."""
+        banks = self.banks()
         return {
             "epoch": self.done,
-            "lesson": self.lesson.state_dict(),
+            "lesson": {key: value for key, value in self.lesson.state_dict().items() if key not in banks},
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def banks(self) -> dict[str, Tensor]:
+        """Buffers of the method that are too large for every checkpoint."""
+        buffers = {f"method.{key}": value for key, value in self.lesson.method.named_buffers()}
+        kept = self.lesson.state_dict().keys()
+        return {k: v for k, v in buffers.items() if k in kept and v.numel() * v.element_size() > LARGE}
+
+    def load_state_dict(self, state: dict[str, Any], banks: dict[str, Tensor]) -> None:
+        """Go on from a state; `banks` may be some epochs older, or empty: they fill anew."""
         self.done = state["epoch"]
-        self.lesson.load_state_dict(state["lesson"])
+        self.lesson.load_state_dict(self.banks() | banks | state["lesson"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())

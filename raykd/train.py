@@ -12,7 +12,7 @@ import torch
 
 from raykd import driver, trial
 from raykd.driver.cluster import connected
-from raykd.ledger import Folder
+from raykd.ledger import Folder, settle
 from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe, digest, teacher_recipe
 from raykd.settings import override, read_yaml
@@ -50,7 +50,7 @@ def train(
     teacher = _teacher(recipe, settings, work, heard)
     work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
     rows = folder.read_json("epochs.json")
-    folder.remove("checkpoint.pt")
+    settle(folder)
     return rows[-1], folder
 
 

@@ -26,6 +26,7 @@ from raykd.ledger import Folder, stamp
 from raykd.loop import Diverged, Teaching, autocast
 from raykd.recipe import Recipe
 
+BANKS_EVERY = 10  # epochs between two writings of large banks
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -74,8 +75,8 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
     dataset = _dataset(recipe.data, Path(job.data_root), job.download)
     teaching = Teaching(recipe, dataset, _teacher(job, recipe, dataset, device), device)
     if folder.exists("checkpoint.pt"):
-        stored = torch.load(io.BytesIO(folder.read("checkpoint.pt")), map_location="cpu", weights_only=True)
-        teaching.load_state_dict(stored)
+        banks = _load(folder, "banks.pt") if folder.exists("banks.pt") else {}
+        teaching.load_state_dict(_load(folder, "checkpoint.pt"), banks)
     rows = [row for row in folder.read_json("epochs.json") or [] if row["epoch"] <= teaching.done]
     if teaching.done == recipe.epochs:
         report(_told(rows[-1], recipe))  # all was done before, but nobody heard of it
@@ -95,9 +96,20 @@ def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> Non
     if teaching.done == teaching.recipe.epochs:
         weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}
         folder.write("student.safetensors", safetensors.torch.save(weights))
+    if (banks := teaching.banks()) and (teaching.done - 1) % BANKS_EVERY == 0:
+        _save(folder, "banks.pt", banks)
+    _save(folder, "checkpoint.pt", teaching.state_dict())
+
+
+def _save(folder: Folder, name: str, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
-    torch.save(teaching.state_dict(), buffer)
-    folder.write("checkpoint.pt", buffer.getvalue())
+    torch.save(content, buffer)
+    folder.write(name, buffer.getvalue())
+
+
+def _load(folder: Folder, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(io.BytesIO(folder.read(name)), map_location="cpu", weights_only=True)
+    return content
 
 
 def _told(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from raykd import data, methods
+from raykd import data, loop, methods
 from raykd.loop import Diverged, Teaching
 from raykd.models import make
 from raykd.optimizer import CosineDecay, Optimizer, StepDecay
@@ -53,9 +53,26 @@ def test_resumed_is_uninterrupted(name: str) -> None:
     again = [told(next(first.epochs()))]
     state = copy.deepcopy(first.state_dict())
     second = teaching(chosen)
-    second.load_state_dict(state)
+    second.load_state_dict(state, {})
     again += [told(row) for row in second.epochs()]
     assert again == rows and [row["epoch"] for row in rows] == [1, 2, 3]
+
+
+def test_large_banks_are_kept_apart_from_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LARGE", 1000)
+    chosen = recipe(method={"name": "crd"})
+    rows = [told(row) for row in teaching(chosen).epochs()]
+    first = teaching(chosen)
+    next(first.epochs())
+    state, banks = copy.deepcopy(first.state_dict()), copy.deepcopy(first.banks())
+    assert set(banks) == {"method.memory.student", "method.memory.teacher"} and not set(banks) & set(
+        state["lesson"]
+    )
+    second, empty = teaching(chosen), teaching(chosen)
+    second.load_state_dict(state, banks)
+    assert [told(row) for row in second.epochs()] == rows[1:]
+    empty.load_state_dict(state, {})
+    assert [row["epoch"] for row in empty.epochs()] == [2, 3]
 
 
 @pytest.mark.slow

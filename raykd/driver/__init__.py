@@ -9,7 +9,7 @@ from typing import Any
 
 from raykd import data, lesson, trial
 from raykd.driver.cluster import connected
-from raykd.ledger import Folder, Ledger
+from raykd.ledger import Folder, Ledger, settle
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe, digest, teacher_recipe
 from raykd.study import Study
@@ -159,4 +159,4 @@ def keep_teacher(folder: Folder, kept: Path) -> None:
     partial_copy = kept.with_suffix(f".partial-{os.getpid()}")
     shutil.copyfile(folder.local / "student.safetensors", partial_copy)
     partial_copy.replace(kept)
-    folder.remove("checkpoint.pt")
+    settle(folder)

@@ -8,7 +8,7 @@ from typing import Any
 
 from raykd import trial
 from raykd.driver.cluster import places
-from raykd.ledger import Ledger
+from raykd.ledger import Ledger, settle
 from raykd.recipe import Recipe
 from raykd.study import Confirm, Study
 
@@ -85,4 +85,4 @@ def confirm(
         left = len(pending(study, study.confirm, ledger))
         changed({"left": left, "of": len(todo)})
     for role, seed, _, _ in todo:
-        ledger.confirmation(role, seed).remove("checkpoint.pt")
+        settle(ledger.confirmation(role, seed))

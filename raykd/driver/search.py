@@ -21,7 +21,7 @@ from ray.tune.search import Searcher
 
 from raykd import study as spec
 from raykd.driver.memory import distribution, open_memory
-from raykd.ledger import Ledger
+from raykd.ledger import Ledger, settle
 from raykd.opening import draw
 from raykd.space import Dimension, Scalar
 from raykd.study import Study
@@ -174,7 +174,7 @@ class StudySearch(Searcher):
         self.optuna.tell(trial, value, state=state)
         row = self.rows[trial.number] | {"state": state.name, "reason": reason, "ended": time.time()}
         self._write(row)
-        self.ledger.trial(trial.number).remove("checkpoint.pt")
+        settle(self.ledger.trial(trial.number))
         self._keep_best()
 
     def _keep_best(self) -> None:
