@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd import methods, models
+from raykd.maths.logits import standardize
 from raykd.methods.kd import kd_loss
 from raykd.recipe import Recipe
 from raykd.step import Batch, Setting, Shapes, Step, View
@@ -58,7 +59,9 @@ class Lesson(nn.Module):
         terms = {"task": F.cross_entropy(student.logits[upright].float(), batch.labels[upright])}
         terms |= self.method(step)
         if self._plus_kd is not None:
-            logits = student.logits[upright].float(), teacher.logits[upright].float()
+            logits = (student.logits[upright].float(), teacher.logits[upright].detach().float())
+            if self._plus_kd.standardize:
+                logits = (standardize(logits[0]), standardize(logits[1]))
             terms["plus_kd"] = kd_loss(*logits, self._plus_kd.temperature)
         return terms
 

@@ -76,6 +76,7 @@ class PlusKD(Spec):
 
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     weight: Annotated[float, Field(ge=0), Range(0.1, 20, log=True)] = 1.0
+    standardize: Annotated[bool, Choice((True, False))] = False  # logits by their z-score first
 
 
 class Recipe(Spec):

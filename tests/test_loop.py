@@ -149,6 +149,18 @@ def test_two_ranks_share_the_batches_and_agree() -> None:
     assert ranks[0]["row"]["terms"]["task"] == pytest.approx(alone["row"]["terms"]["task"], rel=0.1)
 
 
+@pytest.mark.parametrize("standard", [False, True])
+def test_kd_beside_another_method_is_kd(standard: bool) -> None:
+    beside = teaching(recipe(plus_kd={"weight": 2.0, "standardize": standard})).lesson
+    alone = teaching(recipe(method={"name": "kd", "standardize": standard})).lesson
+    one = teaching(recipe())
+    batch = next(one._batches(1))
+    alone.student.load_state_dict(beside.student.state_dict())
+    view = one.teacher.view(batch)
+    assert beside(batch, view, 0.0)["plus_kd"].item() == pytest.approx(alone(batch, view, 0.0)["kd"].item())
+    assert recipe(plus_kd={"weight": 2.0}).weights()["plus_kd"] == 2.0
+
+
 def test_a_batch_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size = 512 is more than the 128 training images"):
         teaching(recipe(optimizer={"batch_size": 512}))
