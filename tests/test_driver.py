@@ -115,14 +115,15 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
     small: Path, tmp_path: Path, launched: Start, raykd: Any
 ) -> None:
     run = tmp_path / "runs/small"
-    driver = launched("launch", str(small), "--set", "epochs=5", "--set", "budget/trials=2")
+    asked = ("launch", str(small), "--set", "epochs=16", "--set", "budget/trials=2")
+    driver = launched(*asked)
     wait_for(lambda: len(epochs(run, 0)) >= 2)
     stamp = json.loads((run / "trials/00000/stamp.json").read_text())
-    other = raykd("launch", str(small), "--set", "epochs=5", "--set", "budget/trials=2")
-    assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
     os.kill(int(stamp["worker"].split()[-1]), signal.SIGKILL)
+    other = raykd(*asked)
+    assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
     assert driver.wait(180) == 0
-    assert_whole(run, 2, 5)
+    assert_whole(run, 2, 16)
     assert rows(run)[0]["lost"] == 1 and rows(run)[0]["tries"] == 0
 
 

@@ -20,7 +20,8 @@ from raykd.ledger import Ledger
 from raykd.mistakes import BadInput
 from raykd.study import Study
 
-NESTED_DRIVER_CPUS = 0.01  # what the actor takes that only drives a Ray Train job
+# What the actor takes that only drives a Ray Train job: no CPU, which its workers may need to the last.
+NESTED_DRIVER = {"cpu": 0, "memory": 200 * 2**20}
 
 
 class Reaper(Callback):
@@ -76,7 +77,7 @@ def search(
     if searcher.done():
         return searcher
     if cluster.nested:
-        trainable = tune.with_resources(trial.nested, {"cpu": NESTED_DRIVER_CPUS})
+        trainable = tune.with_resources(trial.nested, NESTED_DRIVER)
     else:
         trainable = tune.with_resources(trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
     tuner = tune.Tuner(
