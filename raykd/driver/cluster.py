@@ -41,7 +41,7 @@ def connected(address: str | None) -> Iterator[None]:
                 settings |= {"runtime_env": {"py_executable": quoted}}
         ray.init(**settings)
         for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure is told by its row
         try:
             yield
         finally:

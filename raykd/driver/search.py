@@ -120,7 +120,7 @@ class StudySearch(Searcher):
         ends = [row["state"] for row in self.rows.values()]
         if ends.count("FAIL") >= HOPELESS and "COMPLETE" not in ends and "PRUNED" not in ends:
             last = next(row["reason"] for row in reversed(self.rows.values()) if row["state"] == "FAIL")
-            self.why = f"the first {ends.count('FAIL')} trials failed, the last with: {last}"
+            self.why = f"the first {HOPELESS} trials failed, the last with: {last}"
         budget = self.spec.budget
         if self._deadline and time.time() > self._deadline:
             self.why = f"budget/hours = {budget.hours:g} is used up"
