@@ -194,7 +194,7 @@ def test_resnet34_teaches_resnet18_and_resumed_is_uninterrupted(data_root: Path)
     assert all(torch.tensor(list(row["terms"].values())).isfinite().all() for row in rows)
     first, second = teaching(recipe(), data_root), teaching(recipe(), data_root)
     again = [told(next(first.epochs()))]
-    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    second.load_state_dict(copy.deepcopy(first.state_dict()), {})
     again += [told(row) for row in second.epochs()]
     assert again == rows and [row["epoch"] for row in rows] == [1, 2]
     assert 0 <= whole.test_accuracy() <= 100
