@@ -84,11 +84,27 @@ class NoPruning(Spec):
 Pruner = Annotated[Halving | Hyperband | Median | NoPruning, Field(discriminator="kind")]
 
 
+Objective = Literal["accuracy", "seconds_per_epoch", "parameters"]
+
+
 class Search(Spec):
+    """How the space is searched. With several objectives the pruner still judges by the accuracy."""
+
+    objectives: tuple[Objective, ...] = ("accuracy",)  # accuracy is maximized, the others are minimized
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
     seed: Annotated[int, Field(ge=0)] = 0
     storage: str | None = None  # an Optuna RDB URL; None: a journal file in the run
+
+    @model_validator(mode="after")
+    def _serves_the_objectives(self) -> Self:
+        if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError("objectives: should be distinct, and accuracy the first of them")
+        if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
+            raise ValueError("sampler: cmaes takes one objective; all others take several")
+        if len(self.objectives) > 1 and self.pruner.kind == "hyperband":
+            raise ValueError("pruner: hyperband takes one objective; all others take several")
+        return self
 
 
 class Cluster(Spec):

@@ -20,13 +20,14 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 
-from raykd import data, teachers
+from raykd import data, models, teachers
 from raykd.data import AnyData, Dataset
 from raykd.ledger import Folder, stamp
 from raykd.loop import Diverged, Teaching, autocast
 from raykd.recipe import Recipe
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
+TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -46,18 +47,33 @@ class Job:
 def run(job: Job, report: Report, device: torch.device) -> None:
     """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every
     epoch.
+
+    An error is written into the trial's folder, unless it only says that another worker is gone: that one
+    has told its own, or was lost with its machine.
     """
     folder, leads = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
         _run(job, folder, report, device, leads)
     except Exception as error:
-        kind = "diverged" if isinstance(error, Diverged) else "error"
-        message = (str(error).splitlines() or [""])[0]
-        reason = message if kind == "diverged" else f"{type(error).__name__}: {message}"
-        folder.write_json(
-            "failure.json", {"kind": kind, "reason": reason, "traceback": traceback.format_exc()}
-        )
+        if not _peer_is_gone(error):
+            folder.write_json("failure.json", _failure(error))
         raise
+
+
+def _failure(error: Exception) -> dict[str, str]:
+    diverged = isinstance(error, Diverged)
+    message = (str(error).splitlines() or [""])[0]
+    return {
+        "kind": "diverged" if diverged else "error",
+        "reason": message if diverged else f"{type(error).__name__}: {message}",
+        "traceback": traceback.format_exc(),
+    }
+
+
+def _peer_is_gone(error: Exception) -> bool:
+    """Whether a collective operation failed under this worker. Gloo says so by a plain RuntimeError."""
+    broken = isinstance(error, dist.DistError) or "gloo" in str(error)
+    return dist.is_initialized() and broken
 
 
 def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: bool) -> None:
@@ -79,7 +95,7 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
         teaching.load_state_dict(_load(folder, "checkpoint.pt"), banks)
     rows = [row for row in folder.read_json("epochs.json") or [] if row["epoch"] <= teaching.done]
     if teaching.done == recipe.epochs:
-        report(_told(rows[-1], recipe))  # all was done before, but nobody heard of it
+        report(_told(rows[-1], teaching))  # all was done before, but nobody heard of it
     for row in teaching.epochs():
         told = dict(row)
         if job.test and teaching.done == recipe.epochs:
@@ -87,7 +103,7 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
         rows.append(told)
         if leads:
             _keep(folder, teaching, rows)
-        report(_told(told, recipe))
+        report(_told(told, teaching))
 
 
 def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
@@ -112,8 +128,9 @@ def _load(folder: Folder, name: str) -> dict[str, Any]:
     return content
 
 
-def _told(row: dict[str, Any], recipe: Recipe) -> dict[str, Any]:
-    return row | {"final": row["epoch"] == recipe.epochs, "pid": os.getpid()}
+def _told(row: dict[str, Any], teaching: Teaching) -> dict[str, Any]:
+    final = row["epoch"] == teaching.recipe.epochs
+    return row | {"final": final, "parameters": models.num_parameters(teaching.student)}
 
 
 @lru_cache(maxsize=1)
@@ -140,7 +157,7 @@ def in_tune(config: dict[str, Any]) -> None:
 
 
 def _to_tune(tell: Callable[[dict[str, Any]], None], row: dict[str, Any]) -> None:
-    tell({key: row[key] for key in ("epoch", "accuracy", "final", "seconds", "pid")})
+    tell({key: row[key] for key in TOLD})
 
 
 def in_train(config: dict[str, Any]) -> None:
@@ -152,9 +169,8 @@ def in_train(config: dict[str, Any]) -> None:
     group = ray.util.get_current_placement_group()
 
     def tell(row: dict[str, Any]) -> None:
-        keys = ("epoch", "accuracy", "final", "seconds", "pid")
         ray.train.report(
-            {key: row.get(key) for key in keys} | {"placement_group": group.id.hex() if group else ""}
+            {key: row[key] for key in TOLD} | {"placement_group": group.id.hex() if group else ""}
         )
 
     for job in config["jobs"]:

@@ -1,5 +1,6 @@
 """The Optuna study of a run: opened, begun with the points to try first, warmed by an earlier run."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from raykd.ledger import Ledger
@@ -23,19 +26,33 @@ from raykd.study import Study
 Pruner = optuna.pruners.BasePruner
 
 
-def open_memory(study: Study, ledger: Ledger, pruner: Pruner, told: Callable[[str], None]) -> optuna.Study:
+class Memory(optuna.Study):
+    """An Optuna study that ranks pruned trials, and prunes, by its first objective: the accuracy.
+
+    Optuna itself refuses intermediate values where there are several objectives.
+    """
+
+    @property
+    def direction(self) -> StudyDirection:
+        return StudyDirection.MAXIMIZE
+
+
+def open_memory(study: Study, ledger: Ledger, pruner: Pruner, told: Callable[[str], None]) -> Memory:
     """The run's Optuna study. In a new one the paper's point waits first, then the study's own first points.
 
     `told` hears how many trials of an earlier run were taken over, where the study names one.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    opened = optuna.create_study(
-        storage=_storage(study, ledger),
+    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of what our own tests hold
+    storage = _storage(study, ledger)
+    objectives = study.search.objectives
+    optuna.create_study(
+        storage=storage,
         study_name=study.name,
-        direction="maximize",
+        directions=["maximize" if name == "accuracy" else "minimize" for name in objectives],
         load_if_exists=True,
-        pruner=pruner,
-    )
+    ).set_metric_names(list(objectives))
+    opened = Memory(study.name, storage, pruner=pruner)
     if not opened.get_trials(deepcopy=False):
         if study.warm is not None:
             told(_warm(opened, study, Ledger.open(study.warm)))
@@ -59,7 +76,9 @@ def _storage(study: Study, ledger: Ledger) -> BaseStorage:
 
 
 def _warm(opened: optuna.Study, study: Study, earlier: Ledger) -> str:
-    """Complete trials of an earlier run of the same method, as far as they lie in this study's space."""
+    """Complete trials of an earlier run of the same method that lie in this study's space and know its
+    objectives.
+    """
     method = earlier.study()["recipe"]["method"]["name"]
     if method != study.recipe.method.name:
         raise BadInput([f"warm: {earlier.folder.uri} searched method '{method}'"])
@@ -68,12 +87,13 @@ def _warm(opened: optuna.Study, study: Study, earlier: Ledger) -> str:
     taken = 0
     for row in complete:
         point = _inside(space, row["drawn"])
-        if point is not None:
+        values = [row[name] for name in study.search.objectives if row.get(name) is not None]
+        if point is not None and len(values) == len(study.search.objectives):
             distributions = {path: distribution(space[path]) for path in point}
             opened.add_trial(
                 create_trial(
                     state=TrialState.COMPLETE,
-                    value=row["accuracy"],
+                    values=values,
                     params=point,
                     distributions=distributions,
                     user_attrs={"role": "warm", "run": earlier.folder.uri},

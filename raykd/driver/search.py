@@ -83,7 +83,7 @@ class StudySearch(Searcher):
         if error:
             self._failed(trial)
         elif result is not None and result.get("final"):
-            self._told(trial, TrialState.COMPLETE, value=float(result["accuracy"]))
+            self._told(trial, TrialState.COMPLETE)
         else:
             self._told(trial, TrialState.PRUNED)
 
@@ -91,12 +91,17 @@ class StudySearch(Searcher):
         """Write down an epoch's accuracy; whether the trial should be stopped at it."""
         trial = self.live[trial_id]
         epoch, accuracy = int(result["epoch"]), float(result["accuracy"])
-        frozen = self.optuna.get_trials(deepcopy=False)[trial.number]
-        if epoch not in frozen.intermediate_values:
-            trial.report(accuracy, epoch)
-        row = self.rows[trial.number] | {"accuracy": accuracy, "epochs": epoch}
-        self._write(row)
-        return not result["final"] and trial.should_prune()
+        if epoch not in self._frozen(trial).intermediate_values:
+            self.optuna._storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+        row = self.rows[trial.number]
+        before = (row["seconds_per_epoch"] or 0.0) * (epoch - 1)
+        seconds = (before + float(result["seconds"])) / epoch
+        news = {"accuracy": accuracy, "epochs": epoch, "seconds_per_epoch": seconds}
+        self._write(row | news | {"parameters": result["parameters"]})
+        return not result["final"] and self.optuna.pruner.prune(self.optuna, self._frozen(trial))
+
+    def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
+        return self.optuna._storage.get_trial(trial._trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         pass  # the journal is the memory
@@ -147,7 +152,8 @@ class StudySearch(Searcher):
         role = trial.user_attrs.get("role", "searched")
         return {
             "number": trial.number, "role": role, "drawn": drawn, "state": "RUNNING", "reason": "",
-            "started": None, "ended": None, "accuracy": None, "epochs": 0, "tries": 0, "lost": 0,
+            "started": None, "ended": None, "accuracy": None, "seconds_per_epoch": None, "parameters": None,
+            "epochs": 0, "tries": 0, "lost": 0,
         }  # fmt: skip
 
     def _failed(self, trial: Trial) -> None:
@@ -160,6 +166,8 @@ class StudySearch(Searcher):
         else:
             row |= {"tries": row["tries"] + 1, "reason": failure["reason"]}
             again = failure["kind"] == "error" and row["tries"] < self.spec.cluster.tries
+        for name in ("lost", "tries"):
+            trial.set_user_attr(name, row[name])
         if again:
             self._again.append(trial)
             self._write(row | {"state": "WAITING"})
@@ -168,20 +176,23 @@ class StudySearch(Searcher):
         prune = diverged and self.spec.cluster.on_divergence == "prune"
         self._told(trial, TrialState.PRUNED if prune else TrialState.FAIL, reason=row["reason"])
 
-    def _told(self, trial: Trial, state: TrialState, value: float | None = None, reason: str = "") -> None:
+    def _told(self, trial: Trial, state: TrialState, reason: str = "") -> None:
         if reason:
             trial.set_user_attr("reason", reason)
-        self.optuna.tell(trial, value, state=state)
-        row = self.rows[trial.number] | {"state": state.name, "reason": reason, "ended": time.time()}
-        self._write(row)
+        row = self.rows[trial.number]
+        ended = state == TrialState.COMPLETE
+        self.optuna.tell(trial, [row[name] for name in self.spec.search.objectives] if ended else None, state)
+        self._write(row | {"state": state.name, "reason": reason, "ended": time.time()})
         settle(self.ledger.trial(trial.number))
         self._keep_best()
 
     def _keep_best(self) -> None:
-        """Only the students of the best trials stay on disk."""
+        """Only the students of the best trials stay on disk; with several objectives, the whole front's."""
         complete = [row for row in self.rows.values() if row["state"] == "COMPLETE"]
+        front = {t.number for t in self.optuna.best_trials} if len(self.spec.search.objectives) > 1 else set()
         for row in sorted(complete, key=lambda row: -row["accuracy"])[self.spec.keep :]:
-            self.ledger.trial(row["number"]).remove("student.safetensors")
+            if row["number"] not in front:
+                self.ledger.trial(row["number"]).remove("student.safetensors")
 
     def _write(self, row: dict[str, Any]) -> None:
         self.rows[row["number"]] = row

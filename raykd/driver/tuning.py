@@ -74,24 +74,30 @@ def search(
         }  # fmt: skip
 
     searcher = StudySearch(study, ledger, prepare, slots, changed)
-    if searcher.done():
-        return searcher
-    if cluster.nested:
-        trainable = tune.with_resources(trial.nested, NESTED_DRIVER)
-    else:
-        trainable = tune.with_resources(trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
+    if not searcher.done():
+        if cluster.nested:
+            trainable = tune.with_resources(trial.nested, NESTED_DRIVER)
+        else:
+            trainable = tune.with_resources(trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
+        run_trials(searcher, trainable, reuse_actors=not cluster.nested)
+    return searcher
+
+
+def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> None:
+    """A Tune experiment of all the trials that the searcher has to give."""
+    experiments = _experiments(searcher.ledger)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=Rungs(searcher),
             num_samples=-1,
-            reuse_actors=not cluster.nested,
+            reuse_actors=reuse_actors,
             trial_dirname_creator=_dirname,
         ),
         run_config=RunConfig(
-            name=f"run-{len(list(_experiments(ledger).glob('run-*'))):03d}",
-            storage_path=str(_experiments(ledger)),
+            name=f"run-{len(list(experiments.glob('run-*'))):03d}",
+            storage_path=str(experiments),
             verbose=0,
             callbacks=[Reaper()],
             failure_config=FailureConfig(max_failures=0),
@@ -100,7 +106,6 @@ def search(
     )
     with terminate_as_interrupt():
         tuner.fit()
-    return searcher
 
 
 def check_fits(study: Study) -> None:

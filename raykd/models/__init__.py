@@ -7,6 +7,8 @@ from difflib import SequenceMatcher
 from functools import partial
 from types import MappingProxyType
 
+from torch import nn
+
 from raykd.models._base import Net
 from raykd.models._weights import load_weights
 from raykd.models.bottleneck import ResNet50
@@ -67,6 +69,6 @@ def _nearest(name: str) -> str | None:
     return best if likeness(best) > 0.6 else None
 
 
-def num_parameters(net: Net) -> int:
+def num_parameters(net: nn.Module) -> int:
     """How many numbers the optimiser may change; the statistics of batch norms are none of them."""
     return sum(parameter.numel() for parameter in net.parameters())

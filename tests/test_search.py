@@ -1,0 +1,137 @@
+"""The searcher driven by hand: what Tune would call, without Tune; Optuna's real storage underneath."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from raykd.driver.search import StudySearch
+from raykd.ledger import Ledger
+from raykd.mistakes import BadInput
+from raykd.settings import read_yaml
+from raykd.study import Study
+
+EPOCHS = 9
+Open = Callable[..., StudySearch]
+
+
+@pytest.fixture
+def opened(small: Path, tmp_path: Path) -> Open:
+    """A searcher on the run `name`, for the small study with settings; opened again it is the same run."""
+
+    def make(name: str = "run", trials: int = 12, **search: Any) -> StudySearch:
+        plain = read_yaml(small)
+        plain["recipe"]["epochs"] = EPOCHS
+        plain["budget"]["trials"] = trials
+        plain["search"] = {"pruner": {"kind": "halving", "grace": 0.2, "eta": 2}} | search
+        study, ledger = Study.parse(plain, "small"), Ledger(str(tmp_path / name))
+        ledger.begin(study.plain())
+        return StudySearch(study, ledger, lambda number, drawn: drawn, lambda: 2, quiet)
+
+    return make
+
+
+def quiet(row: dict[str, Any]) -> None:
+    pass
+
+
+def epoch_result(drawn: dict[str, Any], epoch: int) -> dict[str, Any]:
+    """A learning curve that follows from what was drawn."""
+    best = 80 - 20 * abs(math.log(drawn["optimizer/lr"] / 0.05)) - 5 * drawn["method/weights/contrast"]
+    return {
+        "epoch": epoch, "accuracy": best * (1 - 0.5**epoch), "final": epoch == EPOCHS,
+        "seconds": 10 * drawn["optimizer/lr"], "parameters": 1000,
+    }  # fmt: skip
+
+
+def teach(searcher: StudySearch, name: str) -> bool:
+    """One trial to its end or to the rung that stops it; whether there was one."""
+    drawn = searcher.suggest(name)
+    if not isinstance(drawn, dict):
+        return False
+    for epoch in range(1, EPOCHS + 1):
+        result = epoch_result(drawn, epoch)
+        if searcher.heard(name, result):
+            break
+    searcher.on_trial_complete(name, result)
+    return True
+
+
+def test_several_objectives_are_told_and_the_accuracy_prunes(opened: Open) -> None:
+    searcher = opened(objectives=["accuracy", "seconds_per_epoch", "parameters"])
+    while teach(searcher, "t"):
+        pass
+    told = searcher.optuna.get_trials()
+    assert len(told) == 12 and searcher.done()
+    pruned = [t for t in told if t.state == TrialState.PRUNED]
+    complete = [t for t in told if t.state == TrialState.COMPLETE]
+    assert pruned and complete and len(pruned) + len(complete) == 12
+    for trial in complete:
+        row = searcher.rows[trial.number]
+        assert trial.values == [row["accuracy"], row["seconds_per_epoch"], 1000]
+        assert row["seconds_per_epoch"] == pytest.approx(10 * row["drawn"]["optimizer/lr"])
+    for trial in pruned:
+        assert sorted(trial.intermediate_values) == list(range(1, max(trial.intermediate_values) + 1))
+        assert max(trial.intermediate_values) < EPOCHS
+    assert searcher.optuna.metric_names == ["accuracy", "seconds_per_epoch", "parameters"]
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
+def test_every_sampler_of_several_objectives_searches_among_pruned_trials(opened: Open, kind: str) -> None:
+    searcher = opened(
+        name=kind, trials=14, objectives=["accuracy", "seconds_per_epoch"], sampler={"kind": kind}
+    )
+    while teach(searcher, "t"):
+        pass
+    assert searcher.told() == 14
+
+
+def test_interrupted_after_every_trial_it_proposes_the_same_points_and_prunes_at_the_same_rungs(
+    opened: Open,
+) -> None:
+    def one_by_one(name: str, again: bool) -> list[tuple[dict[str, Any], str, int]]:
+        searcher = opened(name=name, sampler={"kind": "tpe", "startup_trials": 4})
+        while teach(searcher, "t"):
+            searcher = opened(name=name, sampler={"kind": "tpe", "startup_trials": 4}) if again else searcher
+        return [(row["drawn"], row["state"], row["epochs"]) for row in searcher.rows.values()]
+
+    assert one_by_one("whole", again=False) == one_by_one("pieces", again=True)
+
+
+def test_a_trial_that_was_running_is_handed_out_again_under_its_number(opened: Open) -> None:
+    first = opened()
+    drawn = first.suggest("a")
+    assert isinstance(drawn, dict)
+    first.heard("a", epoch_result(drawn, 1))
+    second = opened()
+    assert second.suggest("b") == drawn and list(second.rows) == [0]
+    assert not second.heard("b", epoch_result(drawn, 1))  # an epoch done twice is told once
+    assert second.optuna.get_trials()[0].intermediate_values.keys() == {1}
+
+
+def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(opened: Open) -> None:
+    searcher = opened(trials=1)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)  # no failure.json: its process is gone
+    searcher.suggest("b")
+    assert searcher.optuna.get_trials()[0].user_attrs["lost"] == 1
+    failure = {"kind": "error", "reason": "ValueError: x", "traceback": ""}
+    searcher.ledger.trial(0).write_json("failure.json", failure)
+    searcher.on_trial_complete("b", error=True)
+    told = searcher.optuna.get_trials()[0]
+    assert told.state == TrialState.FAIL and told.user_attrs["tries"] == 1 and told.user_attrs["lost"] == 1
+    assert told.user_attrs["reason"] == "ValueError: x"
+
+
+def test_objectives_that_cannot_be_served_are_said(opened: Open) -> None:
+    for search, words in [
+        ({"objectives": ["parameters", "accuracy"]}, "accuracy the first"),
+        ({"objectives": ["accuracy", "accuracy"]}, "distinct"),
+        ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "cmaes"}}, "cmaes takes one"),
+        ({"objectives": ["accuracy", "parameters"], "pruner": {"kind": "hyperband"}}, "hyperband takes one"),
+    ]:
+        with pytest.raises(BadInput, match=words):
+            opened(**search)
