@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Two processes; the tests that start Ray take turns in one of them.
+BOTH := -n 2 --dist loadgroup
 
 .PHONY: study test test-quick lint bench clean
 
@@ -12,10 +14,10 @@ study: $(READY)
 	"$(BIN)/python" -m raykd launch studies/quickstart.yaml
 
 test: $(READY) lint
-	"$(BIN)/python" -m pytest
+	"$(BIN)/python" -m pytest $(BOTH)
 
 test-quick: $(READY)
-	"$(BIN)/python" -m pytest -m "not slow"
+	"$(BIN)/python" -m pytest $(BOTH) -m "not slow"
 
 lint: $(READY)
 	"$(BIN)/ruff" check raykd tests

@@ -13,6 +13,7 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  beside others they starve at 15
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores: tests of small tensors only lose by sharing them
 
 SMALL = """

@@ -3,71 +3,17 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import optuna
-import psutil
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from runs import Start, assert_whole, epochs, journal, kill_all, points, rows, wait_for
 
 from raykd.run import Run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
-Start = Callable[..., "Popen[str]"]
-
-
-def journal(run: Path) -> list[optuna.trial.FrozenTrial]:
-    storage = JournalStorage(JournalFileBackend(str(run / "optuna.journal")))
-    return optuna.load_study(study_name="small", storage=storage).get_trials()
-
-
-def rows(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(p.read_text()) for p in sorted((run / "trials").glob("*/trial.json"))]
-
-
-def epochs(run: Path, number: int) -> list[dict[str, Any]]:
-    path = run / "trials" / f"{number:05d}" / "epochs.json"
-    return json.loads(path.read_text()) if path.exists() else []
-
-
-def wait_for(met: Callable[[], bool], seconds: float = 150) -> None:
-    end = time.time() + seconds
-    while not met():
-        assert time.time() < end, "waited too long"
-        time.sleep(0.1)
-
-
-def kill_all(process: "Popen[str]") -> None:
-    """SIGKILL to the driver and to every process of its Ray cluster."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
-        if member.is_running():
-            member.kill()
-    psutil.wait_procs(family, timeout=20)
-    process.wait()
-
-
-def points(run: Path) -> list[dict[str, Any]]:
-    return [t.params for t in journal(run)]
-
-
-def assert_whole(run: Path, trials: int, num_epochs: int) -> None:
-    """Every trial ended once, with every epoch, and Optuna knows the same."""
-    found, told = rows(run), journal(run)
-    assert [row["number"] for row in found] == list(range(trials))
-    assert all(row["state"] == "COMPLETE" for row in found)
-    assert [t.state for t in told] == [TrialState.COMPLETE] * trials
-    for row, trial in zip(found, told, strict=True):
-        steps = [e["epoch"] for e in epochs(run, row["number"])]
-        assert steps == list(range(1, num_epochs + 1)) == sorted(trial.intermediate_values)
-        assert trial.params == row["drawn"] and trial.value == row["accuracy"]
-        assert not (run / "trials" / f"{row['number']:05d}" / "checkpoint.pt").exists()
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("ray")]
 
 
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(

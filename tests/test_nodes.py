@@ -1,0 +1,112 @@
+"""Clusters of several nodes, on loopback: real raylets, one of them killed."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from ray.util import placement_group, remove_placement_group
+from runs import Start, assert_whole, epochs, rows, wait_for
+
+from raykd.driver.cluster import connected, places
+from raykd.driver.search import StudySearch
+from raykd.driver.tuning import run_trials
+from raykd.ledger import Ledger
+from raykd.study import Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("ray")]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head that runs no trials, and two nodes of one CPU each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
+    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+) -> None:
+    run = tmp_path / "runs/small"
+    settings = ("cluster/workers=2", "budget/trials=2", "epochs=12")
+    words = (w for s in settings for w in ("--set", s))
+    driver = launched("launch", str(small), "--address", cluster.address, *words)
+    wait_for(lambda: len(epochs(run, 0)) >= 2)
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    reached = len(epochs(run, 0))
+    assert reached < 12
+    cluster.add_node(num_cpus=1)
+    assert driver.wait(240) == 0, driver.communicate()[0]
+    assert_whole(run, 2, 12)
+    lost = rows(run)[0]
+    assert lost["lost"] >= 1 and lost["tries"] == 0
+    assert "its process or machine was lost" in driver.communicate()[0]
+
+
+def test_a_study_goes_on_over_the_nodes_that_are_left(
+    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+) -> None:
+    run = tmp_path / "runs/small"
+    driver = launched("launch", str(small), "--address", cluster.address, "--set", "epochs=12")
+    wait_for(lambda: bool(epochs(run, 0)) and bool(epochs(run, 1)))
+    assert len({row["number"] for row in rows(run) if row["state"] == "RUNNING"}) == 2  # one on each node
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    assert driver.wait(240) == 0, driver.communicate()[0]
+    assert_whole(run, 3, 12)
+    assert sum(row["lost"] for row in rows(run)) == 1 and not any(row["tries"] for row in rows(run))
+
+
+def test_a_gang_waits_for_what_another_job_holds(
+    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+) -> None:
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        foreign = placement_group([{"CPU": 1}])
+        ray.get(foreign.ready())
+        words = ("--address", cluster.address, "--set", "cluster/workers=2", "--set", "budget/trials=1")
+        driver = launched("launch", str(small), *words)
+        wait_for(lambda: bool(rows(tmp_path / "runs/small")))
+        time.sleep(3)
+        assert not epochs(tmp_path / "runs/small", 0)
+        remove_placement_group(foreign)
+        assert driver.wait(120) == 0, driver.communicate()[0]
+        assert_whole(tmp_path / "runs/small", 1, 3)
+    finally:
+        ray.shutdown()
+
+
+def on_half_a_gpu(config: dict[str, Any]) -> None:
+    """Leaves a note of when it ran, and on which GPU."""
+    note = Path(config["notes"]) / str(config["number"])
+    note.write_text(f"{time.time()} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}")
+    time.sleep(1)
+    tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
+
+
+def test_two_trials_share_a_gpu_and_a_third_waits(
+    cluster: Cluster, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is Ray's word only: what is tested is who is placed on it, and when."""
+    cluster.add_node(num_cpus=4, num_gpus=1)
+    study = Study.read(small, ("cluster/gpus=0.5", "budget/trials=4"))
+    ledger = Ledger(str(tmp_path / "runs/small"))
+    ledger.begin(study.plain())
+    with connected(cluster.address):
+        search = StudySearch(
+            study, ledger, lambda number, drawn: {"number": number, "notes": str(tmp_path)},
+            lambda: places(study.cluster.cpus, study.cluster.gpus), lambda row: None,
+        )  # fmt: skip
+        run_trials(search, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
+    began = [float((tmp_path / str(number)).read_text().split()[0]) for number in range(4)]
+    assert all((tmp_path / str(number)).read_text().endswith("[0] 0") for number in range(4))
+    assert search.told() == 4 and began[1] - began[0] < 1 and sorted(began)[2] - began[0] > 1
