@@ -85,10 +85,11 @@ def launch(
     """
     from raykd import driver, show
     from raykd import train as single
+    from raykd.ledger.folder import joined
 
     recipes = [single.read(path) for path in first]
     read = _study(study, set_).begun_with(recipes, warm)
-    run = f"{storage.rstrip('/')}/{read.name}"
+    run = joined(storage, read.name)
     with show.progress(read, run) as tell, _resumable(run):
         ledger = driver.launch(
             read, storage=storage, address=address, data_root=_root(data), download=download, tell=tell
@@ -219,11 +220,15 @@ def _root(given: Path | None) -> Path:
     return given if given is not None else default_root()
 
 
-def _report(ledger: Any, out: Path | None = None) -> Path:
+def _report(ledger: Any, out: Path | None = None) -> str:
     from raykd import report
+    from raykd.ledger.folder import Folder, joined
     from raykd.report.collect import collect
 
-    return report.write(collect(ledger), out or ledger.folder.local / "report")
+    folder = Folder(str(out)) if out else ledger.folder / "report"
+    with folder.filled() as path:
+        page = report.write(collect(ledger), path)
+    return joined(folder.uri, page.name)
 
 
 def _close(ledger: Any) -> None:
@@ -233,7 +238,9 @@ def _close(ledger: Any) -> None:
 
     print(f"report: {_report(ledger)}")
     if standing(ledger)["trials"]["complete"]:
-        print(f"export: {write(ledger, ledger.folder.local / 'export')}")
+        with (ledger.folder / "export").filled() as path:
+            write(ledger, path)
+        print(f"export: {(ledger.folder / 'export').uri}")
     if ledger.state() == "stopped":
         print(f"stopped: {ledger.why()}", file=sys.stderr)
         sys.exit(1)

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from raykd.ledger import Folder
+from raykd.ledger.folder import Folder
 from raykd.standing import seconds_left
 from raykd.study import Study
 

@@ -13,8 +13,7 @@ def standing(ledger: Ledger) -> dict[str, Any]:
         state.lower(): sum(row["state"] == state for row in rows)
         for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
     }
-    complete = [row for row in rows if row["state"] == "COMPLETE"]
-    best = max(complete, key=lambda row: row["accuracy"], default=None)
+    best = next(iter(leaders(rows)), None)
     paper = next((row for row in rows if row["role"] == "paper"), None)
     seconds = sum(_seconds(row) for row in rows)
     cluster = study["cluster"]
@@ -39,6 +38,14 @@ def standing(ledger: Ledger) -> dict[str, Any]:
     }
 
 
+def leaders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The complete trials, the best first: by the held-out accuracy of the averaged weights at the last
+    epoch; of equals the earlier.
+    """
+    complete = [row for row in rows if row["state"] == "COMPLETE"]
+    return sorted(complete, key=lambda row: (-row["accuracy"], row["number"]))
+
+
 def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
     """About how long the search still takes, from the pace so far; None before the first trial ended."""
     ended = [row["ended"] for row in rows if row["ended"] is not None]
@@ -53,10 +60,16 @@ def confirmed(ledger: Ledger) -> dict[str, list[float]]:
     """Test accuracies (%) of the retrainings that are done: {role: by seed}."""
     found: dict[str, list[float]] = {}
     for row in sorted(ledger.confirmations(), key=lambda row: (row["role"], row["seed"])):
-        epochs = ledger.confirmation(row["role"], row["seed"]).read_json("epochs.json") or []
-        if epochs and "test_accuracy" in epochs[-1]:
-            found.setdefault(row["role"], []).append(epochs[-1]["test_accuracy"])
+        accuracy = test_accuracy(ledger, row["role"], row["seed"])
+        if accuracy is not None:
+            found.setdefault(row["role"], []).append(accuracy)
     return found
+
+
+def test_accuracy(ledger: Ledger, role: str, seed: int) -> float | None:
+    """% of a retraining on the test set; None until it is done."""
+    epochs = ledger.confirmation(role, seed).read_json("epochs.json") or []
+    return epochs[-1].get("test_accuracy") if epochs else None
 
 
 def _seconds(row: dict[str, Any]) -> float:

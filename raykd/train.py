@@ -12,7 +12,8 @@ import torch
 
 from raykd import driver, trial
 from raykd.driver.cluster import connected
-from raykd.ledger import Folder, settle
+from raykd.ledger import settle
+from raykd.ledger.folder import Folder, joined
 from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe, digest, teacher_recipe
 from raykd.settings import override, read_yaml
@@ -45,7 +46,7 @@ def train(
     the storage.
     """
     driver.check_lesson(recipe, settings.data_root, settings.download)
-    folder = Folder(str(settings.out or f"{settings.storage}/train-{digest(recipe)}"))
+    folder = Folder(str(settings.out or joined(settings.storage, f"train-{digest(recipe)}")))
     work = _one_process if settings.workers is None else _ray_train
     teacher = _teacher(recipe, settings, work, heard)
     work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
@@ -73,13 +74,12 @@ def _teacher(recipe: Recipe, settings: Settings, work: Any, heard: Callable[[dic
     if recipe.teacher.weights is not None:
         return recipe.teacher.weights
     storage = Folder(settings.storage)
-    kept = driver.kept_teacher(recipe, storage)
-    if not kept.exists():
+    if (kept := driver.kept_teacher(recipe, storage)) is None:
         own = teacher_recipe(recipe)
         folder = storage / f"train-{digest(own)}"
         work(_job(own, folder, "", settings, False), settings, heard)
-        driver.keep_teacher(folder, kept)
-    return str(kept)
+        kept = driver.keep_teacher(recipe, folder, storage)
+    return kept
 
 
 def _one_process(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
@@ -96,7 +96,7 @@ def _ray_train(job: trial.Job, settings: Settings, heard: Callable[[dict[str, An
         )  # fmt: skip
     with connected(settings.address):
         gpus = 1.0 if torch.cuda.is_available() else 0.0
-        name = Folder(job.folder).uri.rsplit("/", 1)[-1]
-        trial.train_job([job], workers, job.threads, gpus, name, f"{job.folder}/ray", False)
+        name = Folder(job.folder).name
+        trial.train_job([job], workers, job.threads, gpus, name, False)
     for row in Folder(job.folder).read_json("epochs.json"):
         heard(row)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import safetensors.torch
@@ -22,7 +23,8 @@ import torch.distributed as dist
 
 from raykd import data, models, teachers
 from raykd.data import AnyData, Dataset
-from raykd.ledger import Folder, stamp
+from raykd.ledger.folder import Folder, parted
+from raykd.ledger.stamp import stamp
 from raykd.loop import Diverged, Teaching, autocast
 from raykd.recipe import Recipe
 
@@ -142,10 +144,18 @@ def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
 def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> teachers.Answers:
     if recipe.teacher is None or (recipe.method.name == "ce" and recipe.plus_kd is None):
         return teachers.NoTeacher()
-    net = teachers.load(
-        recipe.teacher.net, job.teacher, len(dataset.classes), recipe.teacher.sha256, Path(job.data_root)
-    )
+    root = Path(job.data_root)
+    weights = _weights(job.teacher, root / "teachers")
+    net = teachers.load(recipe.teacher.net, weights, len(dataset.classes), recipe.teacher.sha256, root)
     return teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
+
+
+def _weights(place: str, cache: Path) -> str:
+    """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers` itself."""
+    if "://" not in place or place.startswith(("http://", "https://", "file://")):
+        return place
+    folder, name = parted(place)
+    return str(Folder(folder).fetched(name, cache))
 
 
 def in_tune(config: dict[str, Any]) -> None:
@@ -177,33 +187,35 @@ def in_train(config: dict[str, Any]) -> None:
         run(Job(**job), tell, ray.train.torch.get_device())
 
 
-def train_job(
-    jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, storage: str, inside_tune: bool
-) -> None:
-    """Run jobs one after another in one Ray Train job of `workers` processes."""
+def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool) -> None:
+    """Run jobs one after another in one Ray Train job of `workers` processes. What a trial leaves is in its
+    own folder; Train's storage is a temporary one, which is gone afterwards.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    trainer = TorchTrainer(
-        in_train,
-        train_loop_config={"jobs": [asdict(job) for job in jobs]},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
-        run_config=RunConfig(
-            name=name,
-            storage_path=storage,
-            callbacks=[TuneReportCallback()] if inside_tune else [],
-            failure_config=FailureConfig(max_failures=0),
-        ),
-    )
-    trainer.fit()
+    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+        TorchTrainer(
+            in_train,
+            train_loop_config={"jobs": [asdict(job) for job in jobs]},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=storage,
+                callbacks=[TuneReportCallback()] if inside_tune else [],
+                failure_config=FailureConfig(max_failures=0),
+            ),
+        ).fit()
 
 
 def nested(config: dict[str, Any]) -> None:
     """A trial of several workers: a Tune trial that drives a Ray Train job."""
     train_job(
         [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
-        name=config["name"], storage=config["storage"], inside_tune=True,
+        name=config["name"], inside_tune=True,
     )  # fmt: skip

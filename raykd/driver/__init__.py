@@ -1,20 +1,23 @@
 """A Study as a run: the teacher, the search, the confirmation, each gone on with where it stands."""
 
-import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from raykd import data, lesson, trial
-from raykd.driver.cluster import connected
-from raykd.ledger import Folder, Ledger, settle
+from raykd.driver.cluster import LOSSES, connected
+from raykd.ledger import Ledger, settle
+from raykd.ledger.folder import Folder, joined
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe, digest, teacher_recipe
 from raykd.study import Study
 
 Tell = Callable[[str, dict[str, Any]], None]  # (phase, what changed)
+
+
+class Untaught(RuntimeError):
+    """The study's teacher could not be trained."""
 
 
 def launch(
@@ -31,7 +34,7 @@ def launch(
     `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run,
     and KeyboardInterrupt is raised. BadInput: nothing was begun.
     """
-    ledger = Ledger(f"{storage}/{study.name}")
+    ledger = Ledger(joined(storage, study.name))
     check_lesson(study.recipe, data_root or data.default_root(), download)
     if ledger.folder.exists("study.yaml"):
         check_same(study, ledger)
@@ -97,7 +100,11 @@ def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, downlo
     with connected(address):
         from raykd.driver.tuning import search
 
-        teacher = _teacher(study, ledger, root, download, tell)
+        try:
+            teacher = _teacher(study, ledger, root, download, tell)
+        except Untaught as error:
+            ledger.tell("stopped", str(error))
+            return
         job = partial(_job, study, teacher, root, download)
         searched = search(study, ledger, job, partial(tell, "search"))
         if not searched.done():
@@ -109,9 +116,10 @@ def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, downlo
         if not complete:
             ledger.tell("stopped", searched.why or "no trial was completed")
             return
+        failed = ""
         if study.confirm is not None and pending(study, study.confirm, ledger):
-            confirm(study, ledger, job, partial(tell, "confirm"))
-        ledger.tell("finished", searched.why)
+            failed = confirm(study, ledger, job, partial(tell, "confirm"))
+        ledger.tell("stopped" if failed else "finished", failed or searched.why)
 
 
 def _wants_more(study: Study, ledger: Ledger) -> bool:
@@ -134,29 +142,51 @@ def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tel
     if teacher.weights is not None:
         return teacher.weights
     kept = kept_teacher(study.recipe, ledger.storage)
-    if not kept.exists():
+    if kept is None:
         tell("teacher", {"net": teacher.net})
         workers = study.confirm.workers if study.confirm else study.cluster.workers
-        job = _job(study, "", root, download, teacher_recipe(study.recipe), (ledger.folder / "teacher").uri)
-        cluster = study.cluster
-        trial.train_job(
-            [job], workers, cluster.cpus, cluster.gpus, "teacher", f"{ledger.folder.uri}/train", False
-        )
-        keep_teacher(ledger.folder / "teacher", kept)
-    return str(kept)
+        folder, cluster = ledger.folder / "teacher", study.cluster
+        job = _job(study, "", root, download, teacher_recipe(study.recipe), folder.uri)
+        train = partial(trial.train_job, [job], workers, cluster.cpus, cluster.gpus, "teacher", False)
+        if failed := _until_done(train, folder):
+            raise Untaught(f"the teacher {teacher.net} was not trained: {failed}")
+        kept = keep_teacher(study.recipe, folder, ledger.storage)
+    return kept
 
 
-def kept_teacher(recipe: Recipe, storage: Folder) -> Path:
-    """Where a storage keeps the teacher that a recipe trains: named by the hash of all that decides it."""
-    assert storage.local is not None and recipe.teacher is not None
-    return storage.local / "teachers" / f"{recipe.teacher.net}-{digest(teacher_recipe(recipe))}.safetensors"
+def _until_done(train: Callable[[], None], folder: Folder) -> str:
+    """Train, again from the checkpoint whenever a process or machine is lost; what went wrong in it, or
+    "".
+    """
+    from ray.train import TrainingFailedError
+
+    for _ in range(LOSSES):
+        folder.remove("failure.json")
+        try:
+            train()
+        except TrainingFailedError:
+            if failure := folder.read_json("failure.json"):
+                return str(failure["reason"])
+        else:
+            return ""
+    return f"its process or machine was lost {LOSSES} times"
 
 
-def keep_teacher(folder: Folder, kept: Path) -> None:
-    """Put a trained teacher's weights into the storage, whole or not at all."""
-    assert folder.local is not None
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial_copy = kept.with_suffix(f".partial-{os.getpid()}")
-    shutil.copyfile(folder.local / "student.safetensors", partial_copy)
-    partial_copy.replace(kept)
+def kept_teacher(recipe: Recipe, storage: Folder) -> str | None:
+    """The file or URI of the teacher that a recipe trains, where the storage keeps it."""
+    folder, name = storage / "teachers", _teacher_name(recipe)
+    return joined(folder.uri, name) if folder.exists(name) else None
+
+
+def keep_teacher(recipe: Recipe, folder: Folder, storage: Folder) -> str:
+    """Move a trained teacher's weights into the storage; where they are then."""
+    (storage / "teachers").write(_teacher_name(recipe), folder.read("student.safetensors"))
+    folder.remove("student.safetensors")
     settle(folder)
+    return joined((storage / "teachers").uri, _teacher_name(recipe))
+
+
+def _teacher_name(recipe: Recipe) -> str:
+    """Named by the hash of all that decides it."""
+    assert recipe.teacher is not None
+    return f"{recipe.teacher.net}-{digest(teacher_recipe(recipe))}.safetensors"

@@ -17,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from raykd.ledger import Ledger
+from raykd.driver.journal import StoredJournal
+from raykd.ledger import JOURNAL, Ledger
 from raykd.mistakes import BadInput
 from raykd.opening import draw
 from raykd.space import Choice, Dimension, Scalar
@@ -63,7 +64,7 @@ def open_memory(study: Study, ledger: Ledger, pruner: Pruner, told: Callable[[st
 
 
 def _storage(study: Study, ledger: Ledger) -> BaseStorage:
-    """A journal file in the run, or the database that the study names."""
+    """The journal in the run, or the database that the study names."""
     if study.search.storage is not None:
         try:
             return RDBStorage(study.search.storage)
@@ -71,6 +72,8 @@ def _storage(study: Study, ledger: Ledger) -> BaseStorage:
             reason = (str(error).splitlines() or [""])[0]
             raise BadInput([f"search/storage: {type(error).__name__}: {reason}"]) from None
     path = ledger.journal()
+    if path is None:
+        return JournalStorage(StoredJournal(ledger.folder / JOURNAL))
     path.with_name(path.name + ".lock").unlink(missing_ok=True)  # a dead driver's: this one holds the claim
     return JournalStorage(JournalFileBackend(str(path)))
 

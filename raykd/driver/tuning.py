@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ray import tune
@@ -70,7 +70,6 @@ def search(
         return {
             "number": number, "job": asdict(made), "workers": cluster.workers, "cpus": cluster.cpus,
             "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}",
-            "storage": f"{ledger.folder.uri}/train",
         }  # fmt: skip
 
     searcher = StudySearch(study, ledger, prepare, slots, changed)
@@ -84,28 +83,30 @@ def search(
 
 
 def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> None:
-    """A Tune experiment of all the trials that the searcher has to give."""
-    experiments = _experiments(searcher.ledger)
-    tuner = tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=Rungs(searcher),
-            num_samples=-1,
-            reuse_actors=reuse_actors,
-            trial_dirname_creator=_dirname,
-        ),
-        run_config=RunConfig(
-            name=f"run-{len(list(experiments.glob('run-*'))):03d}",
-            storage_path=str(experiments),
-            verbose=0,
-            callbacks=[Reaper()],
-            failure_config=FailureConfig(max_failures=0),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-        ),
-    )
-    with terminate_as_interrupt():
-        tuner.fit()
+    """A Tune experiment of all the trials that the searcher has to give. Of Tune's own files nothing is read
+    again: they are gone afterwards.
+    """
+    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Rungs(searcher),
+                num_samples=-1,
+                reuse_actors=reuse_actors,
+                trial_dirname_creator=_dirname,
+            ),
+            run_config=RunConfig(
+                name=searcher.ledger.name,
+                storage_path=storage,
+                verbose=0,
+                callbacks=[Reaper()],
+                failure_config=FailureConfig(max_failures=0),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        with terminate_as_interrupt():
+            tuner.fit()
 
 
 def check_fits(study: Study) -> None:
@@ -119,11 +120,6 @@ def check_fits(study: Study) -> None:
                 f"which never fits on this cluster: {shape()}"
             ]
         )
-
-
-def _experiments(ledger: Ledger) -> Path:
-    assert ledger.folder.local is not None
-    return ledger.folder.local / "tune"
 
 
 def _dirname(tune_trial: Any) -> str:

@@ -14,7 +14,7 @@ import time
 import torch
 
 from raykd import data, methods, models
-from raykd.ledger import stamp
+from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
 from raykd.teachers import LiveTeacher

@@ -1,0 +1,227 @@
+"""Runs on a disk and on an object store: one contract for folders, a study that moves between machines."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+from optuna.storages import JournalStorage
+from optuna.trial import TrialState
+
+from raykd.driver.journal import StoredJournal
+from raykd.ledger import JOURNAL, Ledger, claim
+from raykd.ledger.folder import Folder, joined, parted
+from raykd.mistakes import BadInput
+from raykd.run import Run
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3-compatible server on loopback."""
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "raykd")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        uri = f"s3://raykd?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+        Folder(f"{uri}&allow_bucket_creation=true").reach()
+        yield uri
+    moto.stop()
+
+
+@pytest.fixture
+def store(bucket: str, tmp_path: Path) -> str:
+    """A storage on the server."""
+    return joined(bucket, tmp_path.name)
+
+
+@pytest.fixture(params=["disk", "s3"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
+    if request.param == "disk":
+        return Folder(str(tmp_path / "place"))
+    uri: str = request.getfixturevalue("store")
+    return Folder(joined(uri, "place"))
+
+
+def test_a_folder_keeps_what_it_is_given(folder: Folder, tmp_path: Path) -> None:
+    assert folder.names() == [] and folder.sizes() == {} and not folder.exists("a.json")
+    folder.remove("a.json")
+    assert folder.read_json("a.json") is None
+    folder.write_json("a.json", {"x": 1})
+    folder.write("a.json", b'{"x": 2}')
+    (folder / "below").write("b", b"12345")
+    assert folder.read_json("a.json") == {"x": 2} and folder.read("below/b") == b"12345"
+    assert folder.names() == ["a.json", "below"] and folder.exists("below") and folder.exists("below/b")
+    assert folder.sizes() == {"a.json": 8, "below/b": 5}
+    assert folder.read_every(["a.json", "none"]) == [{"x": 2}, None]
+    folder.write("torn.json", b'{"x": ')
+    assert folder.read_json("torn.json") is None
+    folder.remove("a.json")
+    assert not folder.exists("a.json") and folder.names() == ["below", "torn.json"]
+
+    below = Folder((folder / "below").uri)
+    assert below.name == "below" and below.read("b") == b"12345"
+    assert below.parent.uri == folder.uri and below.parent.read("below/b") == b"12345"
+    assert parted(joined(folder.uri, "torn.json")) == (folder.uri, "torn.json")
+
+    with (folder / "page").filled() as path:
+        (path / "figures").mkdir(parents=True)
+        (path / "figures/a.png").write_bytes(b"picture")
+    assert (folder / "page").sizes() == {"figures/a.png": 7}
+
+
+def test_a_file_is_fetched_anew_when_it_has_changed(folder: Folder, tmp_path: Path) -> None:
+    folder.write("weights", b"first")
+    first = folder.fetched("weights", tmp_path / "cache")
+    assert first.read_bytes() == b"first" and folder.fetched("weights", tmp_path / "cache") == first
+    folder.write("weights", b"second")
+    assert folder.fetched("weights", tmp_path / "cache").read_bytes() == b"second"
+
+
+def test_optunas_journal_in_segments_says_what_was_told(folder: Folder, monkeypatch: Any) -> None:
+    monkeypatch.setattr("raykd.driver.journal.FULL", 600)
+    study = optuna.create_study(storage=JournalStorage(StoredJournal(folder)), study_name="s")
+    for number in range(4):
+        trial = study.ask()
+        trial.suggest_float("x", 0, 1)
+        trial.report(number, 1)
+        if number < 3:
+            study.tell(trial, float(number))
+    assert len(folder.names()) > 2 and max(folder.sizes().values()) < 1000
+    again = optuna.load_study(storage=JournalStorage(StoredJournal(folder)), study_name="s")
+    assert [t.params for t in again.trials] == [t.params for t in study.trials]
+    assert [t.state for t in again.trials] == [TrialState.COMPLETE] * 3 + [TrialState.RUNNING]
+    again.tell(3, state=TrialState.PRUNED)
+    lines = b"".join(folder.read(name) for name in folder.names()).splitlines()
+    assert len(lines) == len(StoredJournal(folder).read_logs(0)) and all(json.loads(line) for line in lines)
+
+
+def test_a_storage_that_does_not_answer_is_one_line(
+    verb: Any, small: Path, store: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("raykd.ledger.folder.PATIENCE", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        query = f"endpoint_override=127.0.0.1:{silent.getsockname()[1]}&scheme=http"
+        for uri in (f"s3://b/x?{query}", f"gs://anonymous@b/x?{query}"):
+            done = verb("status", uri)
+            assert (done.returncode, done.stderr) == (
+                2,
+                f"{uri}: the storage did not answer within 2 seconds\n",
+            )
+    monkeypatch.setattr("raykd.ledger.folder.PATIENCE", 30)
+    nowhere = store.replace("s3://", "s3://no-").replace("&allow_bucket_creation=true", "")
+    done = verb("launch", str(small), "--storage", nowhere)
+    assert done.returncode == 2 and done.stderr.endswith(
+        "there is no 'no-" + nowhere[8:].split("/")[0] + "'\n"
+    )
+    done = verb("status", "s3://b/x?regoin=here")
+    assert done.returncode == 2 and "Unexpected query parameter in S3 URI: 'regoin'" in done.stderr
+    done = verb("status", "foo://b/x")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+
+
+def test_a_claim_on_an_object_store_is_held_while_it_is_renewed(store: str, monkeypatch: Any) -> None:
+    for name, seconds in (("BEAT", 0.2), ("LEASE", 2.0), ("SETTLE", 0.5)):
+        monkeypatch.setattr(claim, name, seconds)
+    run = Ledger(joined(store, "run"))
+    with run.claim():
+        assert f"process {os.getpid()} " in run.held_by() and run.state() == "running"
+        with pytest.raises(BadInput, match=f"driven by process {os.getpid()} "), run.claim():
+            pass
+    assert run.held_by() == "" and run.state() == "interrupted" and not run.folder.exists(claim.NAME)
+
+    dead = {"token": "another", "who": "process 1 on another since then", "at": time.time()}
+    run.folder.write_json(claim.NAME, dead)
+    assert run.held_by() == dead["who"]
+    began = time.monotonic()
+    with run.claim():
+        assert time.monotonic() - began > 2 and f"process {os.getpid()} " in run.held_by()
+        with pytest.raises(KeyboardInterrupt):  # another takes it: this driver is interrupted
+            run.folder.write_json(claim.NAME, dead)
+            time.sleep(60)
+    assert run.folder.read_json(claim.NAME) == dead
+
+
+def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(claim, "SETTLE", 1.0)
+    ended: list[str] = []
+
+    def drive() -> None:
+        try:
+            with Ledger(joined(store, "run")).claim():
+                time.sleep(2)
+                ended.append("drove")
+        except BadInput:
+            ended.append("refused")
+
+    both = [threading.Thread(target=drive) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert sorted(ended) == ["drove", "refused"]
+
+
+def wait_for(met: Callable[[], Any], seconds: float = 150) -> None:
+    end = time.time() + seconds
+    while not met():
+        assert time.time() < end, "waited too long"
+        time.sleep(0.3)
+
+
+def kill_all(process: "Popen[str]") -> None:
+    """SIGKILL to the driver and to every process of its Ray cluster."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        if member.is_running():
+            member.kill()
+    psutil.wait_procs(family, timeout=20)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_study_on_an_object_store_goes_on_from_another_machine(
+    small: Path, tmp_path: Path, store: str, launched: Any, raykd: Any
+) -> None:
+    run = joined(store, "small")
+    ledger = Ledger(run)
+    train = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
+    asked = ("--storage", store, "--set", "cluster/cpus=2", "--set", "confirm={seeds: 1, controls: []}")
+    first = launched("launch", str(small), *asked, "--set", "budget/trials=2", "--set", train)
+    wait_for(lambda: len(ledger.epochs(0)) >= 1)
+    other = raykd("resume", run)
+    assert other.returncode == 2 and f"driven by process {first.pid} on" in other.stderr
+    wait_for(lambda: len(ledger.epochs(1)) >= 1)
+    kill_all(first)
+    done = ledger.epochs(1)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []  # nothing of the run lies here
+
+    last = raykd("resume", run)
+    assert last.returncode == 0, last.stderr + last.stdout
+    assert ledger.epochs(1)[: len(done)] == done  # went on from the checkpoint
+    stands = json.loads(raykd("status", run, "--json").stdout)
+    assert stands["state"] == "finished" and stands["trials"]["complete"] == 2
+    assert set(stands["confirmed"]) == {"best", "paper"} or set(stands["confirmed"]) == {"best"}
+    told = optuna.load_study(
+        study_name="small", storage=JournalStorage(StoredJournal(ledger.folder / JOURNAL))
+    ).get_trials()
+    assert [t.state for t in told] == [TrialState.COMPLETE] * 2
+    assert [sorted(t.intermediate_values) for t in told] == [[1, 2, 3]] * 2
+    files = ledger.folder.sizes()
+    assert {"report/index.html", "export/recipe.yaml", "export/student.safetensors"} <= set(files)
+    assert not [name for name in files if name.endswith((".pt", claim.NAME)) or "/tune/" in name]
+    exported = raykd("export", run, "out")
+    assert exported.returncode == 0 and (tmp_path / "out/student.safetensors").exists()
+    assert raykd("report", run, "--out", "page").returncode == 0 and (tmp_path / "page/index.html").exists()
+    assert Run.open(run).best().method.name == "dcd"
