@@ -176,7 +176,7 @@ def standing(stands: dict[str, Any]) -> None:
                 f"{row['state'].lower()}, "
                 f"epoch {row['epochs']})  {drawn(row['drawn'])}"
             )
-    lines.append(f"spent     {stands['worker_hours']:.2f} {stands['worker']}-worker hours")
+    lines += _spent(stands)
     if stands["seconds_left"] and stands["state"] == "running":
         lines.append(f"left      about {duration(stands['seconds_left'])}")
     for role, values in stands["confirmed"].items():
@@ -186,6 +186,30 @@ def standing(stands: dict[str, Any]) -> None:
     if stands["driver"]:
         lines.append(f"driver    {stands['driver']}")
     print("\n".join(lines), file=sys.stdout)
+
+
+def _spent(stands: dict[str, Any]) -> list[str]:
+    """Time, what pruning and the teacher's table saved of it, disk, retries."""
+    device, saved, cap = stands["device"], stands["saved"], stands["disk_gb"]
+    lines = [f"spent     {stands['device_hours']:.2f} {device}-hours"]
+    if saved["epochs"]:
+        lines.append(
+            f"saved     {saved['device_hours']:.2f} {device}-hours by pruning ({saved['epochs']} epochs)"
+        )
+    if told := stands["teacher"]:
+        share = 100 * told["hits"] / (told["hits"] + told["misses"])
+        lines.append(
+            f"teacher   {share:.1f} % of its answers from the table in the last {told['trials']} trials, "
+            f"{duration(told['seconds_saved'])} saved"
+        )
+    disk = f"disk      {stands['disk_bytes'] / 1e6:.1f} MB"
+    lines.append(disk + (f" of {1000 * cap:.0f} MB (budget/disk_gb)" if cap else ""))
+    if again := stands["tried_again"]:
+        lines.append(
+            f"again     {sum(row['lost'] for row in again)} lost and tried again, "
+            f"{sum(row['tries'] for row in again)} errors, in {len(again)} trials"
+        )
+    return lines
 
 
 def methods(found: Any) -> None:

@@ -22,6 +22,7 @@ class Budget(Spec):
     trials: Count = 30
     hours: Annotated[float, Field(gt=0)] | None = None  # on the clock, since this launch or resume
     device_hours: Annotated[float, Field(gt=0)] | None = None  # of all workers: GPUs, or CPUs without one
+    disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of the run's files
 
 
 class TPE(Spec):

@@ -11,6 +11,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,13 +24,14 @@ import torch.distributed as dist
 
 from raykd import data, models, teachers
 from raykd.data import AnyData, Dataset
-from raykd.ledger.folder import Folder, parted
+from raykd.ledger.folder import Folder, StorageError, parted
 from raykd.ledger.stamp import stamp
 from raykd.loop import Diverged, Teaching, autocast
 from raykd.recipe import Recipe
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
+KINDS: dict[type[Exception], str] = {Diverged: "diverged", StorageError: "storage"}
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -58,16 +60,17 @@ def run(job: Job, report: Report, device: torch.device) -> None:
         _run(job, folder, report, device, leads)
     except Exception as error:
         if not _peer_is_gone(error):
-            folder.write_json("failure.json", _failure(error))
+            with suppress(StorageError):
+                folder.write_json("failure.json", _failure(error))
         raise
 
 
 def _failure(error: Exception) -> dict[str, str]:
-    diverged = isinstance(error, Diverged)
+    kind = next((kind for known, kind in KINDS.items() if isinstance(error, known)), "error")
     message = (str(error).splitlines() or [""])[0]
     return {
-        "kind": "diverged" if diverged else "error",
-        "reason": message if diverged else f"{type(error).__name__}: {message}",
+        "kind": kind,
+        "reason": f"{type(error).__name__}: {message}" if kind == "error" else message,
         "traceback": traceback.format_exc(),
     }
 

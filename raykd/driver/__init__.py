@@ -110,8 +110,11 @@ def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, downlo
         if not searched.done():
             ledger.tell("interrupted")
             raise KeyboardInterrupt
-        if searched.why:
-            tell("stopped", {"why": searched.why})
+        if why := searched.why or searched.stopped:
+            tell("stopped", {"why": why})
+        if searched.stopped:
+            ledger.tell("stopped", searched.stopped)
+            return
         complete = any(row["state"] == "COMPLETE" for row in ledger.trials())
         if not complete:
             ledger.tell("stopped", searched.why or "no trial was completed")
