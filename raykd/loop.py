@@ -9,6 +9,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -23,6 +24,7 @@ from raykd.step import Batch
 from raykd.teachers import Answers
 
 LARGE = 64 * 2**20  # bytes of a bank that is not written into every checkpoint
+LOOK = 100  # steps between two looks of the host at a GPU's losses
 
 
 class Diverged(RuntimeError):
@@ -38,6 +40,9 @@ class Row(TypedDict):
     lr: float
     seconds: float  # training and evaluation
     teacher_seconds: float  # of these, waiting for the teacher's answers
+    teacher_hits: int  # views whose answers were in the teacher's table
+    teacher_misses: int  # views that the teacher looked at
+    teacher_seconds_saved: float  # by the hits
     images_per_second: float  # training images (each rotated view counts)
     terms: dict[str, float]  # raw loss terms, mean over the epoch
 
@@ -58,6 +63,11 @@ class Teaching:
         self.optimizer = recipe.optimizer.make(self.lesson)
         self.student = self.lesson.deployed()
         self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self._averaged = _floats(self.average), _floats(self.student)
+        self._seen: list[tuple[int, Tensor]] = []  # of steps since the last look: the terms and their sum
+        self._look = 1 if device.type == "cpu" else LOOK
+        self._bad = torch.zeros((), device=device)  # 1 once a loss was not finite
+        self.optimizer.found_inf = self._bad  # type: ignore[attr-defined]  # the fused step then leaves all as it is
         self.weights = recipe.weights()
         self.steps = len(self.labels) // recipe.optimizer.batch_size  # the odd rest of an epoch is left out
         if self.steps == 0:
@@ -86,6 +96,7 @@ class Teaching:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.lesson.train()
+        before = replace(self.teacher.tally)
         totals: dict[str, Tensor] = {}
         teacher_seconds = 0.0
         for step, batch in enumerate(self._batches(epoch)):
@@ -108,6 +119,9 @@ class Teaching:
             lr=lr,
             seconds=time.perf_counter() - began,
             teacher_seconds=teacher_seconds,
+            teacher_hits=self.teacher.tally.hits - before.hits,
+            teacher_misses=self.teacher.tally.misses - before.misses,
+            teacher_seconds_saved=self.teacher.tally.seconds_saved - before.seconds_saved,
             images_per_second=shown / trained,
             terms={name: float(self._mean(total / self.steps)) for name, total in totals.items()},
         )
@@ -119,7 +133,7 @@ class Teaching:
         waited = time.perf_counter() - asked
         terms = self._teach(batch, answer, (epoch - 1 + step / self.steps) / self.recipe.epochs)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        self._finite(loss, terms, epoch, step)
+        self._watch(loss, terms, epoch, step)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
@@ -143,14 +157,31 @@ class Teaching:
         positions = shuffled.view(self.steps, self.world, size // self.world)[:, self.rank]
         return self.source.batches(positions, draw(epoch, seed, count, self.source)[positions])
 
-    def _finite(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
-        """Diverged before the optimiser's step, so that no weight is spoilt."""
-        if math.isfinite(loss.item()):
-            return
-        bad = {n: t.item() for n, t in terms.items() if not math.isfinite(t.item())} or {
-            "their sum": loss.item()
-        }
-        named = ", ".join(f"{name} = {value}" for name, value in bad.items())
+    def _watch(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
+        """A loss that is not finite keeps the optimiser from this step and all that follow; then Diverged.
+
+        A GPU does the first by itself; the host looks only now and then, since each look waits for the GPU.
+        """
+        self._seen.append((step, torch.stack([*terms.values(), loss]).detach()))
+        torch.maximum(self._bad, (~loss.detach().isfinite()).float(), out=self._bad)
+        if self.world > 1:
+            dist.all_reduce(self._bad, dist.ReduceOp.MAX)
+        if (step + 1) % self._look == 0 or step + 1 == self.steps:
+            seen, self._seen = self._seen, []
+            if self._bad.item():
+                self._diverged(seen, [*terms, "their sum"], epoch)
+
+    def _diverged(self, seen: list[tuple[int, Tensor]], names: list[str], epoch: int) -> None:
+        """Every rank says the same: the terms that were not finite, of the first step where one was."""
+        told: list[list[tuple[int, str]]] = [[]]
+        for step, values in seen:
+            bad = [f"{n} = {v}" for n, v in zip(names, values.tolist(), strict=True) if not math.isfinite(v)]
+            if bad:
+                told[0].append((step, ", ".join(bad[:-1] or bad)))
+        if self.world > 1:
+            told = [*told] * self.world
+            dist.all_gather_object(told, told[self.rank])
+        step, named = min(one for rank in told for one in rank)
         raise Diverged(f"loss term not finite: {named} (epoch {epoch}, step {step + 1} of {self.steps})")
 
     @torch.no_grad()
@@ -159,8 +190,7 @@ class Teaching:
         t / (9 + t).
         """
         decay = min(self.recipe.averaging, step / (9 + step))
-        mean, now = _floats(self.average), _floats(self.student)
-        torch._foreach_lerp_(mean, now, 1 - decay)
+        torch._foreach_lerp_(*self._averaged, 1 - decay)
 
     @torch.no_grad()
     def _share_statistics(self) -> None:

@@ -115,6 +115,9 @@ class Cluster(Spec):
     cpus: Annotated[float, Field(gt=0)] = 1.0  # per worker
     gpus: Annotated[float, Field(ge=0)] = 0.0  # per worker; a part of one GPU puts several trials on it
     always_train: bool = False  # Ray Train also for one worker
+    table: Annotated[float, Field(ge=0)] = (
+        8.0  # GiB of each node's disk for teachers' answers; 0: none are kept
+    )
     tries: Count = 1  # an error in a trial is tried again so often; lost machines do not count
     on_divergence: Literal["prune", "fail"] = "fail"  # what a loss that is not finite makes of a trial
 

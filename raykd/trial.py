@@ -22,12 +22,13 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 
-from raykd import data, models, teachers
+from raykd import data, methods, models, teachers
 from raykd.data import AnyData, Dataset
 from raykd.ledger.folder import Folder, StorageError, parted
 from raykd.ledger.stamp import stamp
 from raykd.loop import Diverged, Teaching, autocast
 from raykd.recipe import Recipe
+from raykd.tabled import KEPT, tabled
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
@@ -46,6 +47,7 @@ class Job:
     download: bool  # whether a missing data set may be fetched
     threads: int  # CPU threads of one worker
     test: bool = False  # open the test set after the last epoch
+    table: float = 8.0  # GiB of the node's disk for teachers' answers
 
 
 def run(job: Job, report: Report, device: torch.device) -> None:
@@ -150,7 +152,9 @@ def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.devi
     root = Path(job.data_root)
     weights = _weights(job.teacher, root / "teachers")
     net = teachers.load(recipe.teacher.net, weights, len(dataset.classes), recipe.teacher.sha256, root)
-    return teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
+    live = teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
+    needs = methods.module(recipe.method.name).Method.needs
+    return tabled(live, recipe.data.catalogue(dataset), job.table, device) if needs <= KEPT else live
 
 
 def _weights(place: str, cache: Path) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from raykd.data import pictures
-from raykd.data._base import Dataset, DataSpec, Part, Source
+from raykd.data._base import Catalogue, Dataset, DataSpec, Part, Source
 from raykd.data.look import Look
 from raykd.mistakes import BadInput
 from raykd.step import Batch
@@ -66,6 +66,9 @@ class Streamed(DataSpec):
     area: Annotated[float, Field(gt=0, le=1)] = 0.08  # the least part of an image that a random crop takes
     max_corrupt: Annotated[int, Field(ge=0)] = 0  # files that may be unreadable; others of the class stand in
     loaders: Annotated[int, Field(ge=0)] | None = None  # processes that decode; None: the job's CPU threads
+
+    def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
+        return None
 
     def source(self, dataset: Dataset[Any], device: torch.device) -> "Stream":
         return Stream(dataset.train, self, Look(dataset.train.labels, dataset.mean, dataset.std, device))

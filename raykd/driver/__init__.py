@@ -134,7 +134,8 @@ def _job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
     threads = max(1, round(study.cluster.cpus))
-    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test)
+    table = study.cluster.table
+    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test, table)
 
 
 def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tell) -> str:
