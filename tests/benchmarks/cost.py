@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from steps import peak_bytes
 
 from raykd import data, methods, models
+from raykd.data import cifar100
 from raykd.ledger import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
@@ -44,7 +45,7 @@ class Running:
     def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
         chosen = Recipe.model_validate(
             {
-                "data": data.Cifar100(rotations=rotations),
+                "data": cifar100.CIFAR100(rotations=rotations),
                 "teacher": {"net": nets[0], "weights": "untrained"},
                 "student": {"net": nets[1]},
                 "method": methods.config(method["name"])(**method),
@@ -73,7 +74,7 @@ class Running:
 
 
 def measure(names: list[str], nets: tuple[str, str], rotations: int, steps: int) -> None:
-    dataset = data.load(data.Cifar100(), data.default_root(), False)
+    dataset = data.load(cifar100.CIFAR100(), data.default_root(), False)
     rows = []
     for name in names:
         for options in OPTIONS.get(name, [{}]):
