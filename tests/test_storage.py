@@ -68,6 +68,9 @@ def test_a_folder_keeps_what_it_is_given(folder: Folder, tmp_path: Path) -> None
     assert folder.read_json("torn.json") is None
     folder.remove("a.json")
     assert not folder.exists("a.json") and folder.names() == ["below", "torn.json"]
+    large = os.urandom(12 * 2**20)  # in several parts on an object store
+    (folder / "large").write("checkpoint.pt", large)
+    assert (folder / "large").read("checkpoint.pt") == large
 
     below = Folder((folder / "below").uri)
     assert below.name == "below" and below.read("b") == b"12345"
