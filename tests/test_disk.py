@@ -1,18 +1,22 @@
 """A run obeys the study's cap on its files, and a full disk loses nothing."""
 
-import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from ray.tune.search import Searcher
+from runs import wait_for
 
+from raykd import trial
 from raykd.driver.disk import STUDENT, Disk
 from raykd.driver.journal import mended
+from raykd.driver.search import StudySearch
 from raykd.ledger import Ledger
+from raykd.ledger.folder import StorageError
 from raykd.study import Study
 
 
@@ -23,7 +27,7 @@ def told(ledger: Ledger, number: int, accuracy: float, megabytes: float) -> dict
 
 def test_over_the_cap_the_oldest_students_go_and_the_best_stays(small: Path, tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path / "run"))
-    disk = Disk(Study.read(small, ("budget/disk_gb=0.004",)), ledger)
+    disk = Disk(Study.read(small, ("budget/disk_gb=0.0041",)), ledger)
     rows = [told(ledger, number, accuracy, 1) for number, accuracy in ((0, 50), (1, 70), (2, 60))]
     assert disk.full(rows, []) == "" and len(ledger.folder.sizes()) == 3
     ledger.trial(3).write("checkpoint.pt", b"x" * 10**6)  # under way: 1 MB, and so much for the next
@@ -34,7 +38,7 @@ def test_over_the_cap_the_oldest_students_go_and_the_best_stays(small: Path, tmp
     ledger.confirmation("ce", 1).write(STUDENT, b"x" * 10**6)
     assert disk.full(rows, [3, 4]) == "" and not ledger.confirmation("ce", 1).exists(STUDENT)
     reason = disk.full(rows, [3, 4], coming=2)
-    assert reason.startswith("budget/disk_gb = 0.004 is used up: the run takes 0.002 GB")
+    assert reason.startswith("budget/disk_gb = 0.0041 is used up: the run takes 0.002 GB")
     assert ledger.trial(1).exists(STUDENT)
 
 
@@ -44,6 +48,40 @@ def test_a_torn_journal_is_cut_after_its_last_whole_entry(tmp_path: Path) -> Non
     for whole, torn in ((b"", b'{"op'), (b'{"a":1}\n{"b":2}\n', b'{"c":'), (b'{"a":1}\n', b"")):
         path.write_bytes(whole + torn)
         assert mended(path).read_bytes() == whole
+
+
+def test_a_study_waits_for_room_then_stops_and_goes_on_with_a_larger_cap(small: Path, tmp_path: Path) -> None:
+    ledger = Ledger(str(tmp_path / "run"))
+    ledger.begin(Study.read(small).plain())
+
+    def opened(gigabytes: float) -> StudySearch:
+        study = Study.read(small, (f"budget/disk_gb={gigabytes}", "budget/trials=6"))
+        return StudySearch(study, ledger, lambda number, drawn: drawn, lambda: 2, lambda row: None)
+
+    def train(searcher: StudySearch, name: str, number: int) -> None:
+        ledger.trial(number).write("checkpoint.pt", b"x" * 3_000_000)
+        searcher.heard(name, {"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
+
+    def end(searcher: StudySearch, name: str, number: int) -> None:
+        ledger.trial(number).write(STUDENT, b"x" * 1_000_000)
+        searcher.on_trial_complete(name, {"final": True})
+
+    searcher = opened(0.0045)
+    assert isinstance(searcher.suggest("a"), dict)
+    train(searcher, "a", 0)
+    assert searcher.suggest("b") is None and not searcher.done()  # 3 MB are there, as many would come
+    end(searcher, "a", 0)
+    assert isinstance(searcher.suggest("b"), dict)  # the checkpoint is gone
+    train(searcher, "b", 1)
+    end(searcher, "b", 1)
+    assert isinstance(searcher.suggest("c"), dict)
+    assert [ledger.trial(number).exists(STUDENT) for number in range(2)] == [True, False]
+    ledger.folder.write("other", b"x" * 2_000_000)
+    searcher.on_trial_complete("c", {"final": False})
+    assert searcher.suggest("d") is None and searcher.suggest("d") == Searcher.FINISHED
+    assert searcher.done() and searcher.stopped.startswith("budget/disk_gb = 0.0045 is used up")
+    assert not searcher.why and searcher.told() == 3
+    assert isinstance(opened(0.1).suggest("d"), dict)
 
 
 @pytest.fixture
@@ -58,40 +96,51 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+def fill(disk: Path, free: int) -> Path:
+    """A file that leaves so many bytes free."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - free))
+    return ballast
+
+
+def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, little_disk: Path) -> None:
+    ledger = Ledger(str(little_disk / "run"))
+    study = Study.read(small, ("method={name: ce}",))
+    ledger.begin(study.plain())
+    searcher = StudySearch(study, ledger, lambda number, drawn: drawn, lambda: 1, lambda row: None)
+    assert isinstance(searcher.suggest("a"), dict)
+    folder = ledger.trial(0)
+    job = trial.Job(study.recipe.plain(), folder.uri, "", "unused", False, 1)
+    ballast = fill(little_disk, 100_000)
+    with pytest.raises(StorageError, match=r"checkpoint.pt: [\d,]+ bytes could not be written \(No space"):
+        trial.run(job, lambda row: None, torch.device("cpu"))
+    assert folder.read_json("failure.json")["kind"] == "storage" and "checkpoint.pt" not in folder.names()
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.rows[0]["state"] == "WAITING" and searcher.rows[0]["tries"] == 0
+    assert searcher.suggest("a") is None
+    assert searcher.stopped.startswith(f"the disk of {little_disk}/run is full")
+    ballast.unlink()
+    heard: list[int] = []
+    trial.run(job, lambda row: heard.append(row["epoch"]), torch.device("cpu"))
+    assert heard == [1, 2, 3]
+
+
 @pytest.mark.slow
-def test_a_full_disk_stops_the_study_with_one_line_and_it_goes_on_later(
+def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
     small: Path, little_disk: Path, launched: Any, raykd: Any
 ) -> None:
     run = Ledger(str(little_disk / "small"))
-    driver = launched("launch", str(small), "--storage", str(little_disk), "--set", "epochs=12")
-    end = time.time() + 150
-    while len(run.epochs(0)) < 2:
-        assert time.time() < end and driver.poll() is None
-        time.sleep(0.1)
-    ballast = little_disk / "ballast"
-    with ballast.open("wb") as file:
-        file.write(b"x" * (shutil.disk_usage(little_disk).free - 200_000))  # no room for a checkpoint
+    asked = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
+    driver = launched("launch", str(small), "--storage", str(little_disk), *asked)
+    wait_for(lambda: len(run.epochs(0)) >= 2)
+    ballast = fill(little_disk, 0)
     assert driver.wait(120) == 1
     said = driver.communicate()[0].splitlines()
-    assert f"the disk of {run.folder.uri} is full" in said[-1] and "Traceback" not in "\n".join(said), said
-    stands = json.loads(raykd("status", run.folder.uri, "--json").stdout)
-    assert stands["state"] == "stopped" and stands["trials"]["fail"] == 0
+    assert "could not be written (No space left" in said[-1] or "No space left on device" in said[-1], said
+    assert "Traceback" not in "\n".join(said), said
+    assert run.state() == "interrupted"
     ballast.unlink()
     assert raykd("resume", run.folder.uri).returncode == 0
     rows = run.trials()
-    assert [row["state"] for row in rows] == ["COMPLETE"] * 3 and [row["tries"] for row in rows] == [0] * 3
+    assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["tries"] == 0
     assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 13))
-
-
-@pytest.mark.slow
-def test_a_study_stops_at_its_cap_and_goes_on_with_a_larger_one(
-    small: Path, tmp_path: Path, raykd: Any
-) -> None:
-    asked = ("launch", str(small), "--set", "cluster/cpus=2", "--set", "budget/disk_gb=0.0004")
-    done = raykd(*asked)
-    assert done.returncode == 1 and "stopped: budget/disk_gb = 0.0004 is used up" in done.stderr, done.stderr
-    rows = Ledger(str(tmp_path / "runs/small")).trials()
-    assert 1 <= len(rows) < 3 and {row["state"] for row in rows} == {"COMPLETE"}
-    done = raykd(*asked[:-1], "budget/disk_gb=0.1")
-    assert done.returncode == 0, done.stderr
-    assert json.loads(raykd("status", "runs/small", "--json").stdout)["trials"]["complete"] == 3

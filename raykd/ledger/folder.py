@@ -189,6 +189,8 @@ def parted(uri: str) -> tuple[str, str]:
 
 
 def _opened(uri: str) -> tuple[Any, str]:
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
     try:
         system, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pyarrow.ArrowInvalid, OSError) as error:
