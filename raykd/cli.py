@@ -99,7 +99,7 @@ def launch(
     recipes = [single.read(path) for path in first]
     read = _study(study, set_).begun_with(recipes, warm)
     run = joined(storage, read.name)
-    with show.progress(read, run) as tell, _resumable(run):
+    with show.progress(read.plain(), run) as tell, _resumable(run):
         ledger = driver.launch(
             read, storage=storage, address=address, data_root=_root(data), download=download, tell=tell
         )
@@ -120,7 +120,7 @@ def resume(
     from raykd.study import Study
 
     read = Study.parse(Ledger.open(run).study(), f"{run}/study.yaml")
-    with show.progress(read, run) as tell, _resumable(run):
+    with show.progress(read.plain(), run) as tell, _resumable(run):
         ledger = driver.resume(
             run, trials=trials, address=address, data_root=_root(data), download=download, tell=tell
         )

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from raykd.ledger.folder import Folder
 from raykd.standing import seconds_left
-from raykd.study import Study
 
 console = Console(highlight=False)
 
@@ -37,8 +36,8 @@ def drawn(values: dict[str, Any]) -> str:
 
 
 @contextmanager
-def progress(study: Study, run: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Hears of a run's phases and changes: a live table on a terminal, plain lines elsewhere."""
+def progress(study: dict[str, Any], run: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Hears of the phases and changes of a run: a live table on a terminal, plain lines elsewhere."""
     board = Board(study, run)
     if not console.is_terminal:
         yield board.line
@@ -55,8 +54,9 @@ def progress(study: Study, run: str) -> Iterator[Callable[[str, dict[str, Any]],
 class Board:
     """What is known of a run while it goes on."""
 
-    def __init__(self, study: Study, run: str) -> None:
+    def __init__(self, study: dict[str, Any], run: str) -> None:
         self.study, self.run, self.phase = study, run, "starting"
+        self.epochs = study["recipe"]["epochs"]
         self.rows: dict[int, dict[str, Any]] = {}
         self.began = time.time()
 
@@ -80,23 +80,23 @@ class Board:
 
     def _counts(self) -> str:
         states = [row["state"] for row in self.rows.values()]
-        left = seconds_left(self.study.plain(), list(self.rows.values()))
+        left = seconds_left(self.study, list(self.rows.values()))
         best = max((r["accuracy"] for r in self.rows.values() if r["state"] == "COMPLETE"), default=None)
         return (
             f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, "
             f"{states.count('PRUNED')} pruned, "
-            f"{states.count('FAIL')} failed of {self.study.budget.trials}, best {percent(best)}, "
+            f"{states.count('FAIL')} failed of {self.study['budget']['trials']}, best {percent(best)}, "
             f"{duration(left) if left is not None else '?'} left"
         )
 
     def table(self) -> Group:
-        table = Table(title=f"{self.study.name}: {self.phase}", title_justify="left", expand=False)
+        table = Table(title=f"{self.study['name']}: {self.phase}", title_justify="left", expand=False)
         for name in ("trial", "state", "epoch", "held-out", "drawn"):
             table.add_column(name, justify="right" if name in ("trial", "epoch", "held-out") else "left")
         shown = sorted(self.rows.values(), key=lambda row: (row["state"] != "RUNNING", -row["number"]))[:12]
         for row in shown:
             table.add_row(
-                str(row["number"]), row["state"].lower(), f"{row['epochs']}/{self.study.recipe.epochs}",
+                str(row["number"]), row["state"].lower(), f"{row['epochs']}/{self.epochs}",
                 percent(row["accuracy"]), row["reason"] or drawn(row["drawn"]),
             )  # fmt: skip
         return Group(table, f"{self._counts()}    {self.run}")

@@ -103,6 +103,7 @@ def fill(disk: Path, free: int) -> Path:
     return ballast
 
 
+@pytest.mark.slow
 def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, little_disk: Path) -> None:
     ledger = Ledger(str(little_disk / "run"))
     study = Study.read(small, ("method={name: ce}",))

@@ -101,3 +101,14 @@ def test_the_stamp_names_the_commit_that_the_process_loaded(tmp_path: Path) -> N
     assert commit_of(installed) == ""  # the repository around it is another's
     assert commit_of(Path("/nowhere/raykd")) == ""
     assert stamp()["commit"] != ""
+
+
+def test_status_loads_neither_torch_nor_ray() -> None:
+    program = """
+import sys
+from raykd import show, standing
+from raykd.ledger import Ledger
+sys.exit(", ".join({"torch", "ray", "optuna"} & set(sys.modules)) or 0)
+"""
+    asked = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0, asked.stderr
