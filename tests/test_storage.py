@@ -187,7 +187,7 @@ def test_a_study_on_an_object_store_goes_on_from_another_machine(
     run = joined(store, "small")
     ledger = Ledger(run)
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
-    settings = ("cluster/cpus=2", "budget/trials=2", "epochs=16", teacher)
+    settings = ("cluster/cpus=2", "budget/trials=2", "epochs=8", teacher)
     words = (word for setting in settings for word in ("--set", setting))
     first = launched("launch", str(small), "--storage", store, *words)
     wait_for(lambda: len(ledger.epochs(0)) >= 1)
@@ -207,7 +207,7 @@ def test_a_study_on_an_object_store_goes_on_from_another_machine(
         study_name="small", storage=JournalStorage(StoredJournal(ledger.folder / JOURNAL))
     ).get_trials()
     assert [t.state for t in told] == [TrialState.COMPLETE] * 2
-    assert [sorted(t.intermediate_values) for t in told] == [list(range(1, 17))] * 2
+    assert [sorted(t.intermediate_values) for t in told] == [list(range(1, 9))] * 2
     files = ledger.folder.sizes()
     assert {"report/index.html", "export/recipe.yaml", "export/student.safetensors"} <= set(files)
     assert not [name for name in files if name.endswith((".pt", claim.NAME))]

@@ -39,7 +39,9 @@ def launch(
     if ledger.folder.exists("study.yaml"):
         check_same(study, ledger)
     with ledger.claim():
-        if not ledger.folder.exists("study.yaml"):
+        if ledger.folder.exists("study.yaml"):
+            ledger.folder.write_yaml("study.yaml", study.plain())  # its budget may be another now
+        else:
             ledger.begin(study.plain())
         _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
     return ledger
@@ -67,7 +69,7 @@ def resume(
 
 
 def check_same(study: Study, ledger: Ledger) -> None:
-    """BadInput when the run was begun from another study (its number of trials may differ)."""
+    """BadInput when the run was begun from another study (its budget may differ)."""
     ours, theirs = study.plain(), ledger.study()
     ours["budget"] = theirs["budget"] = None
     if ours != theirs:
