@@ -127,13 +127,14 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
     small: Path, little_disk: Path, launched: Any, raykd: Any
 ) -> None:
     run = Ledger(str(little_disk / "small"))
     asked = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
     driver = launched("launch", str(small), "--storage", str(little_disk), *asked)
-    wait_for(lambda: len(run.epochs(0)) >= 2)
+    wait_for(lambda: len(run.epochs(0)) >= 2, 250)
     ballast = fill(little_disk, 0)
     assert driver.wait(120) == 1
     said = driver.communicate()[0].splitlines()
