@@ -140,6 +140,7 @@ def _token(health: Health, storage: str) -> str:
     """A word written into the storage here, that every node must find there; "" where it cannot be."""
     token = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
     try:
+        Folder(storage).reach()
         Folder(storage).write(examination.TOKEN, token.encode())
     except (OSError, ValueError) as error:
         health.bad(
