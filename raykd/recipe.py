@@ -68,6 +68,8 @@ class Teacher(Spec):
             raise ValueError(
                 "say either weights (a checkpoint) or train (settings of its training), not both"
             )
+        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
+            raise ValueError("weights from a URL need their sha256, by which the download is verified")
         return self
 
 

@@ -51,6 +51,11 @@ def test_a_checkpoint_of_another_hash_is_refused(tmp_path: Path) -> None:
         teachers.load("resnet8", str(path), 10, "0" * 64, tmp_path)
 
 
+def test_a_checkpoint_from_a_url_needs_its_hash(verb: Any, small: Path) -> None:
+    done = verb("plan", str(small), "--set", "teacher/weights=https://host/teacher.pth")
+    assert done.returncode == 2 and "recipe/teacher: weights from a URL need their sha256" in done.stderr
+
+
 def locked() -> dict[str, str]:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     wrong = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)]
