@@ -59,7 +59,7 @@ def examine(address: str | None, storage: str, root: Path, study: Study | None) 
         except (OSError, RuntimeError) as error:
             health.bad(
                 "cluster", "reachable", f"no Ray cluster answers at {address}: {first_line(error)}",
-                "start the head (cluster/README.md), check host:port, set RAY_AUTH_MODE and the token as there",
+                "start the head (cluster/README.md), check host:port; set RAY_AUTH_MODE and the token so",
             )  # fmt: skip
         else:
             _examine(health, address, storage, root, study)
