@@ -4,7 +4,6 @@ time or is named.
 
 import os
 import platform
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,6 @@ from raykd.ledger.folder import Folder
 from raykd.study import Study
 
 PATIENCE = 90.0  # seconds that the nodes have for each question
-KNOCK = 10.0  # seconds that a cluster has to take a connection
 SKEW = 2.0  # seconds between clocks; trials' times and budgets are compared across nodes
 PAYLOAD = 32 * 2**20  # bytes, to measure with
 
@@ -54,23 +52,15 @@ def examine(address: str | None, storage: str, root: Path, study: Study | None) 
     health = Health(address or "this machine")
     with ExitStack() as session:
         try:
-            _knock(address)
             session.enter_context(connected(address))
-        except (OSError, RuntimeError) as error:
+        except ConnectionError as error:
             health.bad(
-                "cluster", "reachable", f"no Ray cluster answers at {address}: {first_line(error)}",
+                "cluster", "reachable", first_line(error),
                 "start the head (cluster/README.md), check host:port; set RAY_AUTH_MODE and the token so",
             )  # fmt: skip
         else:
             _examine(health, address, storage, root, study)
     return health
-
-
-def _knock(address: str | None) -> None:
-    """OSError when nobody listens at host:port: Ray itself would try for minutes."""
-    host, colon, port = (address or "").rpartition(":")
-    if colon and port.isdigit() and "//" not in host:
-        socket.create_connection((host, int(port)), KNOCK).close()
 
 
 def _examine(health: Health, address: str | None, storage: str, root: Path, study: Study | None) -> None:
