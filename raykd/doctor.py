@@ -5,6 +5,7 @@ time or is named.
 import os
 import platform
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,16 @@ def examine(address: str | None, storage: str, root: Path, study: Study | None) 
     With a study, also whether its data, its teacher and its workers have their place.
     """
     health = Health(address or "this machine")
-    try:
-        with connected(address):
+    with ExitStack() as session:
+        try:
+            session.enter_context(connected(address))
+        except ConnectionError as error:
+            health.bad(
+                "cluster", "reachable", first_line(error),
+                "start the head (cluster/README.md), check host:port; set RAY_AUTH_MODE and the token so",
+            )  # fmt: skip
+        else:
             _examine(health, address, storage, root, study)
-    except (ConnectionError, TimeoutError, RuntimeError) as error:
-        health.bad(
-            "cluster", "reachable", f"no Ray cluster answers at {address}: {first_line(error)}",
-            "start the head (cluster/README.md), check host:port, set RAY_AUTH_MODE and the token as there",
-        )  # fmt: skip
     return health
 
 
@@ -140,6 +143,7 @@ def _token(health: Health, storage: str) -> str:
     """A word written into the storage here, that every node must find there; "" where it cannot be."""
     token = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
     try:
+        Folder(storage).reach()
         Folder(storage).write(examination.TOKEN, token.encode())
     except (OSError, ValueError) as error:
         health.bad(

@@ -94,10 +94,11 @@ def _storage(asked: Asked) -> Check | None:
         return None
     folder, own = Folder(asked.storage), f"{TOKEN}-{platform.node()}-{os.getpid()}"
     try:
+        folder.reach()
         seen = folder.read(TOKEN).decode() if folder.exists(TOKEN) else ""
         folder.write(own, b"written")
         folder.remove(own)
-    except OSError as error:
+    except (BadInput, OSError) as error:
         told = f"{asked.storage} cannot be used from here: {str(error).splitlines()[0]}"
         return Check("storage", False, told, "let this node's user write there; mount it, or name a URI")
     if seen != asked.token:

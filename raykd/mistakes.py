@@ -1,6 +1,7 @@
 """Bad input, told in one line a mistake: the place, the value, what is allowed and the nearest right word."""
 
 import json
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
@@ -16,6 +17,21 @@ class BadInput(ValueError):
     def __init__(self, lines: Iterable[str]) -> None:
         self.lines = list(lines)
         super().__init__("\n".join(self.lines))
+
+
+def masked(text: str) -> str:
+    """The text, with stars for the password of any address in it."""
+    return re.sub(r"(://[^/@:\s]*:)[^/@\s]+@", r"\1***@", text)
+
+
+def without_password(address: str) -> str:
+    """The address as it is. ValueError when it holds a password: files, reports and logs would repeat it."""
+    if re.search(r"://[^/@:\s]*:[^/@\s]+@", address):
+        raise ValueError(
+            "holds a password, which the run's files and reports would repeat; give it instead where the "
+            "client looks for it (AWS_SECRET_ACCESS_KEY, PGPASSWORD, an option file)"
+        )
+    return address
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
@@ -55,7 +71,7 @@ def _lines(model: type[BaseModel], item: Any, where: str, under: str) -> list[st
         return [f"{where}: {path}: says no {context['discriminator']}, which tells what this is"]
     value = item["input"]
     shown = (
-        f" = {json.dumps(value)}"
+        f" = {masked(json.dumps(value))}"
         if isinstance(value, str | int | float | bool | list) or value is None
         else ""
     )

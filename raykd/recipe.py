@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 from raykd import methods, models
 from raykd.data import AnyData
 from raykd.methods._base import MethodConfig
-from raykd.mistakes import nearest
+from raykd.mistakes import nearest, without_password
 from raykd.optimizer import Optimizer, Schedule, StepDecay
 from raykd.space import Choice, Range, Spec
 
@@ -58,7 +58,7 @@ class Teacher(Spec):
     """
 
     net: Net
-    weights: str | None = None
+    weights: Annotated[str, AfterValidator(without_password)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     train: TeacherTraining | None = None
 
@@ -68,6 +68,8 @@ class Teacher(Spec):
             raise ValueError(
                 "say either weights (a checkpoint) or train (settings of its training), not both"
             )
+        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
+            raise ValueError("weights from a URL need their sha256, by which the download is verified")
         return self
 
 

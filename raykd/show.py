@@ -175,12 +175,12 @@ def _seconds(made: Any) -> dict[str, str]:
 
 
 def _scales(made: Any) -> None:
-    names = (f"{made.device}s", "workers a trial", "trials at once", "one trial", "search", "confirmation")
+    names = (f"{made.device}s", "workers", "at once", "one trial", "search", "confirm")
     priced = made.price is not None
+    title = "On so many devices, with so many workers a trial and so many trials at once"
     table = Table(
         *names, f"{made.device} hours", *(["dollars"] if priced else []),
-        title="What it takes on so many devices" + (f", {made.price:g} $ an hour each" if priced else ""),
-        title_justify="left",
+        title=title + (f"; {made.price:g} $ a device hour" if priced else ""), title_justify="left",
     )  # fmt: skip
     for one in made.scales:
         times = (one.trial_seconds, one.search_seconds, one.confirm_seconds)

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from raykd.mistakes import BadInput, checked, nearest
+from raykd.mistakes import BadInput, checked, nearest, without_password
 from raykd.opening import opened, value_at
 from raykd.recipe import Recipe
 from raykd.settings import override, read_yaml
 from raykd.space import Dimension, Scalar, Spec, apply, called_for
 
 Count = Annotated[int, Field(ge=1)]
+Address = Annotated[str, AfterValidator(without_password)]
 
 
 class Budget(Spec):
@@ -95,7 +96,7 @@ class Search(Spec):
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
     seed: Annotated[int, Field(ge=0)] = 0
-    storage: str | None = None  # an Optuna RDB URL; None: a journal file in the run
+    storage: Address | None = None  # an Optuna RDB URL; None: a journal file in the run
 
     @model_validator(mode="after")
     def _serves_the_objectives(self) -> Self:
@@ -145,7 +146,7 @@ class Study(Spec):
     cluster: Cluster = Cluster()
     confirm: Confirm | None = Confirm()
     first: tuple[dict[str, bool | int | float | str], ...] = ()  # points to try after the paper's
-    warm: str | None = None  # an earlier run of the same method whose trials the search begins with
+    warm: Address | None = None  # an earlier run of the same method whose trials the search begins with
     keep: Count = 3  # the students of so many best trials stay on disk
 
     @model_validator(mode="after")

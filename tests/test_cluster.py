@@ -189,7 +189,7 @@ def test_a_session_of_ones_own_listens_on_loopback_alone(monkeypatch: pytest.Mon
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with connected(None):
         assert places(1, 0) >= 1
-        ray.get(ray.remote(num_cpus=1)(os.getpid).remote())  # a worker process listens too
+        ray.get(ray.remote(num_cpus=1)(lambda: 0).remote())  # a worker process listens too
         mine = psutil.Process()
         assert listening([mine, *mine.children(recursive=True)]) == {"127.0.0.1"}
         mode = authentication_token_setup.get_authentication_mode()
@@ -274,6 +274,7 @@ def nodes() -> Iterator[Nodes]:
     try:
         wait_for(lambda: answers("127.0.0.2", port) and answers("127.0.0.1", dashboard))
         start("worker", f"127.0.0.2:{port}", "--node-ip-address=127.0.0.3", "--num-cpus=2")
+        wait_for(lambda: "Ray runtime started" in (folder / "worker.log").read_text())
         yield Nodes(f"127.0.0.2:{port}", f"http://127.0.0.1:{dashboard}", folder, env, tuple(started))
     finally:
         end(started)
@@ -281,16 +282,15 @@ def nodes() -> Iterator[Nodes]:
 
 
 def end(started: list[subprocess.Popen[bytes]]) -> None:
-    """Ends exactly these processes and theirs; never `ray stop`, which ends every Ray of this user."""
-    family = [child for top in started for child in psutil.Process(top.pid).children(recursive=True)]
-    for top in reversed(started):
-        top.terminate()
-    for top in started:
-        top.wait(30)
-    for child in family:
-        if child.is_running():
-            child.kill()
+    """Kills exactly these processes and theirs; never `ray stop`, which ends every Ray of this user."""
+    tops = [psutil.Process(top.pid) for top in started if top.poll() is None]
+    family = [member for top in tops for member in (*top.children(recursive=True), top)]
+    for member in family:
+        if member.is_running():
+            member.kill()
     psutil.wait_procs(family, timeout=20)
+    for top in started:
+        top.wait()
 
 
 @pytest.mark.slow

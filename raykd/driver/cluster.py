@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import socket
 import sys
 import warnings
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ QUIET = {
 }
 
 
+KNOCK = 10.0  # seconds that a cluster has to take a connection
 # Ray's own switch, meant for desktops: no node but this one can join, and nothing listens beyond loopback.
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
@@ -37,7 +39,8 @@ ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
     """A Ray session: the cluster at `address` or in RAY_ADDRESS (which Ray sets for its jobs), else one of
-    this machine's own, which listens on loopback alone. Left, or ended, afterwards.
+    this machine's own, which listens on loopback alone. Left, or ended, afterwards. ConnectionError: none
+    answers there.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.update(QUIET | ({} if address else {ALONE: "0"}))
@@ -48,22 +51,40 @@ def connected(address: str | None) -> Iterator[None]:
 
         before = ray_constants.ENABLE_RAY_CLUSTER  # what ALONE says: Ray reads it once, when it is imported
         ray_constants.ENABLE_RAY_CLUSTER = address is not None
-        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if address:
-            settings |= {"address": address, "runtime_env": {"env_vars": QUIET}}
-        else:
-            settings |= {"address": "local", "include_dashboard": False, "object_store_memory": 200 * 2**20}
-            if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray puts it into a shell's words
-                settings |= {"runtime_env": {"py_executable": quoted}}
-        ray.init(**settings)
-        for name in ("ray", "ray.tune", "ray.train"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure is told by its row
         try:
+            _begin(address)
+            for name in ("ray", "ray.tune", "ray.train"):
+                logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure is told by its row
             yield
         finally:
             ray.shutdown()
             ray_constants.ENABLE_RAY_CLUSTER = before
             os.environ.pop(ALONE, None)
+
+
+def _begin(address: str | None) -> None:
+    import ray
+
+    settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address:
+        settings |= {"address": address, "runtime_env": {"env_vars": QUIET}}
+    else:
+        settings |= {"address": "local", "include_dashboard": False, "object_store_memory": 200 * 2**20}
+        if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray puts it into a shell's words
+            settings |= {"runtime_env": {"py_executable": quoted}}
+    try:
+        _knock(address)
+        ray.init(**settings)
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConnectionError(f"no Ray cluster answers at {address or 'this machine'}: {reason}") from error
+
+
+def _knock(address: str | None) -> None:
+    """OSError when nobody listens at host:port: Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdigit() and "//" not in host:
+        socket.create_connection((host, int(port)), KNOCK).close()
 
 
 def places(cpus: float, gpus: float) -> int:

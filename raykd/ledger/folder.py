@@ -23,7 +23,7 @@ import pyarrow
 import pyarrow.fs
 from ruamel.yaml import YAML
 
-from raykd.mistakes import BadInput
+from raykd.mistakes import BadInput, masked, without_password
 
 AT_ONCE = 32  # requests to an object store
 PATIENCE = 30  # seconds in which a storage must answer before a verb works on it
@@ -192,9 +192,9 @@ def _opened(uri: str) -> tuple[Any, str]:
     if uri.startswith("s3://") and "allow_delayed_open" not in uri:
         uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
     try:
-        system, path = pyarrow.fs.FileSystem.from_uri(uri)
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise BadInput([f"{uri}: {str(error).splitlines()[0]}"]) from None
+        system, path = pyarrow.fs.FileSystem.from_uri(without_password(uri))
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise BadInput([f"{masked(uri)}: {str(error).splitlines()[0]}"]) from None
     return system, path.rstrip("/")
 
 
