@@ -17,7 +17,7 @@ import torch
 from scipy import stats
 
 from raykd import data, models
-from raykd.ledger import stamp
+from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
 from raykd.teachers import LiveTeacher, NoTeacher
