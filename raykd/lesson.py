@@ -40,6 +40,11 @@ class Lesson(nn.Module):
         self.student = models.make(recipe.student.net, classes)
         setting = Setting(self.student.shapes(image_size), teacher, labels)
         self.method = methods.make(recipe.method.name, setting, recipe.method)
+        views = type(self.method).rotations
+        if views not in (None, recipe.data.rotations):
+            raise ValueError(
+                f"{recipe.method.name} needs data/rotations = {views}, but it is {recipe.data.rotations}"
+            )
         self._plus_kd = recipe.plus_kd
         self._rotations = recipe.data.rotations
         self.autocast = False

@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 import gloo
-import pytest
 import torch
 from steps import SETTING, batch, divergence, leaves, mean, share, tensors
 from torch import Tensor
@@ -102,8 +101,3 @@ def test_the_first_stage_of_sskd_on_two_ranks_is_that_of_one_process() -> None:
     steps = [rotated_step(seed, progress=0.1) for seed in (0, 1)]
     for rank in gloo.run(asked_of_the_teacher, steps):
         assert_close(rank, asked_of_the_teacher(steps), rtol=1e-4, atol=1e-6)
-
-
-def test_sskd_refuses_upright_views_alone() -> None:
-    with pytest.raises(ValueError, match="data/rotations = 4, but it is 1"):
-        sskd.Method(sskd.Config(), SETTING)(batch())

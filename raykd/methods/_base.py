@@ -47,6 +47,7 @@ class Method(nn.Module, ABC):
     needs: ClassVar[frozenset[Need]]  # the fields of the teacher's View that forward reads
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
+    rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
     tail: nn.Module | None  # View -> logits, where the method replaces the deployed student's head
 
     def __init__(self) -> None:

@@ -33,6 +33,7 @@ class Config(_base.MethodConfig):
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     init_scale_log: Annotated[float, Range(0, 2.3)] = 1.0
     max_scale: Annotated[float, Field(gt=0), Choice((10.0, 20.0, 50.0, 100.0))] = 10.0
+    init_bias: float = 0.0  # inert, so it has no range
     learnable: Annotated[bool, Choice((True, False))] = True
     stop_gradient: bool = False
     weights: Weights = Weights()
@@ -54,7 +55,7 @@ class Method(_base.Method):
         self.student_head = nn.Linear(setting.student.embedding, config.dim)
         self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
         self.tau = nn.Parameter(torch.tensor(config.init_scale_log), requires_grad=config.learnable)
-        self.bias = nn.Parameter(torch.tensor(0.0), requires_grad=config.learnable)
+        self.bias = nn.Parameter(torch.tensor(config.init_bias), requires_grad=config.learnable)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student = F.normalize(self.student_head(step.student.embedding.float()), dim=1)

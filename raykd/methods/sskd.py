@@ -104,6 +104,7 @@ def head(dim: int) -> nn.Sequential:
 class Method(_base.Method):
     needs = frozenset({"logits", "embedding"})
     status = "official"
+    rotations = ROTATIONS
     paper = "Knowledge Distillation Meets Self-Supervision, ECCV 2020, arXiv:2006.07114"
 
     def __init__(self, config: Config, setting: Setting) -> None:
@@ -115,8 +116,6 @@ class Method(_base.Method):
         self.frozen = copy.deepcopy(self.teacher_head).requires_grad_(False)
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        if step.rotations != ROTATIONS:
-            raise ValueError(f"sskd needs data/rotations = {ROTATIONS}, but it is {step.rotations}")
         config, learning = self.config, step.progress < self.config.teacher_stage
         if learning:
             self._freeze()
