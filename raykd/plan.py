@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from raykd import data, lesson, models
-from raykd.loop import Teaching, autocast
+from raykd.evaluation import autocast
+from raykd.loop import Teaching
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe
 from raykd.study import Study

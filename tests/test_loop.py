@@ -1,48 +1,18 @@
 """The loop: learns, resumes exactly, stops before a weight is spoilt, and is the same on two ranks."""
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import gloo
 import pytest
 import torch
 import torch.distributed as dist
+from taught import recipe, teaching, told
 
-from raykd import data, loop, methods
-from raykd.loop import Diverged, Teaching
-from raykd.models import make
+from raykd import loop, methods
+from raykd.loop import Diverged
 from raykd.optimizer import CosineDecay, Optimizer, StepDecay
 from raykd.recipe import Recipe
-from raykd.teachers import LiveTeacher, NoTeacher
-
-CPU = torch.device("cpu")
-BASE: dict[str, Any] = {
-    "data": {"name": "digits", "images": 160, "holdout": 0.2},
-    "teacher": {"net": "resnet14", "weights": "unused.pth"},
-    "student": {"net": "resnet8"},
-    "method": {"name": "dcd"},
-    "epochs": 3,
-    "optimizer": {"batch_size": 32},
-}
-
-
-def recipe(**settings: Any) -> Recipe:
-    return Recipe.model_validate_json(json.dumps(BASE | settings))
-
-
-def teaching(chosen: Recipe) -> Teaching:
-    torch.set_num_threads(1)
-    dataset = data.load(chosen.data, Path("unused"), False)
-    if chosen.method.name == "ce":
-        return Teaching(chosen, dataset, NoTeacher(), CPU)
-    torch.manual_seed(5)
-    return Teaching(chosen, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
-
-
-def told(row: Any) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
 
 
 @pytest.mark.parametrize("name", ["dcd", "crd"])

@@ -65,6 +65,12 @@ class Views(Source[Pixels]):
         for pixels, labels in zip(*shares, strict=True):
             yield self._look.normalised(pixels.to(self._look.device)), labels.to(self._look.device)
 
+    def unreadable(self) -> list[str]:
+        return []
+
+    def count(self, lines: list[str]) -> None:
+        assert not lines, "all images were read before"
+
     def _seen(self, positions: Tensor, views: Tensor) -> Tensor:
         """Images at positions [n] cropped and flipped as views [n, r] -> [n * r, size, size, 3], uint8."""
         images, views = positions.repeat_interleave(self.rotations), views.flatten()

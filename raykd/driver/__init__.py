@@ -130,8 +130,8 @@ def _wants_more(study: Study, ledger: Ledger) -> bool:
 def _job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
-    threads = max(1, round(study.cluster.cpus))
-    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test)
+    threads, minutes = max(1, round(study.cluster.cpus)), study.cluster.checkpoint_minutes
+    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test, minutes)
 
 
 def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tell) -> str:
