@@ -76,17 +76,51 @@ def test_a_lost_shard_is_named(data_root: Path, sharded: Path, tmp_path: Path) -
     (tmp_path / "clothing/train.index.parquet").unlink()
     with pytest.raises(BadInput, match="train: no images for"):
         stream(photographs(), tmp_path)
-    with pytest.raises(BadInput, match=r"no shards\. Expected: file://.*\.index\.parquet"):
+    with pytest.raises(BadInput, match=r"file://.*: no shards\. Expected: train\.index\.parquet and"):
         stream(photographs(path=(tmp_path / "clothing").as_uri()), tmp_path)
 
 
-def test_the_verbs_of_data(data_root: Path, tmp_path: Path, verb: Callable[..., Any]) -> None:
-    source = tmp_path / "few"
+@pytest.fixture
+def few(data_root: Path, tmp_path: Path) -> Path:
+    """Two parts of two classes of three photographs each."""
     for part in ("train", "val"):
         for name in ("dress", "hat"):
-            (source / part / name).mkdir(parents=True)
+            (tmp_path / "few" / part / name).mkdir(parents=True)
             for file in sorted((data_root / "clothing/train" / name).iterdir())[:3]:
-                shutil.copy(file, source / part / name)
+                shutil.copy(file, tmp_path / "few" / part / name)
+    return tmp_path / "few"
+
+
+@pytest.mark.slow
+def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An S3-compatible server on loopback; a lost object is named like a lost file."""
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "raykd")
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    uri = f"s3://data/few?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    try:
+        list(shards.write(few, f"{uri}&allow_bucket_creation=true"))
+        settings: dict[str, Any] = {"images": None, "holdout": 0, "test": "val"}
+        local, source = stream(photographs(**settings, path=str(few)), few)
+        there, remote = stream(photographs(**settings, path=uri), few)
+        assert there.train.remote and not local.train.remote
+        positions, views = torch.tensor([[5, 0, 3]]), torch.tensor([[[1], [2], [3]]])
+        (ours,), (expected,) = remote.batches(positions, views), source.batches(positions, views)
+        assert torch.equal(ours.images, expected.images)
+        storage, root = shards.place(uri)
+        storage.delete_file(f"{root}/train/00000.parquet")
+        shards._stream.cache_clear()
+        with pytest.raises(BadInput, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
+            list(remote.batches(positions, views))
+    finally:
+        moto.stop()
+
+
+def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
     assert verb("data", "shard", "few", "out").stdout.splitlines() == [
         "out/train: 6 of 6 images",
         "out/val: 6 of 6 images",

@@ -260,5 +260,5 @@ def test_two_nodes_are_one_node_with_two_workers(
 
 
 def rows_of(folder: Path, chosen: Recipe) -> list[dict[str, Any]]:
-    trial.train_job([job(folder, chosen)], 2, 1.0, 0.0, folder.name, str(folder / "ray"), False)
+    trial.train_job([job(folder, chosen)], 2, 1.0, 0.0, folder.name, False)
     return [told(row) for row in Folder(str(folder)).read_json("epochs.json")]

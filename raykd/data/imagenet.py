@@ -40,7 +40,7 @@ class ImageNet(Streamed):
                 raise BadInput([f"data: {base}: classes differ between {self.train} and {self.test}: {odd}"])
             return Raw(classes, self.size, images, tests, self.mean, self.std)
         if "://" in self.path:
-            lack = f"{base}/{{{self.train},{self.test}}}.index.parquet"
+            lack = f"{self.train}.index.parquet and {self.test}.index.parquet"
             raise BadInput([f"data: {base}: no shards. Expected: {lack}, as `raykd data shard` writes them"])
         train, test = pictures.listed(Path(base), (self.train, self.test))
         return Raw(tuple(train), self.size, Files.of(train), Files.of(test), self.mean, self.std)

@@ -64,7 +64,7 @@ class Shards(Encoded):
 
     def name(self, position: int) -> str:
         file = _index(self.base, self.part, ["file"])["file"][int(self.row[position])]
-        return f"{self.base}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
+        return f"{place(self.base)[1]}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
 
     def data(self, position: int) -> bytes:
         try:
@@ -80,8 +80,11 @@ def place(base: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system of a path or URI, and the path there."""
     if "://" not in base:
         return pyarrow.fs.LocalFileSystem(), base
-    found: tuple[pyarrow.fs.FileSystem, str] = pyarrow.fs.FileSystem.from_uri(base.rstrip("/"))
-    return found
+    try:
+        storage, root = pyarrow.fs.FileSystem.from_uri(base)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput([f"data: {base}: {str(error).splitlines()[0]}"]) from None
+    return storage, root.rstrip("/")
 
 
 @lru_cache(maxsize=64)
