@@ -4,6 +4,8 @@ choice (recipe: batch_norm).
 torch.nn.SyncBatchNorm does the same on GPUs only; there it serves the student.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,8 @@ class JoinedBatchNorm(nn.BatchNorm2d):
 def joined(module: nn.Module, device: torch.device) -> nn.Module:
     """The module, each BatchNorm2d in it replaced by one of joined statistics; the same weights and names."""
     if device.type == "cuda":
-        on_gpus: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        on_gpus: nn.Module = convert(module)
         return on_gpus
     for name, child in module.named_children():
         setattr(module, name, _joined(child) if type(child) is nn.BatchNorm2d else joined(child, device))
