@@ -53,17 +53,26 @@ def main() -> None:
 def plan(
     study: StudyFile,
     set_: Set = NOTHING,
+    storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
+    probe: Annotated[
+        str | None, Option(metavar="ADDRESS", help="Measure on a device of this Ray cluster, not here.")
+    ] = None,
+    images_per_second: Annotated[
+        float | None, Option(help="Of one worker, each rotated view counted; nothing is measured.", min=1e-9)
+    ] = None,
+    price: Annotated[float | None, Option(help="Dollars of one device hour.", min=0)] = None,
     as_json: Json = False,
 ) -> None:
     """Show what a study will search and cost, from a short timing probe. Nothing is trained."""
     from dataclasses import asdict
 
     from raykd import show
-    from raykd.plan import plan as make_plan
+    from raykd.plan import Asked, planned
 
-    made = make_plan(_study(study, set_), _root(data), download)
+    asked = Asked(_root(data), download, storage, images_per_second, probe, price)
+    made = planned(_study(study, set_), asked)
     print(json.dumps(asdict(made), indent=1)) if as_json else show.plan(made)
 
 
@@ -236,6 +245,28 @@ def data_shard(
 
     for part, written, of in shards.write(source, out):
         print(f"{out}/{part}: {written:,} of {of:,} images")
+
+
+@app.command()
+def doctor(
+    study: Annotated[Path | None, Argument(metavar="[STUDY]", help="A study file that should run.")] = None,
+    set_: Set = NOTHING,
+    address: Address = None,
+    storage: Storage = "runs",
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Ask every node of a cluster what would keep a study from running; exit 1 if something does."""
+    from dataclasses import asdict
+
+    from raykd import show
+    from raykd.doctor import examine
+
+    found = examine(address, storage, _root(data), None if study is None else _study(study, set_))
+    plain = asdict(found) | {"can_run": found.can_run()}
+    print(json.dumps(plain, indent=1)) if as_json else show.health(found)
+    if not found.can_run():
+        sys.exit(1)
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from raykd.teachers import Tally
+
 
 class Row(TypedDict):
     """What one epoch reports."""
@@ -20,6 +22,9 @@ class Row(TypedDict):
     lr: float
     seconds: float  # training and evaluation
     teacher_seconds: float  # of these, waiting for the teacher's answers
+    teacher_hits: int  # views whose answers were in the teacher's table
+    teacher_misses: int  # views that the teacher looked at
+    teacher_seconds_saved: float  # by the hits
     images_per_second: float  # training images (each rotated view counts)
     terms: dict[str, float]  # raw loss terms, mean over the epoch
 
@@ -31,6 +36,9 @@ class Sums:
     steps: int = 0
     seconds: float = 0.0  # training
     teacher_seconds: float = 0.0  # of these, waiting for the teacher's answers
+    teacher_hits: int = 0
+    teacher_misses: int = 0
+    teacher_seconds_saved: float = 0.0
     totals: dict[str, Tensor] = field(default_factory=dict)  # of the raw loss terms, on this rank
 
     def add(self, terms: dict[str, Tensor], waited: float) -> None:
@@ -39,6 +47,13 @@ class Sums:
         self.teacher_seconds += waited
         for name, term in terms.items():
             self.totals[name] = self.totals.get(name, torch.zeros_like(term)) + term
+
+    def end_stretch(self, seconds: float, known: Tally, now: Tally) -> None:
+        """What a stretch of steps took, and what the teacher's table gave between its begin and now."""
+        self.seconds += seconds
+        self.teacher_hits += now.hits - known.hits
+        self.teacher_misses += now.misses - known.misses
+        self.teacher_seconds_saved += now.seconds_saved - known.seconds_saved
 
     def share(self) -> None:
         """The totals become their means over the ranks; done twice, nothing changes."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd import methods, models
-from raykd.maths.logits import standardize
+from raykd.maths.logits import pair
 from raykd.methods.kd import kd_loss
 from raykd.recipe import Recipe
 from raykd.step import Batch, Setting, Shapes, Step, View
@@ -59,9 +59,7 @@ class Lesson(nn.Module):
         terms = {"task": F.cross_entropy(student.logits[upright].float(), batch.labels[upright])}
         terms |= self.method(step)
         if self._plus_kd is not None:
-            logits = (student.logits[upright].float(), teacher.logits[upright].detach().float())
-            if self._plus_kd.standardize:
-                logits = (standardize(logits[0]), standardize(logits[1]))
+            logits = pair(student.logits[upright], teacher.logits[upright], self._plus_kd.standardize)
             terms["plus_kd"] = kd_loss(*logits, self._plus_kd.temperature)
         return terms
 

@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,12 +30,9 @@ from raykd.maths.norm import joined
 from raykd.recipe import Recipe
 from raykd.step import Batch
 from raykd.teachers import Answers
+from raykd.watch import Watch
 
 LARGE = 64 * 2**20  # bytes of a bank that is not written into every checkpoint
-
-
-class Diverged(RuntimeError):
-    """A loss term is no longer finite. Names the term, its value, the epoch and the step."""
 
 
 class Teaching:
@@ -55,9 +53,11 @@ class Teaching:
         self.optimizer = recipe.optimizer.make(self.lesson)
         self.student = self.lesson.deployed()
         self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self._averaged = _floats(self.average), _floats(self.student)
         self.weights = recipe.weights()
         self.steps = len(self.labels) // recipe.optimizer.batch_size  # the odd rest of an epoch is left out
         self.parts = recipe.optimizer.accumulate
+        self.watch = Watch(self.optimizer, device, self.steps)
         self._fits()
         self._shared: DistributedDataParallel | None = None
         if self.world > 1:
@@ -89,16 +89,16 @@ class Teaching:
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(epoch)
         self.lesson.train()
-        began = time.perf_counter()
+        began, known = time.perf_counter(), replace(self.teacher.tally)
         batches = self._batches(epoch, self.within.steps)
         for step in range(self.within.steps, self.steps):
             self.within.add(*self._step(epoch, step, batches))
-            if step + 1 < self.steps and self._due(began + seconds):
-                self.within.seconds += time.perf_counter() - began
+            if step + 1 < self.steps and self.watch.looks(step) and self._due(began + seconds):
+                self.within.end_stretch(time.perf_counter() - began, known, self.teacher.tally)
                 self._share()
                 yield None
-                began = time.perf_counter()
-        self.within.seconds += time.perf_counter() - began
+                began, known = time.perf_counter(), replace(self.teacher.tally)
+        self.within.end_stretch(time.perf_counter() - began, known, self.teacher.tally)
 
     def _due(self, moment: float) -> bool:
         """Whether the moment is over, by the first rank's clock: all pause after the same step."""
@@ -126,6 +126,9 @@ class Teaching:
             lr=self._lr(epoch),
             seconds=self.within.seconds + time.perf_counter() - began,
             teacher_seconds=self.within.teacher_seconds,
+            teacher_hits=self.within.teacher_hits,
+            teacher_misses=self.within.teacher_misses,
+            teacher_seconds_saved=self.within.teacher_seconds_saved,
             images_per_second=shown / self.within.seconds,
             terms=self.within.means(),
         )
@@ -150,7 +153,7 @@ class Teaching:
             with nullcontext() if last or self._shared is None else self._shared.no_sync():
                 terms = self._teach(batch, answer, (epoch - 1 + step / self.steps) / self.recipe.epochs)
                 loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-                self._finite(loss, terms, epoch, step)
+                self.watch.loss(loss, terms, epoch, step)
                 torch.autograd.backward(loss / self.parts)
             for name, term in terms.items():
                 totals[name] = totals.get(name, torch.zeros_like(term)) + term.detach() / self.parts
@@ -176,21 +179,11 @@ class Teaching:
         positions = cut[:, self.rank].flatten(0, 1)
         return self.source.batches(positions, draw(epoch, seed, count, self.source)[positions])
 
-    def _finite(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
-        """Diverged before the optimiser's step, so that no weight is spoilt."""
-        if math.isfinite(loss.item()):
-            return
-        bad = {n: t.item() for n, t in terms.items() if not math.isfinite(t.item())} or {
-            "their sum": loss.item()
-        }
-        named = ", ".join(f"{name} = {value}" for name, value in bad.items())
-        raise Diverged(f"loss term not finite: {named} (epoch {epoch}, step {step + 1} of {self.steps})")
-
     @torch.no_grad()
     def _average(self, step: int) -> None:
         """Exponential moving average of weights and batch-norm statistics; the decay warms up as t/(9+t)."""
         decay = min(self.recipe.averaging, step / (9 + step))
-        torch._foreach_lerp_(_floats(self.average), _floats(self.student), 1 - decay)
+        torch._foreach_lerp_(*self._averaged, 1 - decay)
 
     @torch.no_grad()
     def _share(self) -> None:

@@ -1,88 +1,137 @@
-"""What a study will do and what it will cost, before it does: the opened space, its conditional parts, time
-and disk.
+"""What a study will do and what it will cost, before it does: the opened space, its conditional parts, time,
+devices, money and disk.
 """
 
-import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from raykd import data, lesson, models
-from raykd.evaluation import autocast
-from raykd.loop import Teaching
+from raykd import corners, data, lesson, models, scale
+from raykd.ledger.folder import Folder
 from raykd.mistakes import BadInput
+from raykd.probe import Speed, measured
 from raykd.recipe import Recipe
+from raykd.scale import Scale
 from raykd.study import Study
-from raykd.teachers import LiveTeacher, NoTeacher
 
-PROBE_STEPS = 6
+ROW = 400  # bytes of an epoch's row
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds are measured on this machine by a probe of a few steps, with untrained nets; None where the
-    data are not here.
-    """
+    """Times are None where the speed is not known: the data are not here, and it was not given."""
 
     space: dict[str, str]
     conditional: dict[str, str]
     paper_point: dict[str, Any]
+    corners: int  # of the space; a trial could begin at each
     trials: int
     epochs: int
     images: int  # training images of a trial
     student_parameters: int
     method_parameters: int
     bank_bytes: int  # memory of the method's buffers
+    images_per_second: float | None  # of one worker
+    speed_source: str | None
+    not_measured: str | None  # why there is no speed
     step_seconds: float | None
-    trial_seconds: float | None
+    trial_seconds: float | None  # with the study's workers
     search_seconds: float | None  # all trials to their end, one after another
     pruned_seconds: float | None  # about what is left of that when the pruner stops most trials
-    confirm_seconds: float | None
-    not_measured: str | None  # why there are no seconds
-    disk_bytes: int
+    confirm_seconds: float | None  # one retraining after another
+    device: str  # "GPU" or "CPU"
+    price: float | None  # of a device hour
+    scales: tuple[Scale, ...]
+    assumptions: tuple[str, ...]
+    disk_bytes: int  # of the finished run
+    trial_disk_bytes: int  # beside it, of each trial under way
+    disk_free_bytes: int | None  # where the run would lie; None where it cannot be known
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a plan is told beside the study."""
+
+    root: Path  # where data sets lie
+    download: bool = False
+    storage: str = "runs"
+    images_per_second: float | None = None  # given by hand: nothing is measured
+    probe: str | None = None  # address of a Ray cluster: measured on one of its devices
+    price: float | None = None  # of a device hour
 
 
 def plan(study: Study, root: Path, download: bool) -> Plan:
-    """The plan of a study. BadInput when the method cannot serve the nets, or when data are missing of which
-    nothing is known.
+    """The plan of a study, measured on this machine where its data are here."""
+    return planned(study, Asked(root, download))
+
+
+def planned(study: Study, asked: Asked) -> Plan:
+    """The plan of a study. BadInput when the method cannot serve the nets, at the paper's point or at a
+    corner of the space, or when data are missing of which nothing is known.
     """
     recipe = study.recipe
     try:
-        dataset, figures, missing = _data(recipe, root, download)
+        dataset, figures, missing = _data(recipe, asked.root, asked.download)
         sketch = lesson.check(recipe, *figures)
     except BadInput:
         raise
     except ValueError as error:
         raise BadInput(str(error).splitlines()) from None
-    step = None if dataset is None else _probe(study, dataset)
-    steps = figures.images // recipe.optimizer.batch_size
-    trials = study.budget.trials
-
-    def seconds(num_trials: float) -> float | None:
-        return None if step is None else step * steps * recipe.epochs * num_trials
-
-    student = models.num_parameters(sketch.student)
+    found = corners.check(study, figures)
+    speed = _speed(study, asked, dataset)
     space = study.opened()
+    student = models.num_parameters(sketch.student)
+    method = sum(p.numel() for p in sketch.method.parameters())
+    banks = sum(b.numel() * b.element_size() for b in sketch.method.buffers())
+    trials = study.budget.trials
     return Plan(
         space={path: str(dimension) for path, dimension in space.items()},
         conditional={p: " and ".join(f"{q} = {v}" for q, v in d.when) for p, d in space.items() if d.when},
         paper_point=dict(study.paper_point()),
+        corners=found,
         trials=trials,
         epochs=recipe.epochs,
         images=figures.images,
         student_parameters=student,
-        method_parameters=sum(p.numel() for p in sketch.method.parameters()),
-        bank_bytes=sum(b.numel() * b.element_size() for b in sketch.method.buffers()),
-        step_seconds=step,
-        trial_seconds=seconds(1),
-        search_seconds=seconds(trials),
-        pruned_seconds=seconds(trials * _kept_by_pruner(study)),
-        confirm_seconds=seconds(_retrainings(study) / (1 - recipe.data.holdout)),
-        not_measured=missing,
-        disk_bytes=4 * student * (study.keep + 4 * study.cluster.workers) + 400 * recipe.epochs * trials,
+        method_parameters=method,
+        bank_bytes=banks,
+        images_per_second=speed.images_per_second if speed else None,
+        speed_source=speed.source if speed else None,
+        not_measured=None if speed else missing,
+        **_times(study, figures, speed),
+        device=scale.kind(study),
+        price=asked.price,
+        scales=_scales(study, figures, speed, asked.price),
+        assumptions=scale.ASSUMPTIONS,
+        disk_bytes=4 * student * (study.keep + scale.retrainings(study)) + ROW * recipe.epochs * trials,
+        trial_disk_bytes=4 * (3 * student + 2 * method) + banks,
+        disk_free_bytes=_free(Folder(asked.storage).local),
     )
+
+
+def _times(study: Study, figures: data.Figures, speed: Speed | None) -> dict[str, Any]:
+    """On as many devices as one trial takes."""
+    names = ("step_seconds", "trial_seconds", "search_seconds", "pruned_seconds", "confirm_seconds")
+    if speed is None:
+        return dict.fromkeys(names)
+    rate = speed.images_per_second
+    trial = scale.trial_seconds(study, figures.images, rate, study.cluster.workers)
+    gang = study.confirm.workers if study.confirm else 1
+    retraining = scale.trial_seconds(study, scale.full(study, figures), rate, gang)
+    search = trial * study.budget.trials
+    step = study.recipe.optimizer.batch_size * study.recipe.data.rotations / rate
+    pruned, confirm = search * scale.kept_by_pruner(study), retraining * scale.retrainings(study)
+    return dict(zip(names, (step, trial, search, pruned, confirm), strict=True))
+
+
+def _scales(
+    study: Study, figures: data.Figures, speed: Speed | None, price: float | None
+) -> tuple[Scale, ...]:
+    if speed is None:
+        return ()
+    made = (scale.scaled(study, figures, speed.images_per_second, price, size) for size in scale.SIZES)
+    return tuple(one for one in made if one is not None)
 
 
 def _data(
@@ -99,50 +148,20 @@ def _data(
     return dataset, dataset.figures, None
 
 
-def _retrainings(study: Study) -> int:
-    """Of the confirmation: the leaders, the paper's point and the controls, with each seed."""
-    if study.confirm is None:
-        return 0
-    controls = [name for name in study.confirm.controls if name != study.recipe.method.name]
-    return study.confirm.seeds * (study.confirm.leaders + 1 + len(controls))
+def _speed(study: Study, asked: Asked, dataset: data.Dataset[Any] | None) -> Speed | None:
+    if asked.images_per_second is not None and asked.probe is not None:
+        raise BadInput(["--images-per-second and --probe: give one of them"])
+    if asked.images_per_second is not None:
+        return Speed(asked.images_per_second, "given, not measured")
+    if asked.probe is not None:
+        from raykd.driver.cluster import probed  # here: a plan without it needs no Ray
+
+        return probed(study, asked.root, asked.download, asked.probe)
+    return None if dataset is None else measured(study, dataset)
 
 
-def _kept_by_pruner(study: Study) -> float:
-    """About the part of all epochs that the pruner leaves: 1/eta of the trials goes on at each rung."""
-    pruner = study.search.pruner
-    if pruner.kind == "none":
-        return 1.0
-    if pruner.kind == "median":
-        return 0.5 * (1 + pruner.grace)
-    rungs = [pruner.grace]
-    while rungs[-1] * pruner.eta < 1:
-        rungs.append(rungs[-1] * pruner.eta)
-    alive, spent, before = 1.0, 0.0, 0.0
-    for rung in [*rungs, 1.0]:
-        spent, before, alive = spent + alive * (rung - before), rung, alive / pruner.eta
-    return min(1.0, spent)
-
-
-def _probe(study: Study, dataset: data.Dataset[Any]) -> float:
-    """Seconds of one step, the median of a few, teacher's answer included."""
-    device = torch.device("cuda" if study.cluster.gpus else "cpu")
-    recipe = study.recipe
-    teacher: Any = NoTeacher()
-    if recipe.teacher is not None and recipe.method.name != "ce":
-        net = models.make(recipe.teacher.net, len(dataset.classes))
-        teacher = LiveTeacher(net, dataset.size, device, autocast(recipe, device))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, round(study.cluster.cpus)))
-    try:
-        teaching = Teaching(recipe, dataset, teacher, device)
-        return teaching.probe(PROBE_STEPS)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def seconds_in_words(seconds: float) -> str:
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 2 * 86400 else f"{seconds / 86400:.1f} days"
+def _free(path: Path | None) -> int | None:
+    """Free bytes where a folder lies or would lie."""
+    if path is None:
+        return None
+    return shutil.disk_usage(next(p for p in (path, *path.parents) if p.exists())).free

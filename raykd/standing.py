@@ -5,9 +5,11 @@ from typing import Any
 
 from raykd.ledger import Ledger
 
+RECENT = 8  # trials whose epochs are looked at
+
 
 def standing(ledger: Ledger) -> dict[str, Any]:
-    """State, trials by state, the best so far, time spent and left, the confirmation."""
+    """State, trials by state, the best so far, time spent, saved and left, disk, the confirmation."""
     study, rows = ledger.study(), ledger.trials()
     counts = {
         state.lower(): sum(row["state"] == state for row in rows)
@@ -15,8 +17,6 @@ def standing(ledger: Ledger) -> dict[str, Any]:
     }
     best = next(iter(leaders(rows)), None)
     paper = next((row for row in rows if row["role"] == "paper"), None)
-    seconds = sum(_seconds(row) for row in rows)
-    cluster = study["cluster"]
     return {
         "run": ledger.folder.uri,
         "study": study["name"],
@@ -28,8 +28,17 @@ def standing(ledger: Ledger) -> dict[str, Any]:
         "trials": counts,
         "best": _short(best),
         "paper": _short(paper),
-        "worker_hours": seconds / 3600 * cluster["workers"],
-        "worker": "GPU" if cluster["gpus"] else "CPU",
+        "device": "GPU" if study["cluster"]["gpus"] else "CPU",
+        "device_hours": device_hours(study, rows),
+        "saved": saved(study, rows),
+        "disk_bytes": sum(ledger.folder.sizes().values()),
+        "disk_gb": study["budget"].get("disk_gb"),
+        "tried_again": [
+            {"trial": row["number"], "lost": row["lost"], "tries": row["tries"]}
+            for row in rows
+            if row["lost"] or row["tries"]
+        ],
+        "teacher": answers(ledger, rows),
         "seconds_left": seconds_left(study, rows),
         "confirmed": confirmed(ledger),
         "failures": [
@@ -56,6 +65,36 @@ def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | N
     return float(max(0.0, left * (max(ended) - min(begun)) / len(ended)))
 
 
+def device_hours(study: dict[str, Any], rows: list[dict[str, Any]]) -> float:
+    """Of all workers of all trials; devices are GPUs where trials take them, else CPUs."""
+    return sum(_seconds(row) for row in rows) * _devices(study) / 3600
+
+
+def saved(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The epochs that pruned trials did not train, and the device-hours that these would have taken at the
+    trials' own pace.
+    """
+    budget, pruned = study["recipe"]["epochs"], [row for row in rows if row["state"] == "PRUNED"]
+    left = sum(budget - row["epochs"] for row in pruned)
+    seconds = sum((budget - row["epochs"]) * _seconds(row) / max(1, row["epochs"]) for row in pruned)
+    return {"epochs": left, "device_hours": seconds * _devices(study) / 3600}
+
+
+def answers(ledger: Ledger, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Of the views of the RECENT trials begun last: how many were answered from the teacher's table, and the
+    seconds that this saved. None where no table was used.
+    """
+    begun = [row["number"] for row in rows if row["epochs"]][-RECENT:]
+    epochs = [epoch for number in begun for epoch in ledger.epochs(number)]
+    hits, misses, seconds = (
+        sum(epoch.get(f"teacher_{name}") or 0 for epoch in epochs)
+        for name in ("hits", "misses", "seconds_saved")
+    )
+    if not hits:
+        return None
+    return {"trials": len(begun), "hits": hits, "misses": misses, "seconds_saved": seconds}
+
+
 def confirmed(ledger: Ledger) -> dict[str, list[float]]:
     """Test accuracies (%) of the retrainings that are done: {role: by seed}."""
     found: dict[str, list[float]] = {}
@@ -74,6 +113,12 @@ def test_accuracy(ledger: Ledger, role: str, seed: int) -> float | None:
 
 def _seconds(row: dict[str, Any]) -> float:
     return float((row["ended"] or time.time()) - row["started"]) if row["started"] else 0.0
+
+
+def _devices(study: dict[str, Any]) -> float:
+    """Of one trial."""
+    cluster = study["cluster"]
+    return float(cluster["workers"] * (cluster["gpus"] or cluster["cpus"]))
 
 
 def _short(row: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -57,6 +57,9 @@ class Batch:
     labels: Tensor  # [n], int64, repeated for each rotated view
     index: Tensor  # [n], int64, position in the training set, repeated likewise
     view: Tensor  # [n], int64, which augmented view of the image this is
+    row: Tensor | None = (
+        None  # [n], int64, on the host: its number in the catalogue of all views, if there is one
+    )
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Budget(Spec):
     trials: Count = 30
     hours: Annotated[float, Field(gt=0)] | None = None  # on the clock, since this launch or resume
     device_hours: Annotated[float, Field(gt=0)] | None = None  # of all workers: GPUs, or CPUs without one
+    disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of the run's files
 
 
 class TPE(Spec):
@@ -115,6 +116,9 @@ class Cluster(Spec):
     gpus: Annotated[float, Field(ge=0)] = 0.0  # per worker; a part of one GPU puts several trials on it
     always_train: bool = False  # Ray Train also for one worker
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # a state at least so often, inside an epoch too
+    table: Annotated[float, Field(ge=0)] = (
+        8.0  # GiB of each node's disk for teachers' answers; 0: none are kept
+    )
     tries: Count = 1  # an error in a trial is tried again so often; lost machines do not count
     on_divergence: Literal["prune", "fail"] = "fail"  # what a loss that is not finite makes of a trial
 

@@ -1,24 +1,38 @@
 """Where teachers come from, and who answers for them: a live forward pass, or nobody."""
 
 import hashlib
+import json
 import pickle
 import urllib.parse
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from raykd import models
+from raykd.data import Catalogue
 from raykd.mistakes import BadInput
-from raykd.step import Batch, Shapes, View, no_view
+from raykd.step import Batch, Head, Shapes, View, no_view
+
+
+@dataclass
+class Tally:
+    """What was asked of a teacher so far."""
+
+    hits: int = 0  # views that were found in its table
+    misses: int = 0  # views that it looked at itself
+    seconds_saved: float = 0.0  # by the hits
 
 
 class Answers(Protocol):
     """What a lesson needs of a teacher: its View of a batch, and its shapes. How it knows is its affair."""
 
     shapes: Shapes
+    tally: Tally
 
     def view(self, batch: Batch) -> View: ...
 
@@ -28,6 +42,9 @@ class NoTeacher:
 
     shapes = Shapes(0, 0, ())
 
+    def __init__(self) -> None:
+        self.tally = Tally()
+
     def view(self, batch: Batch) -> View:
         return no_view(len(batch.labels), batch.images.device)
 
@@ -36,17 +53,34 @@ class LiveTeacher:
     """A frozen net that looks at every batch."""
 
     def __init__(self, net: models.Net, image_size: int, device: torch.device, autocast: bool) -> None:
-        self.shapes = net.shapes(image_size)
+        self.shapes, self.tally = net.shapes(image_size), Tally()
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self._autocast = autocast
+        self._device, self._autocast = device, autocast
 
     def view(self, batch: Batch) -> View:
-        with (
-            torch.no_grad(),
-            torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self._autocast),
-        ):
-            answer: View = self._net(batch.images)
+        self.tally.misses += len(batch.images)
+        return self.look(batch.images)
+
+    def look(self, images: Tensor) -> View:
+        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
+            answer: View = self._net(images)
             return answer
+
+    @property
+    def head(self) -> Head:
+        """The classifier's own tensors."""
+        weight, bias = (self._net.get_parameter(f"{self._net.head}.{name}") for name in ("weight", "bias"))
+        return Head(weight, bias)
+
+    def key(self, catalogue: Catalogue) -> str:
+        """A hash of all that decides the answers to the views of a catalogue."""
+        found = hashlib.sha256()
+        told = [torch.__version__, self._device.type, self._autocast, catalogue.key]
+        found.update(json.dumps([*told, type(self._net).__qualname__, self.shapes]).encode())
+        for name, value in sorted(self._net.state_dict().items()):
+            found.update(name.encode())
+            found.update(value.cpu().numpy().tobytes())
+        return found.hexdigest()[:32]
 
 
 def load(net: str, weights: str, classes: int, sha256: str | None, cache: Path) -> models.Net:

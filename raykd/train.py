@@ -46,6 +46,7 @@ def train(
     the storage.
     """
     driver.check_lesson(recipe, settings.data_root, settings.download)
+    Folder(settings.storage).reach()
     folder = Folder(str(settings.out or joined(settings.storage, f"train-{digest(recipe)}")))
     work = _one_process if settings.workers is None else _ray_train
     teacher = _teacher(recipe, settings, work, heard)

@@ -11,6 +11,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -21,16 +22,19 @@ import safetensors.torch
 import torch
 import torch.distributed as dist
 
-from raykd import data, models, teachers
+from raykd import data, methods, models, teachers
 from raykd.data import AnyData, Dataset
 from raykd.evaluation import autocast
-from raykd.ledger.folder import Folder, parted
+from raykd.ledger.folder import Folder, StorageError, parted
 from raykd.ledger.stamp import stamp
-from raykd.loop import Diverged, Teaching
+from raykd.loop import Teaching
 from raykd.recipe import Recipe
+from raykd.tabled import KEPT, tabled
+from raykd.watch import Diverged
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
+KINDS: dict[type[Exception], str] = {Diverged: "diverged", StorageError: "storage"}
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -45,6 +49,7 @@ class Job:
     download: bool  # whether a missing data set may be fetched
     threads: int  # CPU threads of one worker
     test: bool = False  # open the test set after the last epoch
+    table: float = 8.0  # GiB of the node's disk for teachers' answers
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
 
 
@@ -60,16 +65,17 @@ def run(job: Job, report: Report, device: torch.device) -> None:
         _run(job, folder, report, device, leads)
     except Exception as error:
         if not _peer_is_gone(error):
-            folder.write_json("failure.json", _failure(error))
+            with suppress(StorageError):
+                folder.write_json("failure.json", _failure(error))
         raise
 
 
 def _failure(error: Exception) -> dict[str, str]:
-    diverged = isinstance(error, Diverged)
+    kind = next((kind for known, kind in KINDS.items() if isinstance(error, known)), "error")
     message = (str(error).splitlines() or [""])[0]
     return {
-        "kind": "diverged" if diverged else "error",
-        "reason": message if diverged else f"{type(error).__name__}: {message}",
+        "kind": kind,
+        "reason": f"{type(error).__name__}: {message}" if kind == "error" else message,
         "traceback": traceback.format_exc(),
     }
 
@@ -155,7 +161,9 @@ def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.devi
     root = Path(job.data_root)
     weights = _weights(job.teacher, root / "teachers")
     net = teachers.load(recipe.teacher.net, weights, len(dataset.classes), recipe.teacher.sha256, root)
-    return teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
+    live = teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
+    needs = methods.module(recipe.method.name).Method.needs
+    return tabled(live, recipe.data.catalogue(dataset), job.table, device) if needs <= KEPT else live
 
 
 def _weights(place: str, cache: Path) -> str:

@@ -33,6 +33,12 @@ confirm: null
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Teachers' tables of the tests, for the processes that they start too."""
+    os.environ["RAYKD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CIFAR-100, photographs and a small Tiny-ImageNet, unpacked once."""

@@ -94,3 +94,14 @@ def mean(x: Tensor) -> Tensor:
     if num_ranks() > 1:
         torch.distributed.all_reduce(x)
     return x / num_ranks()
+
+
+def peak_bytes(profile: torch.profiler.profile) -> int:
+    """The most that was allocated at once in a profile with profile_memory, beyond what was there before."""
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    now = most = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most

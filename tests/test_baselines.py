@@ -71,11 +71,34 @@ def test_maps_of_every_stage_and_of_the_last_are_read() -> None:
 def test_standardized_logits_have_no_mean_and_no_scale() -> None:
     step = batch()
     moved = replace(step, teacher=step.teacher._replace(logits=3 * step.teacher.logits + 7))
-    for name, setting in (("kd", SETTING), ("dkd", SETTING), ("dist", SETTING), ("ckd", SETTING)):
-        method = methods.make(name, setting, methods.config(name)(standardize=True))  # type: ignore[call-arg]
+    for name in ("kd", "dkd", "dist", "ckd", "mcld"):
+        method = methods.make(name, SETTING, methods.config(name)(standardize=True))  # type: ignore[call-arg]
         assert_close(method(moved), method(step), rtol=1e-4, atol=1e-5)
-        plain = methods.make(name, setting)
+        plain = methods.make(name, SETTING)
         assert any(abs(plain(step)[term] - value) > 1e-3 for term, value in method(step).items())
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_that_compares_logits_can_standardize_them(name: str) -> None:
+    """Whichever of its terms follow a teacher's logits, these forget a shift of them, and no other option is
+    needed.
+    """
+    config = methods.config(name)
+    compares = "logits" in methods.module(name).Method.needs or name == "sdd"
+    assert ("standardize" in config.model_fields) == compares
+    if not compares:
+        return
+    equal = SETTING._replace(student=SETTING.student._replace(embedding=SETTING.teacher.embedding))
+    step = batch(rotations=4, setting=equal)
+    head = step.teacher.head._replace(bias=step.teacher.head.bias + 7)
+    moved = step.teacher._replace(logits=step.teacher.logits + 7, head=head)
+    torch.manual_seed(0)
+    method = methods.make(name, equal, config(standardize=True))  # type: ignore[call-arg]
+    terms = method(step)
+    torch.manual_seed(0)
+    again = methods.make(name, equal, config(standardize=True))(replace(step, teacher=moved))  # type: ignore[call-arg]
+    for term in set(terms) - {"centre"}:  # of the heads' weights, not of logits
+        assert_close(again[term], terms[term], rtol=1e-4, atol=1e-5)
 
 
 def test_cc_by_loops() -> None:
@@ -153,7 +176,16 @@ def test_ckd_by_loops() -> None:
     assert_close(ckd.contrast_loss(student, teacher, 0.3).item(), total / 6)
 
 
-def test_sdd_by_loops_over_regions() -> None:
+def decoupled(student: Tensor, teacher: Tensor, label: int, temperature: float) -> float:
+    """TCKD + 3 NCKD of two rows of logits [c], by the definition."""
+    p, q = ((z / temperature).softmax(0) for z in (teacher, student))
+    target = sum(float(a * (a / b).log()) for a, b in ((p[label], q[label]), (1 - p[label], 1 - q[label])))
+    others = [k for k in range(len(p)) if k != label]
+    return target * temperature**2 + 3 * divergence(student[others], teacher[others], temperature)
+
+
+@pytest.mark.parametrize("kind", [sdd.KD(), sdd.DKD(non_target=3.0)], ids=lambda d: d.kind)
+def test_sdd_by_loops_over_regions(kind: sdd.KD | sdd.DKD) -> None:
     n, labels, heads = 5, torch.tensor([0, 1, 2, 0, 1]), []
     student, teacher = normal(n, 6, 8, 8), normal(n, 7, 8, 8, seed=1)
     for width, seed in ((6, 2), (7, 3)):
@@ -172,11 +204,22 @@ def test_sdd_by_loops_over_regions() -> None:
                     right = int(t.argmax()) == int(labels[i])
                     whole = right if whole is None else whole
                     kinds.add((whole, right))
-                    total += divergence(s, t, 4.0) * (1 if right == whole else 2)
+                    each = (
+                        divergence(s, t, 4.0) if kind.kind == "kd" else decoupled(s, t, int(labels[i]), 4.0)
+                    )
+                    total += each * (1 if right == whole else 2)
                     count += 1
     assert len(kinds) == 4 and count == n * 21
     s, t = (sdd.region_logits(x, head, 4) for x, head in zip((student, teacher), heads, strict=True))
-    assert_close(sdd.region_loss(s, t, labels, 4.0).item(), total / count)
+    assert_close(sdd.region_loss(s, t, labels, 4.0, 2.0, kind).item(), total / count)
+
+
+def test_only_the_dkd_of_sdd_warms_up() -> None:
+    step = batch()
+    for kind, part in ((sdd.KD(), 1.0), (sdd.DKD(warm_up=0.8), 0.25)):
+        method = sdd.Method(sdd.Config(divergence=kind), SETTING)
+        early, late = (method(replace(step, progress=progress))["kd"] for progress in (0.2, 0.9))
+        assert_close(early, part * late)
 
 
 def shapes(net: str) -> Shapes:

@@ -19,7 +19,11 @@ CPU = torch.device("cpu")
 
 
 def views(spec: data.DataSpec, pixels: torch.Tensor) -> Views:
-    return Views(pixels, spec, Look(torch.zeros(len(pixels)), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU))
+    return Views(
+        Pixels(pixels, torch.zeros(len(pixels))),
+        spec,
+        Look(torch.zeros(len(pixels)), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), CPU),
+    )
 
 
 def seen_as(source: Views, positions: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from raykd import methods
 from raykd.maths.bank import Draw, Memory
 from raykd.maths.contrast import consistency, info_nce
+from raykd.maths.noise import Negatives
 from raykd.methods import crd, dcd, dkd
 from raykd.methods._base import Weights
 from raykd.methods.dcd import similarities
@@ -71,9 +72,15 @@ def test_dcd() -> None:
     g.check(info_nce(rows) + g["alpha"] * consistency(rows, columns))
 
 
-@pytest.mark.parametrize("way", ["released", "shared"])
-def test_crd_two_steps(way: str) -> None:
-    """With the released negatives; as a shared draw these are all images, weighted by how often drawn."""
+def released(drawn: Tensor) -> list[Draw]:
+    """Every anchor's own negatives [n, num], none left out."""
+    none = torch.tensor([-1])
+    return [
+        Draw(slice(k, k + 1), Negatives(rows, torch.zeros_like(rows), none)) for k, rows in enumerate(drawn)
+    ]
+
+
+def test_crd_two_steps() -> None:
     g = Golden("crd")
     images, num = int(g["num_data"]), int(g["num_negatives"])
     dim = len(g["student_head_bias"])
@@ -84,13 +91,11 @@ def test_crd_two_steps(way: str) -> None:
     memory.teacher.copy_(g["teacher_bank_before"])
     for step in (1, 2):
         drawn = g[f"negatives_{step}"]
-        draw = Draw(drawn, torch.ones(drawn.shape))
-        if way == "shared":
-            draw = Draw(torch.arange(images), F.one_hot(drawn, images).sum(dim=1))
+        memory.draws = lambda index, drawn=drawn: released(drawn)  # type: ignore[method-assign, misc]
         embedding = g[f"student_embedding_{step}"].requires_grad_()
         student = g.unit(f"student_embedding_{step}", "student_head")
         teacher = g.unit(f"teacher_embedding_{step}", "teacher_head")
-        loss = cast(Tensor, memory(student, teacher, g[f"index_{step}"], draw))
+        loss = cast(Tensor, memory(student, teacher, g[f"index_{step}"]))
         loss.backward()
         close(loss, g[f"loss_{step}"])
         close(embedding.grad, g[f"grad_student_embedding_{step}"])
@@ -137,6 +142,6 @@ def test_the_crd_method() -> None:
     method = crd.Method(config, SETTING)
     method.memory.student.copy_(g["student_bank_before"])
     method.memory.teacher.copy_(g["teacher_bank_before"])
-    method.memory.draw = lambda index: Draw(g["negatives"], torch.ones(16, 50))  # type: ignore[method-assign]
+    method.memory.draws = lambda index: released(g["negatives"])  # type: ignore[method-assign]
     assert_close(loss_of_method(g, method, config.weights), g["loss"].float())
     assert_close(method.memory.teacher, g["teacher_bank_after"].float())

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from taught import recipe, teaching, told
 
 from raykd import loop, methods
-from raykd.loop import Diverged
 from raykd.optimizer import CosineDecay, Optimizer, StepDecay
 from raykd.recipe import Recipe
+from raykd.watch import Diverged
 
 
 @pytest.mark.parametrize("name", ["dcd", "crd"])
@@ -60,6 +60,39 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term() ->
     ):
         list(wild.epochs())
     assert all(p.isfinite().all() for p in before)
+
+
+def test_weights_stay_as_they_were_until_the_host_looks() -> None:
+    """As on a GPU, which the host asks for its losses only now and then."""
+    late, last = teaching(recipe(averaging=0)), 3
+    late.watch.every = 100
+    watch, kept = late.watch.loss, []
+
+    def spoilt(loss: Any, terms: Any, epoch: int, step: int) -> None:
+        kept.append(copy.deepcopy(list(late.student.parameters())))
+        bad = {**terms, "task": terms["task"] * float("nan")} if step == 1 else terms
+        watch(sum(bad.values()), bad, epoch, step)
+
+    late.watch.loss = spoilt  # type: ignore[method-assign]
+    with pytest.raises(Diverged, match=r"not finite: task = nan \(epoch 1, step 2 of 4\)"):
+        list(late.epochs())
+    assert len(kept) == last + 1 and not torch.equal(kept[0][0], kept[1][0])
+    assert all(torch.equal(a, b) for a, b in zip(kept[1], late.student.parameters(), strict=True))
+
+
+def diverging(chosen: Recipe) -> str:
+    one = teaching(chosen)
+    if one.rank == 1:
+        one.weights = {name: weight * float("inf") for name, weight in one.weights.items()}
+    with pytest.raises(Diverged) as error:
+        next(one.epochs())
+    return str(error.value)
+
+
+@pytest.mark.slow
+def test_all_ranks_stop_at_the_same_step_and_say_why() -> None:
+    ranks = gloo.run(diverging, recipe(epochs=1))
+    assert ranks[0] == ranks[1] and "their sum = inf (epoch 1, step 1 of 4)" in ranks[0]
 
 
 def test_schedules_are_fractions_of_the_budget() -> None:

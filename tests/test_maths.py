@@ -5,11 +5,13 @@ import math
 import gloo
 import pytest
 import torch
+import torch.nn.functional as F
+from steps import peak_bytes
 from torch import Tensor
 from torch.testing import assert_close
 
-from raykd.maths import bank, ramp
-from raykd.maths.contrast import EPSILON, consistency, info_nce, nce
+from raykd.maths import bank, noise, ramp
+from raykd.maths.contrast import consistency, info_nce
 from raykd.maths.gather import gather, num_ranks, offset
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
@@ -38,16 +40,55 @@ def test_consistency_is_the_divergence_of_two_softmaxes() -> None:
     assert consistency(scores, scores).item() == pytest.approx(0)
 
 
-def test_nce_counts_a_negative_as_often_as_its_weight() -> None:
-    positive, negative, noise = random(4).exp(), random(4, 3, seed=1).exp(), 0.3
-    weight = torch.tensor([[1, 2, 0], [3, 0, 0], [1, 1, 1], [0, 1, 2]])
-    total = 0.0
+@pytest.mark.parametrize("chunk", [2, 3, 100])
+def test_nce_is_that_of_loops_over_the_released_formula(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RepDistiller, crd/criterion.py. Rows of an anchor's class are left out, and the rest stand for num."""
+    monkeypatch.setattr(noise, "CHUNK", chunk)
+    anchors, rows = random(4, 3), random(10, 3, seed=1)
+    drawn, own, positives, num, z = torch.tensor([9, 0, 3, 7, 5]), LABELS[[2, 4, 9, 5]], [2, 4, 9, 5], 7, 3.0
+    k = num / 10
     for i in range(4):
-        total -= math.log(positive[i] / (positive[i] + noise + EPSILON))
-        for j in range(3):
-            for _ in range(int(weight[i, j])):
-                total -= math.log(noise / (negative[i, j] + noise + EPSILON))
-    assert nce(positive, negative, weight, noise).item() == pytest.approx(total / 4)
+        p = math.exp(anchors[i] @ rows[positives[i]]) / z
+        kept = [math.exp(anchors[i] @ rows[j]) / z for j in drawn.tolist() if LABELS[j] != own[i]]
+        assert 0 < len(kept) <= 5
+        loss = -math.log(p / (p + k + noise.EPSILON))
+        loss -= sum(math.log(k / (q + k + noise.EPSILON)) for q in kept) / len(kept) * num
+        negatives = noise.Negatives(drawn, LABELS[drawn], own)
+        found = noise.nce(anchors, rows[positives], rows, negatives, num, torch.tensor(z).double())
+        assert found[i].item() == pytest.approx(loss)
+        means = noise.mean_exp(anchors, rows, negatives)
+        assert means[i].item() == pytest.approx(sum(kept) / len(kept) * z)
+
+
+def test_the_slope_of_the_noise_loss_is_a_finite_difference() -> None:
+    rows, drawn, own = random(10, 3, seed=1), torch.tensor([9, 0, 3, 7, 5]), torch.tensor([0, 3, 2, 1])
+    negatives, shift = noise.Negatives(drawn, LABELS[drawn], own), torch.tensor(0.3).double()
+    anchors = random(4, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: noise.mean_loss(x, rows, negatives, shift), anchors)
+    wide = (100 * anchors.detach()).float().requires_grad_()  # exp of it is no float32
+    loss = noise.mean_loss(wide, rows.float(), negatives, shift.float())
+    loss.sum().backward()
+    assert loss.isfinite().all() and wide.grad is not None and wide.grad.isfinite().all()
+
+
+def test_an_anchor_whose_negatives_are_all_of_its_class_has_none() -> None:
+    negatives = noise.Negatives(torch.tensor([0, 1]), LABELS[[0, 1]], torch.tensor([0]))
+    assert noise.mean_loss(random(1, 3), random(10, 3), negatives, torch.tensor(0.0)).tolist() == [0]
+
+
+def test_memory_of_a_contrast_does_not_grow_with_its_negatives() -> None:
+    """Bytes at once beside bank and rows, by torch's own count of allocations."""
+    rows, own = F.normalize(torch.randn(40000, 16), dim=1), torch.zeros(64, dtype=torch.int64)
+    labels = torch.arange(40000) % 100
+
+    def peak(num: int) -> int:
+        negatives = noise.Negatives(torch.arange(num), labels[:num], own)
+        anchors = torch.randn(64, 16, requires_grad=True)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            noise.mean_loss(anchors, rows, negatives, torch.tensor(0.0)).sum().backward()
+        return peak_bytes(profile)
+
+    assert peak(40000) < 1.1 * peak(4096) < 8 * 2**20
 
 
 def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
@@ -65,49 +106,39 @@ def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
 
 
 @pytest.mark.parametrize("num", [4, 6, 7, 30])
-def test_draws_are_of_other_classes_and_count_to_num(num: int) -> None:
+def test_draws_are_of_other_classes_and_distinct(num: int) -> None:
     anchors, generator = torch.tensor([2, 0, 2, 3]), torch.Generator().manual_seed(1)
-    own = bank.per_sample_draw(anchors, LABELS, num, generator)
     shared = bank.shared_draw(anchors, LABELS, num, generator)
-    assert own.rows.shape == own.weight.shape == (4, num)
-    assert (LABELS[own.rows] != anchors[:, None]).all()
     assert len(shared.rows) == len(shared.rows.unique()) == min(num, len(LABELS))
-    for i, label in enumerate(anchors):
-        assert len(own.rows[i].unique()) == num or num > 6
-        assert (shared.weight[i][LABELS[shared.rows] == label] == 0).all()
-        assert shared.weight[i].sum().item() == pytest.approx(num)
+    assert shared.classes.equal(LABELS[shared.rows]) and shared.own.equal(anchors)
+    for anchor in anchors.split(1):
+        own = bank.own_draw(anchor, LABELS, num, generator)
+        assert own.rows.shape == (num,) and own.classes.equal(LABELS[own.rows])
+        assert (own.classes != anchor).all()
+        assert len(own.rows.unique()) == num or num > 6
 
 
 def test_both_draws_have_the_same_expected_loss() -> None:
-    """For each anchor: num times the mean over all images of other classes, written as a loop."""
-    anchors, num, times = torch.tensor([2, 0, 3]), 5, 4000
-    value = random(3, len(LABELS), seed=3).float()
-    exact = [num * value[i][label != LABELS].mean() for i, label in enumerate(anchors)]
+    """For each anchor: the mean over all images of other classes, written as a loop."""
+    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    value, zero = F.softplus(anchors @ rows.T), torch.tensor(0.0).double()
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
     generator = torch.Generator().manual_seed(0)
-    for draw in (bank.per_sample_draw, bank.shared_draw):
-        total = torch.zeros(3)
-        for _ in range(times):
-            drawn = draw(anchors, LABELS, num, generator)
-            taken = value.gather(1, drawn.rows.expand(3, -1))
-            total += (drawn.weight * taken).sum(dim=1)
-        assert_close(total / times, torch.stack(exact), rtol=0, atol=0.1)
+    total, times = torch.zeros(2, 3).double(), 3000
+    for _ in range(times):
+        total[0] += noise.mean_loss(anchors, rows, bank.shared_draw(own, LABELS, 5, generator), zero)
+        for k in range(3):
+            drawn = bank.own_draw(own[k : k + 1], LABELS, 5, generator)
+            total[1, k] += noise.mean_loss(anchors[k : k + 1], rows, drawn, zero)[0]
+    assert_close(total / times, exact.expand(2, -1), rtol=0, atol=0.03)
 
 
 def test_a_shared_draw_of_all_images_has_no_variance() -> None:
-    anchors, value = torch.tensor([2, 0, 3]), random(len(LABELS)).float()
-    exact = torch.stack([20 * value[label != LABELS].mean() for label in anchors])
-    draw = bank.shared_draw(anchors, LABELS, 20, torch.Generator().manual_seed(0))
-    assert_close((draw.weight * value[draw.rows]).sum(dim=1), exact)
-
-
-def test_a_shared_draw_scores_the_same_negatives_the_same() -> None:
-    anchors, rows = random(3, 4), random(10, 4, seed=1)
-    index, negatives = torch.tensor([1, 5, 2]), torch.tensor([0, 3, 9, 7])
-    shared = bank.scores(anchors, rows, index, negatives)
-    own = bank.scores(anchors, rows, index, negatives.expand(3, -1))
-    for i in range(3):
-        assert shared[0][i].item() == pytest.approx(sum(anchors[i] * rows[index[i]]).item())
-    assert_close(shared, own)
+    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    value = F.softplus(anchors @ rows.T)
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
+    draw = bank.shared_draw(own, LABELS, 20, torch.Generator().manual_seed(0))
+    assert_close(noise.mean_loss(anchors, rows, draw, torch.tensor(0.0).double()), exact)
 
 
 @pytest.mark.parametrize("way", ["shared", "per_sample"])
@@ -118,12 +149,14 @@ def test_a_memory_draws_anew_each_step_and_again_after_its_state_is_loaded(way: 
     first, index, features = memory(), torch.tensor([1, 5, 2]), random(3, 4).float()
     draws = []
     for _ in range(3):
-        draws.append(first.draw(index))
-        first(features, features, index, draws[-1])
-    assert not draws[0].rows.equal(draws[1].rows) and not draws[1].rows.equal(draws[2].rows)
+        draws.append([rows.tolist() for _, (rows, _, _) in first.draws(index)])
+        first(features, features, index)
+    assert draws[0] != draws[1] != draws[2] and len(draws[0]) == (1 if way == "shared" else 3)
     other = memory()
     other.load_state_dict(first.state_dict())
-    assert other.draw(index).rows.equal(first.draw(index).rows)
+    assert [d.negatives.rows.tolist() for d in other.draws(index)] == [
+        d.negatives.rows.tolist() for d in first.draws(index)
+    ]
 
 
 def joined_loss(x: Tensor) -> Tensor:

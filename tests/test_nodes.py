@@ -85,25 +85,24 @@ def test_a_gang_waits_for_what_another_job_holds(
         ray.shutdown()
 
 
-def on_half_a_gpu(config: dict[str, Any]) -> None:
-    """Leaves a note of when it ran, and on which GPU."""
-    note = Path(config["notes"]) / str(config["number"])
-    note.write_text(f"{time.time()} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}")
-    time.sleep(1)
-    tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
-
-
 def test_two_trials_share_a_gpu_and_a_third_waits(
     cluster: Cluster, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The GPU is Ray's word only: what is tested is who is placed on it, and when."""
+
+    def on_half_a_gpu(config: dict[str, Any]) -> None:
+        note = f"{time.time()} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+        (tmp_path / str(config["number"])).write_text(note)
+        time.sleep(1)
+        tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
+
     cluster.add_node(num_cpus=4, num_gpus=1)
     study = Study.read(small, ("cluster/gpus=0.5", "budget/trials=4"))
     ledger = Ledger(str(tmp_path / "runs/small"))
     ledger.begin(study.plain())
     with connected(cluster.address):
         search = StudySearch(
-            study, ledger, lambda number, drawn: {"number": number, "notes": str(tmp_path)},
+            study, ledger, lambda number, drawn: {"number": number},
             lambda: places(study.cluster.cpus, study.cluster.gpus), lambda row: None,
         )  # fmt: skip
         run_trials(search, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)

@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from raykd.data._base import Dataset, DataSpec, Figures, Source, draw, order, prepare
+from raykd.data._base import Catalogue, Dataset, DataSpec, Figures, Source, draw, order, prepare
 from raykd.data.cifar100 import CIFAR100
 from raykd.data.digits import Digits
 from raykd.data.folder import Folder
 from raykd.data.imagenet import ImageNet
 
-__all__ = ["AnyData", "DataSpec", "Dataset", "Figures", "Source", "default_root", "draw", "load", "order"]
+__all__ = [
+    "AnyData", "Catalogue", "DataSpec", "Dataset", "Figures", "Source",
+    "default_root", "draw", "load", "order",
+]  # fmt: skip
 
 AnyData = Annotated[CIFAR100 | Digits | Folder | ImageNet, Field(discriminator="name")]
 

@@ -75,6 +75,15 @@ class Dataset(Generic[P]):
         return Figures(len(self.classes), self.size, len(self.train.labels))
 
 
+class Catalogue(NamedTuple):
+    """All views that can be seen of the images of a whole training set, numbered."""
+
+    key: str  # a hash of what they show
+    views: int  # of one image, rotated ones included; the views of an image are adjacent
+    images: int
+    positions: Tensor  # [training images], int64: where each stands in the whole training set
+
+
 class Source(ABC, Generic[P]):
     """A data set's images on their way to a device, for one trial. A view depends on (image, id) alone."""
 
@@ -110,6 +119,10 @@ class DataSpec(Spec):
     @abstractmethod
     def read(self, root: Path, download: bool) -> Raw[Any]:
         """The data set from its files under the data root. BadInput names the file and the layout."""
+
+    @abstractmethod
+    def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
+        """The data set's views; None where there are too many to be numbered."""
 
     @abstractmethod
     def source(self, dataset: Dataset[Any], device: torch.device) -> Source[Any]:

@@ -13,18 +13,21 @@ class Look:
     def __init__(self, labels: Tensor, mean: Triple, std: Triple, device: torch.device) -> None:
         self.device = device
         self._labels = labels.to(device)  # of the training images
-        self._shift = torch.tensor(mean, device=device) * 255
+        self._shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
         self._scale = 1 / (torch.tensor(std, device=device) * 255)
 
-    def batch(self, seen: Tensor, positions: Tensor, views: Tensor) -> Batch:
+    def batch(self, seen: Tensor, positions: Tensor, views: Tensor, row: Tensor | None = None) -> Batch:
         """Pixels [n * r, size, size, 3] of the views [n, r] of the training images at positions [n]."""
         rotations = views.shape[1]
         index = positions.repeat_interleave(rotations)
         if rotations > 1:
             turned = [torch.rot90(seen[k::rotations], k, (1, 2)) for k in range(rotations)]
             seen = torch.stack(turned, dim=1).flatten(0, 1)
-        return Batch(self.normalised(seen), self._labels[index], index, views.flatten())
+        return Batch(self.normalised(seen), self._labels[index], index, views.flatten(), row)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """[n, size, size, 3], uint8 -> [n, 3, size, size], float32, channels_last in memory."""
-        return ((pixels - self._shift) * self._scale).permute(0, 3, 1, 2)
+        width = pixels.shape[2]
+        rows = pixels.flatten(2).float()  # whole rows of an image: a last axis of 3 is slow
+        seen = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))
+        return seen.view(pixels.shape).permute(0, 3, 1, 2)

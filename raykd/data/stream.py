@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from raykd.data import pictures
-from raykd.data._base import Dataset, DataSpec, Source
+from raykd.data._base import Catalogue, Dataset, DataSpec, Source
 from raykd.data.encoded import Encoded
 from raykd.data.look import Look
 from raykd.mistakes import BadInput
@@ -39,6 +39,9 @@ class Streamed(DataSpec):
     max_corrupt: Annotated[int, Field(ge=0)] = 0  # files that may be unreadable; others of the class stand in
     decoder: Literal["loaders", "device"] = "loaders"  # who decodes: these processes, or the device by nvJPEG
     loaders: Annotated[int, Field(ge=0)] | None = None  # processes that decode; None: the job's CPU threads
+
+    def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
+        return None
 
     def source(self, dataset: Dataset[Any], device: torch.device) -> "Stream":
         return Stream(dataset.train, self, Look(dataset.train.labels, dataset.mean, dataset.std, device))

@@ -110,8 +110,11 @@ def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, downlo
         if not searched.done():
             ledger.tell("interrupted")
             raise KeyboardInterrupt
-        if searched.why:
-            tell("stopped", {"why": searched.why})
+        if why := searched.why or searched.stopped:
+            tell("stopped", {"why": why})
+        if searched.stopped:
+            ledger.tell("stopped", searched.stopped)
+            return
         complete = any(row["state"] == "COMPLETE" for row in ledger.trials())
         if not complete:
             ledger.tell("stopped", searched.why or "no trial was completed")
@@ -130,8 +133,11 @@ def _wants_more(study: Study, ledger: Ledger) -> bool:
 def _job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
-    threads, minutes = max(1, round(study.cluster.cpus)), study.cluster.checkpoint_minutes
-    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test, minutes)
+    threads, cluster = max(1, round(study.cluster.cpus)), study.cluster
+    return trial.Job(
+        recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test,
+        table=cluster.table, checkpoint_minutes=cluster.checkpoint_minutes,
+    )  # fmt: skip
 
 
 def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tell) -> str:

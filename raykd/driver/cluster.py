@@ -7,7 +7,12 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from raykd import probe
+from raykd.mistakes import BadInput
+from raykd.study import Study
 
 LOSSES = 10  # so often a training is tried again whose process or machine was lost
 QUIET = {
@@ -25,19 +30,29 @@ QUIET = {
 }
 
 
+# Ray's own switch, meant for desktops: no node but this one can join, and nothing listens beyond loopback.
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A Ray session: the cluster at `address`, or one of this machine's own, ended afterwards."""
-    os.environ.update(QUIET)
+    """A Ray session: the cluster at `address` or in RAY_ADDRESS (which Ray sets for its jobs), else one of
+    this machine's own, which listens on loopback alone. Left, or ended, afterwards.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    os.environ.update(QUIET | ({} if address else {ALONE: "0"}))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import ray
+        from ray._private import ray_constants
 
+        before = ray_constants.ENABLE_RAY_CLUSTER  # what ALONE says: Ray reads it once, when it is imported
+        ray_constants.ENABLE_RAY_CLUSTER = address is not None
         settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address:
             settings |= {"address": address, "runtime_env": {"env_vars": QUIET}}
         else:
-            settings |= {"include_dashboard": False, "object_store_memory": 200 * 2**20}
+            settings |= {"address": "local", "include_dashboard": False, "object_store_memory": 200 * 2**20}
             if (quoted := shlex.quote(sys.executable)) != sys.executable:  # Ray puts it into a shell's words
                 settings |= {"runtime_env": {"py_executable": quoted}}
         ray.init(**settings)
@@ -47,6 +62,8 @@ def connected(address: str | None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            ray_constants.ENABLE_RAY_CLUSTER = before
+            os.environ.pop(ALONE, None)
 
 
 def places(cpus: float, gpus: float) -> int:
@@ -71,3 +88,31 @@ def shape() -> str:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cpus, gpus = (int(sum(node.get(kind, 0) for node in alive)) for kind in ("CPU", "GPU"))
     return f"{len(alive)} node{'s' * (len(alive) > 1)}, {cpus} CPUs, {gpus} GPUs"
+
+
+def probed(study: Study, root: Path, download: bool, address: str) -> probe.Speed:
+    """The speed of one worker of the study on a device of the cluster at `address`, where its data must lie.
+    BadInput when no worker fits, or the data are missing there.
+    """
+    with connected(address):
+        import ray
+
+        cluster = study.cluster
+        if not places(cluster.cpus, cluster.gpus):
+            raise BadInput(
+                [f"--probe: a worker ({cluster.cpus:g} CPUs, {cluster.gpus:g} GPUs) fits nowhere: {shape()}"]
+            )
+        task = ray.remote(num_cpus=cluster.cpus, num_gpus=cluster.gpus, max_retries=0)(_probe)
+        found = ray.get(task.remote(study.plain(), root, download))
+    if isinstance(found, list):
+        raise BadInput(found)
+    return probe.Speed(*found)
+
+
+def _probe(plain: dict[str, Any], root: Path, download: bool) -> tuple[float, str] | list[str]:
+    """On the node: the speed and its source, or what is wrong with the input."""
+    try:
+        speed = probe.probe(Study.parse(plain, "study"), root, download)
+    except BadInput as error:
+        return error.lines
+    return speed.images_per_second, speed.source

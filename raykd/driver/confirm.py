@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from raykd import trial
 from raykd.driver.cluster import LOSSES, places
+from raykd.driver.disk import Disk
 from raykd.ledger import Ledger, settle
 from raykd.recipe import Recipe
 from raykd.standing import leaders, test_accuracy
@@ -72,8 +73,8 @@ def confirm(
     import ray
 
     assert study.confirm is not None
-    todo = pending(study, study.confirm, ledger)
-    cluster, workers = study.cluster, study.confirm.workers
+    todo, rows = pending(study, study.confirm, ledger), ledger.trials()
+    cluster, workers, disk = study.cluster, study.confirm.workers, Disk(study, ledger)
     lanes = max(1, min(len(todo), places(cluster.cpus, cluster.gpus) // workers))
     drive = ray.remote(num_cpus=0, max_retries=0)(trial.train_job)
 
@@ -88,13 +89,17 @@ def confirm(
     failed: dict[str, str] = {}
     for one in todo:
         _write(ledger, one, 0)
+    if reason := disk.full(rows, [], lanes):
+        return reason
     running = {start(lane): lane for place in range(lanes) if (lane := todo[place::lanes])}
     while running:
         for ended in ray.wait(list(running), timeout=1.0)[0]:
             left = [one for one in running.pop(ended) if _finish(ledger, one) is None]
             if left and (reason := _given_up(ledger, left[0], lost)):
                 failed[left.pop(0).name] = reason
-            if left:
+            if left and (reason := disk.full(rows, [])):
+                failed[left[0].name] = reason
+            elif left:
                 running[start(left)] = left
         changed({"left": len(pending(study, study.confirm, ledger)), "of": len(todo)})
     return "; ".join(f"confirmation of {name}: {reason}" for name, reason in failed.items())
@@ -116,7 +121,7 @@ def _finish(ledger: Ledger, one: Retraining) -> float | None:
 def _given_up(ledger: Ledger, one: Retraining, lost: Counter[str]) -> str:
     """Why the first retraining that a lane left is given up; "" when it is to be tried again."""
     failure = ledger.confirmation(one.role, one.seed).read_json("failure.json")
-    if failure is not None:
+    if failure is not None and failure["kind"] != "storage":
         return str(failure["reason"])
     lost[one.name] += 1
     _write(ledger, one, lost[one.name])

@@ -1,13 +1,15 @@
-"""Optuna's journal on an object store, which cannot append to an object.
+"""Optuna's journal, as a file of this machine or on an object store, which cannot append to an object.
 
-The journal is a folder of segments, 00000.jsonl, 00001.jsonl, ...: lines of JSON, which joined are the file
-that Optuna's own JournalFileBackend reads. The last segment is written anew, whole, with every entry until it
-is full; so an entry costs one small write, and an entry that was told is in the store. One driver writes
-(the run's claim), and nothing is read again while it does.
+There it is a folder of segments, 00000.jsonl, 00001.jsonl, ...: lines of JSON, which joined are the file that
+Optuna's own JournalFileBackend reads. The last segment is written anew, whole, with every entry until it is
+full; so an entry costs one small write, and an entry that was told is in the store. One driver writes (the
+run's claim), and nothing is read again while it does.
 """
 
 import json
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import BaseJournalBackend
@@ -15,6 +17,13 @@ from optuna.storages.journal import BaseJournalBackend
 from raykd.ledger.folder import Folder
 
 FULL = 64 * 2**10  # bytes after which the next segment is begun
+
+
+def mended(path: Path) -> Path:
+    """A journal's file, without the part of an entry that a full disk left at its end."""
+    if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
+        os.truncate(path, data.rfind(b"\n") + 1)
+    return path
 
 
 class StoredJournal(BaseJournalBackend):

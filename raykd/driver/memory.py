@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from raykd.driver.journal import StoredJournal
+from raykd.driver.journal import StoredJournal, mended
 from raykd.ledger import JOURNAL, Ledger
 from raykd.mistakes import BadInput
 from raykd.opening import draw
@@ -75,7 +75,7 @@ def _storage(study: Study, ledger: Ledger) -> BaseStorage:
     if path is None:
         return JournalStorage(StoredJournal(ledger.folder / JOURNAL))
     path.with_name(path.name + ".lock").unlink(missing_ok=True)  # a dead driver's: this one holds the claim
-    return JournalStorage(JournalFileBackend(str(path)))
+    return JournalStorage(JournalFileBackend(str(mended(path))))
 
 
 def _warm(opened: optuna.Study, study: Study, earlier: Ledger) -> str:

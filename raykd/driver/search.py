@@ -20,6 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raykd import study as spec
+from raykd.driver.disk import Disk
 from raykd.driver.memory import distribution, open_memory
 from raykd.ledger import Ledger, settle
 from raykd.opening import draw
@@ -50,6 +51,9 @@ class StudySearch(Searcher):
         self.rows = {row["number"]: row for row in ledger.trials()}
         self.live: dict[str, Trial] = {}
         self.why = ""  # the reason when the study ends before its trials are used up
+        self._gone: set[int] = set()  # trials whose students were removed
+        self.stopped = ""  # the reason when it cannot go on as things are
+        self._disk = Disk(study, ledger)
         self._deadline = time.time() + 3600 * study.budget.hours if study.budget.hours else None
         rungs = pruner(study.search.pruner, study.recipe.epochs)
         self.optuna = open_memory(study, ledger, rungs, lambda words: changed({"words": words}))
@@ -59,9 +63,9 @@ class StudySearch(Searcher):
     # What Tune calls
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._exhausted():
+        if self._exhausted() or self.stopped:
             return None if self.live else Searcher.FINISHED
-        if len(self.live) >= self._slots():
+        if len(self.live) >= self._slots() or self._no_room():
             return None
         trial = self._again.pop(0) if self._again else self._ask()
         self.live[trial_id] = trial
@@ -118,8 +122,10 @@ class StudySearch(Searcher):
         return sum(row["state"] in ("COMPLETE", "PRUNED", "FAIL") for row in self.rows.values())
 
     def done(self) -> bool:
-        """Whether all trials that were asked for have ended, or the study ended for the reason in `why`."""
-        return not self.live and (self.told() >= self.spec.budget.trials or bool(self.why))
+        """Whether all trials that were asked for have ended, or the study did, for the reason in `why` or
+        `stopped`.
+        """
+        return not self.live and (self.told() >= self.spec.budget.trials or bool(self.why or self.stopped))
 
     def _exhausted(self) -> bool:
         ends = [row["state"] for row in self.rows.values()]
@@ -133,6 +139,15 @@ class StudySearch(Searcher):
             self.why = f"budget/device_hours = {budget.device_hours:g} is used up"
         begun = self.told() + len(self.live)
         return bool(self.why) or (not self._again and begun >= self.spec.budget.trials)
+
+    def _no_room(self) -> bool:
+        """Whether the next trial must wait for room on the disk; with none under way the study stops."""
+        full = self._disk.full(list(self.rows.values()), self._numbers())
+        self.stopped = full if full and not self.live else ""
+        return bool(full)
+
+    def _numbers(self) -> list[int]:
+        return [trial.number for trial in self.live.values()]
 
     def _device_hours(self) -> float:
         """Of all workers of all trials so far; devices are GPUs where trials take them, else CPUs."""
@@ -160,8 +175,9 @@ class StudySearch(Searcher):
         """A lost process is tried again for nothing; an error uses up one of the trial's tries."""
         row = self.rows[trial.number]
         failure = self.ledger.trial(trial.number).read_json("failure.json")
-        if failure is None:
-            row |= {"lost": row["lost"] + 1, "reason": "its process or machine was lost"}
+        if failure is None or failure["kind"] == "storage":  # neither is the trial's fault
+            reason = failure["reason"] if failure else "its process or machine was lost"
+            row |= {"lost": row["lost"] + 1, "reason": reason}
             again = row["lost"] <= 10
         else:
             row |= {"tries": row["tries"] + 1, "reason": failure["reason"]}
@@ -185,13 +201,15 @@ class StudySearch(Searcher):
         self._write(row | {"state": state.name, "reason": reason, "ended": time.time()})
         settle(self.ledger.trial(trial.number))
         self._keep_best()
+        self._disk.full(list(self.rows.values()), self._numbers(), coming=0)
 
     def _keep_best(self) -> None:
         """Only the students of the best trials stay on disk; with several objectives, the whole front's."""
         complete = [row for row in self.rows.values() if row["state"] == "COMPLETE"]
         front = {t.number for t in self.optuna.best_trials} if len(self.spec.search.objectives) > 1 else set()
         for row in sorted(complete, key=lambda row: -row["accuracy"])[self.spec.keep :]:
-            if row["number"] not in front:
+            if row["number"] not in front | self._gone:
+                self._gone.add(row["number"])
                 self.ledger.trial(row["number"]).remove("student.safetensors")
 
     def _write(self, row: dict[str, Any]) -> None:

@@ -105,8 +105,13 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
         )
-        with terminate_as_interrupt():
-            tuner.fit()
+        try:
+            with terminate_as_interrupt():
+                tuner.fit()
+        except tune.TuneError as error:
+            if isinstance(error.__context__, OSError):  # the storage failed under the searcher
+                raise error.__context__ from None
+            raise
 
 
 def check_fits(study: Study) -> None:

@@ -38,6 +38,10 @@ if system.get_file_info(top or path).type == fs.FileType.NotFound:
 """
 
 
+class StorageError(OSError):
+    """A file could not be written. The line names it, and why."""
+
+
 class Folder:
     """A folder, there or not yet. `uri` is its path on this machine, or its URI with the query it came with
     (s3://bucket/prefix?region=...&endpoint_override=...&scheme=http).
@@ -116,9 +120,7 @@ class Folder:
         except OSError as error:
             reason = error.strerror or (str(error).splitlines() or [""])[0]
             place = f"{self._path}/{name}"
-            raise OSError(
-                error.errno, f"{place}: {len(data):,} bytes could not be written ({reason})"
-            ) from error
+            raise StorageError(f"{place}: {len(data):,} bytes could not be written ({reason})") from error
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
@@ -187,6 +189,8 @@ def parted(uri: str) -> tuple[str, str]:
 
 
 def _opened(uri: str) -> tuple[Any, str]:
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
     try:
         system, path = pyarrow.fs.FileSystem.from_uri(uri)
     except (pyarrow.ArrowInvalid, OSError) as error:

@@ -1,27 +1,21 @@
 """Banks: one remembered feature for each training image, to draw negatives from (CRD, arXiv:1910.10699).
 
 Read in RepDistiller, crd/memory.py (initial values, update, Z) and dataset/cifar100.py (negatives of
-other classes). Legend: n anchors of this rank, d width, m negatives drawn.
+other classes). Legend: n anchors of this rank, d width.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.maths.contrast import nce
-from raykd.maths.gather import gather, offset
+from raykd.maths.gather import gather, num_ranks, offset
+from raykd.maths.noise import Negatives, mean_exp, nce
 
 Way = Literal["shared", "per_sample"]
-
-
-class Draw(NamedTuple):
-    """Negatives for n anchors."""
-
-    rows: Tensor  # [m], the images, shared by the anchors, or [n, m]
-    weight: Tensor  # [n, m], how many draws each stands for (0: same class); rows sum to num
 
 
 def new_bank(images: int, dim: int) -> Tensor:
@@ -41,33 +35,34 @@ def update(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> None:
     bank.index_copy_(0, index, F.normalize(mixed, dim=1))
 
 
-def per_sample_draw(anchors: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Draw:
-    """The released way: each anchor draws `num` distinct images of other classes.
+def own_draw(own: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Negatives:
+    """The released way: `num` distinct images of other classes for one anchor.
 
-    Labels [n], [images] -> [n, num]. With repeats where some anchor has fewer than `num` such images.
+    Its class [1], those of the images [images]. With repeats where fewer than `num` images are left.
     """
-    others = (anchors[:, None] != labels).float()
-    repeats = num > int(others.sum(dim=1).min())
-    rows = torch.multinomial(others, num, replacement=repeats, generator=generator)
-    return Draw(rows, torch.ones_like(rows, dtype=others.dtype))
+    rows = torch.randperm(len(labels), generator=generator, device=labels.device)
+    rows = rows[labels[rows] != own]
+    if len(rows) < num:
+        repeats = torch.randint(len(rows), (num,), generator=generator, device=labels.device)
+        rows = rows[repeats]
+    return Negatives(rows[:num], labels[rows[:num]], own)
 
 
-def shared_draw(anchors: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Draw:
-    """One draw of distinct images for all anchors; those of an anchor's own class weigh 0, the rest `num`.
+def shared_draw(own: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Negatives:
+    """One draw of min(num, images) distinct images for all anchors, of classes `own` [n].
 
-    Labels [n], [images] -> rows [min(num, images)]. For each anchor the expected loss is that of
-    per_sample_draw, and the gather of n * num rows becomes a product of two matrices.
+    What an anchor keeps of it is a uniform draw from the other classes, so that for each anchor the expected
+    loss is that of own_draw, and the gather of n * num rows becomes a product of two matrices.
     """
     rows = torch.randperm(len(labels), generator=generator, device=labels.device)[:num]
-    others = anchors[:, None] != labels[rows]
-    return Draw(rows, others * (num / others.sum(dim=1, keepdim=True).clamp(min=1)))
+    return Negatives(rows, labels[rows], own)
 
 
-def scores(anchors: Tensor, bank: Tensor, index: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-    """Inner products of anchors [n, d] with their own rows of the bank [n] and their negatives' [n, m]."""
-    rows = bank[negatives]
-    negative = anchors @ rows.T if rows.dim() == 2 else torch.einsum("nd,nmd->nm", anchors, rows)
-    return (anchors * bank[index]).sum(dim=1), negative
+class Draw(NamedTuple):
+    """Negatives of some of the anchors."""
+
+    anchors: slice
+    negatives: Negatives
 
 
 class Memory(nn.Module):
@@ -101,30 +96,42 @@ class Memory(nn.Module):
     def set_extra_state(self, state: Any) -> None:
         self.seed, self.steps = state.tolist()
 
-    def draw(self, index: Tensor) -> Draw:
-        """The negatives of this step for the anchors at `index` [n]."""
-        generator = torch.Generator(index.device).manual_seed(self.seed + self.steps)
+    def draws(self, index: Tensor) -> Iterator[Draw]:
+        """This step's negatives for the anchors at `index` [n]: for all at once, or for each its own."""
+        own, generator = self.labels[index], torch.Generator(index.device)
         if self.way == "shared":
-            return shared_draw(self.labels[index], self.labels, self.num, generator)
-        joined = per_sample_draw(self.labels[gather(index)], self.labels, self.num, generator)
-        own = slice(offset(index), offset(index) + len(index))
-        return Draw(joined.rows[own], joined.weight[own])
+            generator.manual_seed(self.seed + self.steps)
+            yield Draw(slice(None), shared_draw(own, self.labels, self.num, generator))
+            return
+        first, joined = offset(index), num_ranks() * len(index)
+        for k in range(len(index)):
+            generator.manual_seed(self.seed + self.steps * joined + first + k)
+            yield Draw(slice(k, k + 1), own_draw(own[k : k + 1], self.labels, self.num, generator))
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, draw: Draw) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """Features [n, d], [n, d] of the images at index [n] -> scalar; then the banks take them in."""
-        loss = self._side(student, self.teacher, self.z_student, index, draw)
-        loss = loss + self._side(teacher, self.student, self.z_teacher, index, draw)
+        sides = [
+            (student / self.temperature, self.teacher, self.z_student),
+            (teacher / self.temperature, self.student, self.z_teacher),
+        ]
+        if self.steps == 0:
+            for anchors, bank, z in sides:
+                self._fix(z, anchors, bank, index)
+        losses = []
+        for own, negatives in self.draws(index):
+            for anchors, bank, z in sides:
+                losses.append(nce(anchors[own], bank[index[own]], bank, negatives, self.num, z))
         update(self.student, index, student, self.momentum)
         update(self.teacher, index, teacher, self.momentum)
         self.steps += 1
-        return loss
+        return torch.cat(losses).sum() / len(index)
 
-    def _side(self, anchors: Tensor, bank: Tensor, z: Tensor, index: Tensor, draw: Draw) -> Tensor:
-        images = len(bank)
-        positive, negative = (
-            torch.exp(s / self.temperature) for s in scores(anchors, bank, index, draw.rows)
-        )
-        if self.steps == 0:  # Z is fixed by the first batch
-            total = positive.detach() + (draw.weight * negative.detach()).sum(dim=1)
-            z.copy_(gather(total).mean() * images / (self.num + 1))
-        return nce(positive / z, negative / z, draw.weight, self.num / images)
+    @torch.no_grad()
+    def _fix(self, z: Tensor, anchors: Tensor, bank: Tensor, index: Tensor) -> None:
+        """Z is fixed by the first batch: the mean of exp(score) over positives and negatives, by images."""
+        totals = [
+            (anchors[own] * bank[index[own]]).sum(dim=1).exp()
+            + self.num * mean_exp(anchors[own], bank, negatives)
+            for own, negatives in self.draws(index)
+        ]
+        z.copy_(gather(torch.cat(totals)).mean() * len(bank) / (self.num + 1))

@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.space import Spec
+from raykd.space import Choice, Spec
 from raykd.step import Setting, Step
 
 Weight = Annotated[float, Field(ge=0)]
+Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)
 Need = Literal["logits", "embedding", "maps", "head", "pooled"]
 Status = Literal["official", "reconstruction"]
 

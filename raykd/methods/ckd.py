@@ -16,9 +16,9 @@ from torch import Tensor
 
 from raykd.maths.contrast import info_nce
 from raykd.maths.gather import gather, offset
-from raykd.maths.logits import standardize
+from raykd.maths.logits import pair
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
 from raykd.step import Setting, Step
 
@@ -30,7 +30,7 @@ class Weights(_base.Weights):
 class Config(_base.MethodConfig):
     name: Literal["ckd"] = "ckd"
     temperature: Annotated[float, Field(gt=0), Range(0.05, 4, log=True)] = 1.0
-    standardize: bool = False
+    standardize: Standardize = False
     weights: Weights = Weights()
 
 
@@ -51,7 +51,5 @@ class Method(_base.Method):
         self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
-        if self.config.standardize:
-            student, teacher = standardize(student), standardize(teacher)
+        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
         return {"contrast": contrast_loss(student, teacher, self.config.temperature)}

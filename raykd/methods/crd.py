@@ -52,4 +52,4 @@ class Method(_base.Method):
         student = F.normalize(self.student_head(step.student.embedding[upright].float()), dim=1)
         teacher = F.normalize(self.teacher_head(step.teacher.embedding[upright].detach().float()), dim=1)
         index = step.index[upright]
-        return {"contrast": self.memory(student, teacher, index, self.memory.draw(index))}
+        return {"contrast": self.memory(student, teacher, index)}

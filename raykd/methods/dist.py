@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from raykd.maths.gather import gather
-from raykd.maths.logits import standardize
+from raykd.maths.logits import pair
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
 from raykd.step import Setting, Step
 
@@ -32,7 +32,7 @@ class Weights(_base.Weights):
 class Config(_base.MethodConfig):
     name: Literal["dist"] = "dist"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
-    standardize: bool = False
+    standardize: Standardize = False
     weights: Weights = Weights()
 
 
@@ -66,9 +66,7 @@ class Method(_base.Method):
         self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
-        if self.config.standardize:
-            student, teacher = standardize(student), standardize(teacher)
+        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
         temperature = self.config.temperature
         return {
             "inter": inter_loss(student, teacher, temperature),

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from raykd.maths.logits import soft_divergence, standardize
+from raykd.maths.logits import pair, soft_divergence
 from raykd.methods import _base
-from raykd.methods._base import Weight
-from raykd.space import Choice, Range
+from raykd.methods._base import Standardize, Weight
+from raykd.space import Range
 from raykd.step import Setting, Step
 
 
@@ -25,7 +25,7 @@ class Weights(_base.Weights):
 class Config(_base.MethodConfig):
     name: Literal["kd"] = "kd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
-    standardize: Annotated[bool, Choice((True, False))] = False
+    standardize: Standardize = False
     weights: Weights = Weights()
 
 
@@ -45,7 +45,5 @@ class Method(_base.Method):
         self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
-        if self.config.standardize:
-            student, teacher = standardize(student), standardize(teacher)
+        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
         return {"kd": kd_loss(student, teacher, self.config.temperature)}

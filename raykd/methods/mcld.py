@@ -15,6 +15,7 @@ of CKD), sample ("student_anchor" as above; "teacher_anchor", t_i over all s_j; 
 softmax(t_i t_j) and softmax(s_i s_j) over j != i), classes ("present" leaves classes without an image in
 the batch out of `category`). Weights of 10 are those of ZhouXinzzzzz/CKD, where cosines at temperature 1
 have small gradients; 20 of 240 epochs is mdistiller's warm-up.
+`standardize` takes each row's z-score of both nets' logits first (arXiv:2403.01427).
 """
 
 import math
@@ -28,8 +29,9 @@ from torch import Tensor
 from raykd.maths import ramp
 from raykd.maths.contrast import info_nce
 from raykd.maths.gather import gather, offset
+from raykd.maths.logits import pair
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.space import Choice, Range
 from raykd.step import Setting, Step
 
@@ -48,6 +50,7 @@ class Config(_base.MethodConfig):
     mask_same_class: Annotated[bool, Choice((True, False))] = True
     sample: Annotated[Sample, Choice(("student_anchor", "teacher_anchor", "similarity"))] = "student_anchor"
     classes: Annotated[Literal["all", "present"], Choice(("all", "present"))] = "all"
+    standardize: Standardize = False
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
     weights: Weights = Weights()
 
@@ -101,7 +104,7 @@ class Method(_base.Method):
         self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
+        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
         all_student, all_teacher, labels = gather(student), gather(teacher), gather(step.labels)
         same, first = step.labels[:, None] == labels, offset(student)
         scores = self._cosines(student, all_teacher)

@@ -20,7 +20,8 @@ grows within an epoch, and mean CE is that of all ranks. Preview "curriculum" gi
 exp(-difficulty^2); "linear" and "cosine" move the threshold from start to end over the trial.
 
 Class centres of unequal width have no alignment: the code then takes 0 silently; here a weight above 0 is
-an error. The released data have four rotated views an image (data/rotations = 4) and no flips.
+an error. `standardize` takes z-scores of both nets' logits in `kd` (arXiv:2403.01427). The released data
+have four rotated views an image (data/rotations = 4) and no flips.
 """
 
 import math
@@ -31,16 +32,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.maths.contrast import EPSILON
 from raykd.maths.gather import gather, offset
-from raykd.maths.logits import soft_divergence
+from raykd.maths.logits import pair, soft_divergence
 from raykd.maths.norm import JoinedBatchNorm
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.space import Choice, Range, Spec
 from raykd.step import Setting, Step
 
 PAPER_EPOCHS = 240
+EPSILON = 1e-7  # as released, in `category`
 Threshold = Annotated[float, Field(gt=0)]
 
 
@@ -108,6 +109,7 @@ class Config(_base.MethodConfig):
         0.07  # a factor on `category`, so its weight is searched
     )
     kd_temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    standardize: Standardize = False  # in `kd`
     widening: Annotated[int, Field(gt=0), Choice((1, 4, 16))] = 16  # q's hidden width over the teacher's
     preview: Preview = Growth()
     weights: Weights = Weights()
@@ -191,8 +193,9 @@ class Method(_base.Method):
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         upright = slice(None, None, step.rotations)
-        logits, soft = step.student.logits[upright].float(), step.teacher.logits[upright].detach().float()
-        hardness = difficulty(logits, step.labels[upright])
+        logits, soft = step.student.logits[upright], step.teacher.logits[upright]
+        hardness = difficulty(logits.float(), step.labels[upright])
+        divergence = soft_divergence(*pair(logits, soft, self.config.standardize), self.config.kd_temperature)
         weight = self.config.preview.weight(hardness, step.progress)
         embedding, target = step.student.embedding.float(), step.teacher.embedding.detach().float()
         centres = step.student.head.weight.float(), step.student.head.bias.float()
@@ -203,7 +206,7 @@ class Method(_base.Method):
             step.labels, self.config.temperature, self.config.base_temperature,
         )  # fmt: skip
         return {
-            "kd": (weight * soft_divergence(logits, soft, self.config.kd_temperature)).mean(),
+            "kd": (weight * divergence).mean(),
             "category": (weight.repeat_interleave(step.rotations) * category).mean(),
             "centre": centre_loss(centres, targets),
             "feature": feature_loss(self.predictor(embedding), target),

@@ -1,14 +1,17 @@
-"""SDD: scale decoupled distillation, on KD (Wei, Luo and Luo, CVPR 2024, arXiv:2403.13512): SD-KD.
+"""SDD: scale decoupled distillation (Wei, Luo and Luo, CVPR 2024, arXiv:2403.13512): SD-KD and SD-DKD.
 
-    kd = mean over images and regions of w T^2 KL(softmax(t / T) || softmax(s / T))
+    kd = mean over images and regions of w D(t, s), D being KD's divergence or DKD's (arXiv:2203.08679):
+    kd:  T^2 KL(softmax(t / T) || softmax(s / T))
+    dkd: min(progress / warm_up, 1) (TCKD + non_target NCKD)
 
 Regions are the cells of the pooled features taken at 1x1, 2x2 and 4x4; the head turns each into logits. w
 is 1 where the teacher is right (or wrong) about both the image and the region, and `complementary` where
 about one only.
 
-Official code followed: shicaiwei123/SDD-CVPR2024, mdistiller/distillers/KD.py, models/cifar/utils.py
-(SPP). Its engine/cfg.py was not readable: the weights (0.1 and 0.9) and T = 4 are mdistiller's for KD.
-SD-DKD and SD-NKD are not here. `standardize` takes each region's z-score first (arXiv:2403.01427).
+Official code followed: shicaiwei123/SDD-CVPR2024, mdistiller/distillers/KD.py, SDD_DKD.py,
+models/cifar/utils.py (SPP). Its engine/cfg.py was not readable: the weights (0.1 and 0.9) and T = 4 are
+mdistiller's for KD, non_target = 8 and 20 of 240 epochs those for DKD, which takes weights of 1 and 1.
+SD-NKD is not here. `standardize` takes each region's z-score first (arXiv:2403.01427).
 """
 
 from typing import Annotated, Literal
@@ -18,13 +21,46 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.maths.logits import soft_divergence, standardize
+from raykd.maths import ramp
+from raykd.maths.logits import non_target_divergence, pair, soft_divergence, target_divergence
 from raykd.methods import _base
-from raykd.methods._base import Weight
-from raykd.space import Choice, Range
+from raykd.methods._base import Standardize, Weight
+from raykd.space import Choice, Range, Spec
 from raykd.step import Head, Setting, Step, View
 
 FINEST = 4  # coarser scales are pooled from this one, as released
+
+
+class KD(Spec):
+    """SD-KD."""
+
+    kind: Literal["kd"] = "kd"
+
+    def rows(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
+        return soft_divergence(student, teacher, temperature)
+
+    def part(self, progress: float) -> float:
+        return 1.0
+
+
+class DKD(Spec):
+    """SD-DKD."""
+
+    kind: Literal["dkd"] = "dkd"
+    non_target: Annotated[float, Field(ge=0), Range(0.5, 16, log=True)] = 8.0  # beta; alpha is 1
+    warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
+
+    def rows(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
+        target = target_divergence(student, teacher, labels, temperature)
+        return target + self.non_target * non_target_divergence(student, teacher, labels, temperature)
+
+    def part(self, progress: float) -> float:
+        return ramp.linear(progress, self.warm_up)
+
+
+Divergence = Annotated[KD | DKD, Field(discriminator="kind")]
 
 
 class Weights(_base.Weights):
@@ -37,7 +73,8 @@ class Config(_base.MethodConfig):
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     finest: Annotated[Literal[1, 2, 4], Choice((1, 2, 4))] = 4  # scales are 1, 2, ... up to this
     complementary: Annotated[float, Field(ge=0), Range(0.5, 4, log=True)] = 2.0
-    standardize: Annotated[bool, Choice((True, False))] = False
+    divergence: Divergence = KD()
+    standardize: Standardize = False
     weights: Weights = Weights()
 
 
@@ -50,12 +87,19 @@ def region_logits(pooled: Tensor, head: Head, finest: int) -> Tensor:
 
 
 def region_loss(
-    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, complementary: float = 2.0
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    temperature: float,
+    complementary: float,
+    divergence: KD | DKD,
 ) -> Tensor:
-    """Weighted T^2 KL, mean over regions. Logits [n, regions, c], whole image first; labels [n] -> scalar."""
+    """Weighted, mean over regions. Logits [n, regions, c], whole image first; labels [n] -> scalar."""
     right = teacher.argmax(dim=2) == labels[:, None]
     weight = torch.where(right == right[:, :1], 1.0, complementary).to(student.dtype)
-    return (weight * soft_divergence(student, teacher, temperature)).mean()
+    regions = labels.repeat_interleave(right.shape[1])
+    rows = divergence.rows(student.flatten(0, 1), teacher.flatten(0, 1), regions, temperature)
+    return (weight.flatten() * rows).mean()
 
 
 class Method(_base.Method):
@@ -69,11 +113,12 @@ class Method(_base.Method):
         self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = self._logits(step.student), self._logits(step.teacher).detach()
-        if self.config.standardize:
-            student, teacher = standardize(student), standardize(teacher)
-        temperature, complementary = self.config.temperature, self.config.complementary
-        return {"kd": region_loss(student, teacher, step.labels, temperature, complementary)}
+        config, divergence = self.config, self.config.divergence
+        student, teacher = pair(self._logits(step.student), self._logits(step.teacher), config.standardize)
+        loss = region_loss(
+            student, teacher, step.labels, config.temperature, config.complementary, divergence
+        )
+        return {"kd": divergence.part(step.progress) * loss}
 
     def _logits(self, view: View) -> Tensor:
         head = Head(view.head.weight.float(), view.head.bias.float())

@@ -12,7 +12,8 @@ Official code followed: xuguodong03/SSKD, student.py, wrapper.py. The release tr
 for 60 epochs before the student's 240. Here it learns in the first `teacher_stage` of the trial (60 /
 300); `similarity`, the only term that reads it, is 0 in that stage and then takes the head as it was at
 the stage's end (`frozen`), while `teacher_head` is 0. Ties between equally wrong views go to the earlier
-one. Upright views and choices are all ranks'.
+one. Upright views and choices are all ranks'. `standardize` takes each row's z-score of both nets' logits
+first, in `kd` and `rotated` (arXiv:2403.01427).
 """
 
 import copy
@@ -24,9 +25,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.maths.gather import gather, num_ranks, offset
-from raykd.maths.logits import soft_divergence
+from raykd.maths.logits import pair, soft_divergence
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.space import Choice, Range
 from raykd.step import Setting, Step
 
@@ -47,6 +48,7 @@ class Config(_base.MethodConfig):
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     rotated_temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     similarity_temperature: Annotated[float, Field(gt=0), Range(0.1, 2, log=True)] = 0.5
+    standardize: Standardize = False
     rotated_keep: Annotated[float, Field(ge=0, le=1), Range(0, 1)] = (
         1.0  # of the views that the teacher has wrong
     )
@@ -118,7 +120,7 @@ class Method(_base.Method):
         config, learning = self.config, step.progress < self.config.teacher_stage
         if learning:
             self._freeze()
-        student, teacher = step.student.logits.float(), step.teacher.logits.detach().float()
+        student, teacher = pair(step.student.logits, step.teacher.logits, config.standardize)
         embedding = step.teacher.embedding.detach().float()
         asked = similarities(self.teacher_head(embedding))
         own = offset(upright(student)) + torch.arange(len(student), device=student.device) // ROTATIONS

@@ -112,19 +112,19 @@ class Method(_base.Method):
         index = step.index[upright]
         cost = cosine_cost(gather(student), gather(teacher.detach()))
         return {
-            "dual": self.memory(student, teacher, index, self.memory.draw(index)),
+            "dual": self.memory(student, teacher, index),
             "primal": primal_loss(cost, self._plan(cost.detach())),
         }
 
     def _plan(self, cost: Tensor) -> Tensor:
-        """The transport plan; says once when it was left unfinished. IPOT's is unfinished as released."""
+        """The transport plan; says once when it was left unfinished."""
         solve = {"sinkhorn": transport.sinkhorn, "ipot": transport.ipot}[self.config.solver]
         found = solve(cost, self.config.epsilon, self.config.iterations)
-        if not found.converged and self.config.solver == "sinkhorn" and not self.warned:
+        if not found.converged and not self.warned:
             self.warned = True
             warnings.warn(
-                f"wcord: Sinkhorn did not converge: the plan's marginals are off by {found.error:.1e} after "
-                f"{found.iterations} iterations at epsilon = {self.config.epsilon:g}",
+                f"wcord: {self.config.solver} did not converge: the plan's marginals are off by "
+                f"{found.error:.1e} after {found.iterations} iterations at epsilon = {self.config.epsilon:g}",
                 stacklevel=2,
             )
         return found.plan

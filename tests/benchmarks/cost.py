@@ -1,66 +1,113 @@
-"""Cost of every method per step and in memory, relative to KD on the same nets, measured in one run.
+"""Cost of every method per step, in time and in memory, relative to KD on the same nets, in one run.
 
-    python tests/benchmarks/cost.py [TEACHER STUDENT [STEPS]]
+    python tests/benchmarks/cost.py [TEACHER STUDENT [STEPS [METHOD ...]]]
 
-Methods are measured in turns (a few steps each, round after round), so that a noisy machine is noisy for
-all; the median counts. One thread. Methods that need rotated views are compared with KD on the same views.
+CIFAR-100 under RAYKD_DATA, batch 64, one thread, untrained nets, a live teacher. A step is what the loop
+does: teacher, student, terms, backward, optimiser, average. Time is the process's own (time.process_time),
+which other processes hardly touch; the median of rounds in which the methods take turns counts. Memory is
+the most that a step allocates at once beyond what lies there before it (torch's profiler). CRD and WCoRD
+are measured in both draws of negatives. Methods that need rotated views are compared with KD on the same.
 """
 
-import platform
+import itertools
 import statistics
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from steps import peak_bytes
+
 from raykd import data, methods, models
+from raykd.data import cifar100
 from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
 from raykd.teachers import LiveTeacher
 
 ROUNDS = 5
+ROTATED = ("pckd", "sskd")
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "crd": [{"draw": "shared"}, {"draw": "per_sample"}],
+    "wcord": [{"draw": "shared"}, {"draw": "per_sample"}],
+    "sdd": [{}, {"divergence": {"kind": "dkd"}}],
+    "pckd": [{"weights": {"centre": 0.0}}],  # serves nets of unequal width
+}
 
 
-def teaching(name: str, teacher: str, student: str, rotations: int) -> Teaching:
-    chosen = Recipe.model_validate(
-        {
-            "data": data.Digits(rotations=rotations, holdout=0.2),
-            "teacher": {"net": teacher, "weights": "untrained"},
-            "student": {"net": student},
-            "method": methods.config(name)(),
-        },
-        strict=False,
-    )
-    device = torch.device("cpu")
-    net = LiveTeacher(models.make(teacher, 10), 32, device, False)
-    return Teaching(chosen, data.load(chosen.data, data.default_root(), False), net, device)
+class Running:
+    """One row of the table."""
+
+    def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
+        chosen = Recipe.model_validate(
+            {
+                "data": cifar100.CIFAR100(rotations=rotations),
+                "teacher": {"net": nets[0], "weights": "untrained"},
+                "student": {"net": nets[1]},
+                "method": methods.config(method["name"])(**method),
+            },
+            strict=False,
+        )
+        device = torch.device("cpu")
+        teacher = LiveTeacher(models.make(nets[0], len(dataset.classes)), dataset.size, device, False)
+        self.name = " ".join(f"{value}" for value in method.values())
+        self.teaching = Teaching(chosen, dataset, teacher, device)
+        self.teaching.lesson.train()
+        self.batches = self.teaching._batches(1)
+        self.count = itertools.count()
+        self.took: list[float] = []
+        self.steps(1)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            self.steps(1)
+        self.peak = peak_bytes(profile) / 2**20
+
+    def steps(self, num: int) -> float:
+        """Milliseconds of processor time a step."""
+        began = time.process_time()
+        for _ in range(num):
+            self.teaching._step(1, next(self.count), next(self.batches))
+        return 1000 * (time.process_time() - began) / num
 
 
-def measure(names: list[str], teacher: str, student: str, rotations: int, steps: int) -> None:
-    running = {name: teaching(name, teacher, student, rotations) for name in names}
-    took: dict[str, list[float]] = {name: [] for name in names}
+def measure(names: list[str], nets: tuple[str, str], rotations: int, steps: int) -> None:
+    dataset = data.load(cifar100.CIFAR100(), data.default_root(), False)
+    rows = []
+    for name in names:
+        for options in OPTIONS.get(name, [{}]):
+            try:
+                rows.append(Running(dataset, {"name": name} | options, nets, rotations))
+            except ValueError as refused:
+                print(f"{name}: {refused}")
     for _ in range(ROUNDS):
-        for name, one in running.items():
-            took[name].append(one.probe(steps))
-    base = statistics.median(took["kd"])
-    print(f"\n{teacher} -> {student}, batch 64 x {rotations} views\n")
-    print("| method | ms a step | of KD's | heads' parameters | buffers, KiB |")
-    print("|---|---|---|---|---|")
-    for name in sorted(names, key=lambda name: statistics.median(took[name])):
-        method, seconds = running[name].lesson.method, statistics.median(took[name])
-        heads = sum(p.numel() for p in method.parameters())
-        buffers = sum(b.numel() * b.element_size() for b in method.buffers()) / 1024
-        print(f"| {name} | {1000 * seconds:.1f} | {seconds / base:.2f} | {heads:,} | {buffers:,.0f} |")
+        for row in rows:
+            row.took.append(row.steps(steps))
+    base = next(row for row in rows if row.name == "kd")
+    print(f"\n{' -> '.join(nets)}, batch 64 x {rotations} views\n")
+    print("| method | ms a step | of KD's | ms above KD | MiB at once | of KD's | heads' parameters |")
+    print("|---|---|---|---|---|---|---|")
+    kd = statistics.median(base.took)
+    for row in sorted(rows, key=lambda row: statistics.median(row.took)):
+        spent = statistics.median(row.took)
+        heads = sum(p.numel() for p in row.teaching.lesson.method.parameters())
+        print(f"| {row.name} | {spent:.0f} | {spent / kd:.2f} | {spent - kd:+.0f} ", end="")
+        print(f"| {row.peak:.0f} | {row.peak / base.peak:.2f} | {heads:,} |", flush=True)
 
 
-def main(teacher: str = "resnet20", student: str = "resnet8", steps: str = "4") -> None:
+def main(teacher: str = "wrn_40_2", student: str = "wrn_16_2", steps: str = "2", *chosen: str) -> None:
     torch.set_num_threads(1)
-    print(f"{time.strftime('%F')}, {platform.processor() or platform.machine()}, {stamp()['hardware']}, ")
-    print(f"commit {stamp()['commit']}, n = {ROUNDS} rounds of {steps} steps, untrained nets, 1,150 digits")
-    plain = [name for name in methods.names() if name not in ("pckd", "sskd")]
-    measure(plain, teacher, student, 1, int(steps))
-    measure(["kd", "pckd", "sskd"], teacher, student, 4, int(steps))
+    nets = (teacher, student)
+    ran = stamp()
+    print(f"{time.strftime('%F')}, {ran['hardware']}, one thread, commit {ran['commit']}, ", end="")
+    print(f"n = {ROUNDS} rounds of {steps} steps; {' '.join(['python', *sys.argv])}")
+    plain = [name for name in chosen or methods.names() if name not in ROTATED]
+    measure(plain, nets, 1, int(steps))
+    turned = [name for name in chosen or methods.names() if name in ROTATED]
+    if turned:
+        measure(["kd", *turned], nets, 4, int(steps))
 
 
 if __name__ == "__main__":

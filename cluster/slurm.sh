@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# A study on Slurm: one small node as the head, which runs no trials, and GPU nodes beside it, in one job of two parts.
+#
+#   sbatch cluster/slurm.sh launch studies/imagenet/crd.yaml --storage /shared/runs --data /shared/data
+#
+# What follows the script's name goes to raykd. Preempted, or out of time, the job is queued again and goes on where
+# it stood. Every node needs the same environment (RAYKD_HOME, a clone with its .venv) and the same /shared.
+#
+#SBATCH --job-name=raykd
+#SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --signal=B:TERM@180
+#SBATCH --output=raykd-%j.log
+#SBATCH --open-mode=append
+#SBATCH --partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G
+#SBATCH hetjob
+#SBATCH --partition=gpu --nodes=4 --ntasks-per-node=1 --cpus-per-task=32 --gpus-per-node=4 --mem=128G
+set -euo pipefail
+
+export PATH=${RAYKD_HOME:-/shared/raykd}/.venv/bin:$PATH
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
+
+# The job's own token, in a file that its owner alone reads, on the storage that all nodes share.
+RAY_AUTH_TOKEN_PATH=${RAYKD_TOKENS:-$HOME/.ray}/raykd-$SLURM_JOB_ID
+export RAY_AUTH_TOKEN_PATH
+(umask 077 && mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")" && openssl rand -hex 32 >"$RAY_AUTH_TOKEN_PATH")
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0" | head -n 1)
+gpu_nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_1" | wc -l)
+address=$(getent ahostsv4 "$head" | awk 'NR == 1 {print $1}'):$((20000 + SLURM_JOB_ID % 20000))
+export RAYKD_HEAD=$head
+
+# On each node: the head offers nothing, the others all that Slurm gave them.
+# shellcheck disable=SC2016
+node='
+if [[ $(hostname -s) == "${RAYKD_HEAD%%.*}" ]]; then
+    offers=(--num-cpus=0 --num-gpus=0 --dashboard-host=127.0.0.1)
+else
+    offers=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+fi
+exec ray symmetric-run --address "$0" --min-nodes "$1" "${offers[@]}" -- raykd "${@:2}" --address "$0"
+'
+srun --het-group=0,1 --kill-on-bad-exit=1 bash -c "$node" "$address" $((gpu_nodes + 1)) "$@" &
+step=$!
+
+# Ahead of the end Slurm sends TERM here: raykd, told so, leaves a run that goes on, and the job is queued again.
+again() {
+    kill -TERM "$step" || true
+    wait "$step" || true
+    scontrol requeue "$SLURM_JOB_ID"
+}
+trap again TERM
+wait "$step"

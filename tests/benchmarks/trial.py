@@ -1,0 +1,128 @@
+"""One trial's speed: raykd's loop, with a live teacher and with a warm table, against the loop that
+distillation code bases use, on the same nets, batches of 64 of the real CIFAR-100, KD, in one run.
+
+    python tests/benchmarks/trial.py [THREADS [ROUNDS [STEPS]]]
+
+The baseline: torchvision's data set, PIL transforms in two DataLoader workers, float32, NCHW, the teacher's
+forward pass in every step, .item() in every step. The loops take turns, round after round, so that a noisy
+machine is noisy for all; the median counts. Nets are untrained: speed does not depend on their weights.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from torchvision import transforms as T
+
+from raykd import data, models
+from raykd.ledger.stamp import stamp
+from raykd.loop import Teaching
+from raykd.recipe import Recipe
+from raykd.tabled import tabled
+from raykd.teachers import LiveTeacher
+
+PAIRS = (("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"), ("wrn_40_2", "wrn_16_2"))
+BATCH, CLASSES = 64, 100
+PREFETCHED = 4  # batches that the two workers have ready while another loop has its turn
+
+
+class Plain:
+    """The baseline."""
+
+    def __init__(self, teacher: str, student: str) -> None:
+        mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+        look = T.Compose(
+            [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(mean, std)]
+        )
+        images = torchvision.datasets.CIFAR100(str(data.default_root()), train=True, transform=look)
+        self.loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
+        self.teacher, self.student = models.make(teacher, CLASSES).eval(), models.make(student, CLASSES)
+        self.optimizer = torch.optim.SGD(self.student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+        self.batches: Iterator[Any] = iter(self.loader)
+
+    def images_per_second(self, steps: int) -> float:
+        for _ in range(PREFETCHED):
+            self.step()
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.step()
+        return BATCH * steps / (time.perf_counter() - began)
+
+    def step(self) -> float:
+        images, labels = next(self.batches)
+        with torch.no_grad():
+            taught = self.teacher(images).logits
+        logits = self.student(images).logits
+        soft = F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(taught / 4, 1), reduction="batchmean") * 16
+        loss = 0.1 * F.cross_entropy(logits, labels) + 0.9 * soft
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        right: float = (logits.argmax(1) == labels).float().mean().item()
+        return right + float(loss.item())
+
+
+class Ours:
+    """One epoch of so many steps, again and again: with a table, its second pass finds every view there."""
+
+    def __init__(self, teacher: str, student: str, steps: int, gib: float) -> None:
+        recipe = Recipe.model_validate(
+            {
+                "data": data.CIFAR100(images=BATCH * steps, holdout=0),
+                "teacher": {"net": teacher, "weights": "untrained"},
+                "student": {"net": student},
+                "method": {"name": "kd"},
+            },
+            strict=False,
+        )
+        device = torch.device("cpu")
+        dataset = data.load(recipe.data, data.default_root(), False)
+        live = LiveTeacher(models.make(teacher, CLASSES), dataset.size, device, False)
+        answers = tabled(live, recipe.data.catalogue(dataset), gib, device)
+        self.teaching = Teaching(recipe, dataset, answers, device)
+
+    def images_per_second(self, steps: int) -> float:
+        return self.teaching._epoch(1)["images_per_second"]
+
+
+def measure(teacher: str, student: str, rounds: int, steps: int) -> str:
+    loops: dict[str, Any] = {
+        "baseline": Plain(teacher, student),
+        "live": Ours(teacher, student, steps, 0),
+        "warm": Ours(teacher, student, steps, 1),
+    }
+    took: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds + 1):  # the first warms up, and fills the table
+        for name, one in loops.items():
+            time.sleep(0.5)  # the baseline's workers fill their queues
+            took[name].append(one.images_per_second(steps))
+    cells = []
+    base = statistics.median(took["baseline"][1:])
+    for values in took.values():
+        rate = statistics.median(values[1:])
+        cells.append(f"{rate:.0f} ({min(values[1:]):.0f}-{max(values[1:]):.0f}), {rate / base:.2f}x")
+    return f"| {teacher} -> {student} | {' | '.join(cells)} |"
+
+
+def main(threads: str = "2", rounds: str = "3", steps: str = "12") -> None:
+    torch.set_num_threads(int(threads))
+    where = f"{stamp()['hardware']}, commit {stamp()['commit']}, torch {torch.__version__}"
+    print(f"{time.strftime('%F')}, {where}, {threads} threads; KD, batch {BATCH}; images/s,")
+    print(f"median (least-most) of n = {rounds} rounds of {steps} steps each, after one round\n")
+    print("| pair | baseline | raykd, teacher live | raykd, table warm |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["RAYKD_CACHE"] = cache
+        for pair in PAIRS:
+            print(measure(*pair, int(rounds), int(steps)), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
