@@ -208,6 +208,45 @@ def methods(
     print(json.dumps(found, indent=1)) if as_json else show.methods(found)
 
 
+data_app = typer.Typer(help="Data sets: what there is, and shards of large ones.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """List the data sets that a recipe can name."""
+    from raykd import show
+    from raykd.data import inventory
+
+    found = inventory.known()
+    print(json.dumps(found, indent=1)) if as_json else show.table(found)
+
+
+@data_app.command("show")
+def data_show(
+    path: Annotated[str, Argument(help="A folder of images, or a folder or URI of shards.")],
+    as_json: Json = False,
+) -> None:
+    """Show what lies in a folder of images or of shards: its parts, classes and images."""
+    from raykd import show
+    from raykd.data import inventory
+
+    found = inventory.contents(path)
+    print(json.dumps(found, indent=1)) if as_json else show.table(found)
+
+
+@data_app.command("shard")
+def data_shard(
+    source: Annotated[Path, Argument(help="A folder of images, SOURCE/PART/CLASS/*.jpg.")],
+    out: Annotated[str, Argument(help="The folder or URI to write.")],
+) -> None:
+    """Write a folder of images as a few large Parquet files, which `name: imagenet` reads in its place."""
+    from raykd.data import shards
+
+    for part, written, of in shards.write(source, out):
+        print(f"{out}/{part}: {written:,} of {of:,} images")
+
+
 @app.command()
 def doctor(
     study: Annotated[Path | None, Argument(metavar="[STUDY]", help="A study file that should run.")] = None,

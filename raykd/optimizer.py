@@ -15,14 +15,27 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Optimizer(Spec):
-    """SGD with momentum, at the settings of RepDistiller's CIFAR-100 protocol."""
+    """SGD with momentum, at the settings of RepDistiller's CIFAR-100 protocol.
+
+    `accumulate` cuts each worker's share of a batch into so many micro-batches, one after another, when the
+    batch does not fit the device. A loss that is a mean over images stays the same; what a method compares
+    within a batch (contrast with its other images, batch statistics) is a micro-batch of all workers then,
+    and a local batch norm sees one worker's micro-batch.
+    """
 
     lr: Annotated[float, Field(gt=0), Range(0.005, 0.5, log=True)] = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1), Range(0.8, 0.98)] = 0.9
     weight_decay: Annotated[float, Field(ge=0), Range(1e-5, 5e-3, log=True)] = 5e-4
     nesterov: bool = False
-    batch_size: Annotated[int, Field(ge=2), Choice((32, 64, 128, 256))] = 64
+    batch_size: Annotated[int, Field(ge=2), Choice((32, 64, 128, 256))] = 64  # of all workers together
+    accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches of a worker in each step
+    lr_of_batch: Annotated[int, Field(ge=1)] | None = None  # `lr` is that of this batch size; None: of any
     decay_scalars: bool = False  # the released codes also decay learnable temperatures and biases (ruling 2)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of `batch_size`: scaled linearly where `lr` is another's (arXiv:1706.02677)."""
+        return self.lr if self.lr_of_batch is None else self.lr * self.batch_size / self.lr_of_batch
 
     def make(self, module: nn.Module) -> torch.optim.SGD:
         """Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`."""
@@ -34,7 +47,7 @@ class Optimizer(Spec):
         ]
         return torch.optim.SGD(
             [g for g in groups if g["params"]],
-            lr=self.lr,
+            lr=self.rate,
             momentum=self.momentum,
             nesterov=self.nesterov,
             fused=True,

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from raykd import data, models
-from raykd.loop import Teaching, autocast
+from raykd.evaluation import autocast
+from raykd.loop import Teaching
 from raykd.study import Study
 from raykd.teachers import LiveTeacher, NoTeacher
 

@@ -93,6 +93,7 @@ class Recipe(Spec):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
     averaging: Annotated[float, Field(ge=0, lt=1), Choice((0.9, 0.99, 0.999))] = 0.99  # decay a step; 0 = off
+    batch_norm: Literal["local", "synced"] = "local"  # a worker's own statistics, or those of all workers
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     seed: Annotated[int, Field(ge=0)] = 0
 

@@ -282,3 +282,15 @@ def methods(found: Any) -> None:
         print(f"\npublished: {row['system']} on {row['data']} (source: {row['source']})")
         for pair, values in row["top1"].items():
             print(f"  {pair}: {' / '.join(f'{value:g}' for value in values)} %")
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """Rows of plain values, as a table."""
+    made = Table(box=None, pad_edge=False)
+    for name in rows[0]:
+        made.add_column(name, overflow="fold", justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        made.add_row(
+            *("-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
+        )
+    console.print(made)

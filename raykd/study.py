@@ -116,6 +116,7 @@ class Cluster(Spec):
     cpus: Annotated[float, Field(gt=0)] = 1.0  # per worker
     gpus: Annotated[float, Field(ge=0)] = 0.0  # per worker; a part of one GPU puts several trials on it
     always_train: bool = False  # Ray Train also for one worker
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # a state at least so often, inside an epoch too
     table: Annotated[float, Field(ge=0)] = (
         8.0  # GiB of each node's disk for teachers' answers; 0: none are kept
     )
@@ -153,6 +154,18 @@ class Study(Spec):
     def _space_opens(self) -> Self:
         if lines := opened(self.recipe.method.name, self.space)[1] or self._first_point_mistakes():
             raise ValueError("\n".join(lines))
+        return self
+
+    @model_validator(mode="after")
+    def _workers_share_batches(self) -> Self:
+        size, parts = self.recipe.optimizer.batch_size, self.recipe.optimizer.accumulate
+        for place, workers in (("cluster", self.cluster), ("confirm", self.confirm)):
+            if workers is not None and size % (workers.workers * parts):
+                micro = f" in {parts} micro-batches each" if parts > 1 else ""
+                raise ValueError(
+                    f"{place}/workers = {workers.workers} cannot share recipe/optimizer/batch_size = {size} "
+                    f"evenly{micro}"
+                )
         return self
 
     @staticmethod

@@ -89,11 +89,12 @@ def _one_process(job: trial.Job, settings: Settings, heard: Callable[[dict[str, 
 
 
 def _ray_train(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
-    workers = settings.workers or 1
-    if job.recipe["optimizer"]["batch_size"] % workers:
+    workers, optimizer = settings.workers or 1, job.recipe["optimizer"]
+    if optimizer["batch_size"] % (workers * optimizer["accumulate"]):
+        micro = f" in {optimizer['accumulate']} micro-batches" if optimizer["accumulate"] > 1 else ""
         raise BadInput(
-            [f"--workers {workers}: optimizer/batch_size = {job.recipe['optimizer']['batch_size']} "
-             f"cannot be shared evenly"]
+            [f"--workers {workers}: optimizer/batch_size = {optimizer['batch_size']} "
+             f"cannot be shared evenly{micro}"]
         )  # fmt: skip
     with connected(settings.address):
         gpus = 1.0 if torch.cuda.is_available() else 0.0

@@ -24,11 +24,13 @@ import torch.distributed as dist
 
 from raykd import data, methods, models, teachers
 from raykd.data import AnyData, Dataset
+from raykd.evaluation import autocast
 from raykd.ledger.folder import Folder, StorageError, parted
 from raykd.ledger.stamp import stamp
-from raykd.loop import Diverged, Teaching, autocast
+from raykd.loop import Teaching
 from raykd.recipe import Recipe
 from raykd.tabled import KEPT, tabled
+from raykd.watch import Diverged
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
@@ -48,6 +50,7 @@ class Job:
     threads: int  # CPU threads of one worker
     test: bool = False  # open the test set after the last epoch
     table: float = 8.0  # GiB of the node's disk for teachers' answers
+    checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
 
 
 def run(job: Job, report: Report, device: torch.device) -> None:
@@ -103,7 +106,11 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
     rows = [row for row in folder.read_json("epochs.json") or [] if row["epoch"] <= teaching.done]
     if teaching.done == recipe.epochs:
         report(_told(rows[-1], teaching))  # all was done before, but nobody heard of it
-    for row in teaching.epochs():
+    for row in teaching.stretches(60 * job.checkpoint_minutes):
+        if row is None:
+            if leads:
+                _save(folder, "checkpoint.pt", teaching.state_dict())
+            continue
         told = dict(row)
         if job.test and teaching.done == recipe.epochs:
             told["test_accuracy"] = teaching.test_accuracy()
@@ -116,6 +123,8 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
 def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
     """The epoch's row first: one without its checkpoint is dropped on resume, the reverse loses one."""
     folder.write_json("epochs.json", rows)
+    if unreadable := teaching.source.unreadable():
+        folder.write_json("unreadable.json", unreadable)
     if teaching.done == teaching.recipe.epochs:
         weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}
         folder.write("student.safetensors", safetensors.torch.save(weights))

@@ -1,4 +1,4 @@
-"""Two real gloo ranks, started once and reused by every test: `run(function, *args) -> [answers]`.
+"""Real gloo ranks, started once and reused by every test: `run(function, *args, ranks=2) -> [answers]`.
 
 The function must be importable and its arguments picklable. Ranks talk over loopback and meet at a file.
 """
@@ -18,12 +18,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-RANKS = 2
 
-
-def run(function: Callable[..., Any], *args: Any) -> list[Any]:
-    """function(*args) on both ranks: their answers in order, or RuntimeError with a rank's traceback."""
-    connections = _pool()
+def run(function: Callable[..., Any], *args: Any, ranks: int = 2) -> list[Any]:
+    """function(*args) on all ranks: their answers in order, or RuntimeError with a rank's traceback."""
+    connections = _pool(ranks)
     for connection in connections:
         connection.send_bytes(pickle.dumps((function, args)))
     answers = [pickle.loads(connection.recv_bytes()) for connection in connections]
@@ -34,13 +32,13 @@ def run(function: Callable[..., Any], *args: Any) -> list[Any]:
 
 
 @cache
-def _pool() -> list[Connection]:
+def _pool(ranks: int) -> list[Connection]:
     folder = tempfile.TemporaryDirectory()
     context = mp.get_context("spawn")
     connections = []
-    for rank in range(RANKS):
+    for rank in range(ranks):
         here, there = context.Pipe()
-        process = context.Process(target=_rank, args=(rank, f"{folder.name}/meet", there), daemon=True)
+        process = context.Process(target=_rank, args=(rank, ranks, f"{folder.name}/meet", there), daemon=True)
         process.start()
         there.close()
         atexit.register(process.join, 10)
@@ -50,11 +48,11 @@ def _pool() -> list[Connection]:
     return connections
 
 
-def _rank(rank: int, meet: str, connection: Connection) -> None:
+def _rank(rank: int, ranks: int, meet: str, connection: Connection) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    store = dist.FileStore(meet, RANKS)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=RANKS, timeout=timedelta(seconds=60))
+    store = dist.FileStore(meet, ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=4))
     while True:
         try:
             request = connection.recv_bytes()

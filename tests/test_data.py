@@ -145,6 +145,28 @@ def test_folders_of_photographs(data_root: Path, tmp_path: Path) -> None:
         data.load(data.Folder(path="none"), tmp_path, False)
 
 
+def test_the_memory_of_a_folder_is_counted_before_it_is_read(data_root: Path) -> None:
+    """The padded copy too, and only the images that are used; they are the ones that all would give."""
+    spec = data.Folder(path="clothing", test="test", images=50, size=32, padding=4)
+    some = data.load(spec, data_root, False)
+    padded = spec.source(some, CPU)._rows.nbytes
+    kept = sum(part.pixels.nbytes for part in (some.train, some.heldout, some.test))
+    tests = len(some.test.labels)
+    assert 0.9 * spec.memory(50, tests) < kept + padded <= spec.memory(50, tests)
+    spec.check_memory(Path("clothing"), 50, tests)
+    with pytest.raises(BadInput, match=r"clothing: 90,000,050 images of 32 x 32 take \d+\.\d GiB of the"):
+        spec.check_memory(Path("clothing"), 50, 90_000_000)
+    whole = data.load(spec.model_copy(update={"images": None}), data_root, False)
+    everything = torch.cat([whole.train.pixels, whole.heldout.pixels]).flatten(1)
+    assert all((everything == image).all(1).any() for image in some.train.pixels.flatten(1))
+
+
+@pytest.mark.parametrize("spec", [data.Folder, data.ImageNet])
+def test_a_standard_deviation_of_nothing_is_refused(spec: type[data.DataSpec]) -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        spec.model_validate({"path": "clothing", "std": (0.2, 0.0, 0.2)})
+
+
 def test_tiny_imagenet(data_root: Path) -> None:
     tiny = data.load(data.Folder(path="tiny-imagenet-mini", size=64), data_root, False)
     assert len(tiny.classes) == 200 and tiny.train.pixels.shape[1:] == (64, 64, 3)

@@ -1,48 +1,18 @@
 """The loop: learns, resumes exactly, stops before a weight is spoilt, and is the same on two ranks."""
 
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import gloo
 import pytest
 import torch
 import torch.distributed as dist
+from taught import recipe, teaching, told
 
-from raykd import data, loop, methods
-from raykd.loop import Diverged, Teaching
-from raykd.models import make
+from raykd import loop, methods
 from raykd.optimizer import CosineDecay, Optimizer, StepDecay
 from raykd.recipe import Recipe
-from raykd.teachers import LiveTeacher, NoTeacher
-
-CPU = torch.device("cpu")
-BASE: dict[str, Any] = {
-    "data": {"name": "digits", "images": 160, "holdout": 0.2},
-    "teacher": {"net": "resnet14", "weights": "unused.pth"},
-    "student": {"net": "resnet8"},
-    "method": {"name": "dcd"},
-    "epochs": 3,
-    "optimizer": {"batch_size": 32},
-}
-
-
-def recipe(**settings: Any) -> Recipe:
-    return Recipe.model_validate_json(json.dumps(BASE | settings))
-
-
-def teaching(chosen: Recipe) -> Teaching:
-    torch.set_num_threads(1)
-    dataset = data.load(chosen.data, Path("unused"), False)
-    if chosen.method.name == "ce":
-        return Teaching(chosen, dataset, NoTeacher(), CPU)
-    torch.manual_seed(5)
-    return Teaching(chosen, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
-
-
-def told(row: Any) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
+from raykd.watch import Diverged
 
 
 @pytest.mark.parametrize("name", ["dcd", "crd"])
@@ -95,15 +65,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term() ->
 def test_weights_stay_as_they_were_until_the_host_looks() -> None:
     """As on a GPU, which the host asks for its losses only now and then."""
     late, last = teaching(recipe(averaging=0)), 3
-    late._look = 100
-    watch, kept = late._watch, []
+    late.watch.every = 100
+    watch, kept = late.watch.loss, []
 
     def spoilt(loss: Any, terms: Any, epoch: int, step: int) -> None:
         kept.append(copy.deepcopy(list(late.student.parameters())))
         bad = {**terms, "task": terms["task"] * float("nan")} if step == 1 else terms
         watch(sum(bad.values()), bad, epoch, step)
 
-    late._watch = spoilt  # type: ignore[method-assign]
+    late.watch.loss = spoilt  # type: ignore[method-assign]
     with pytest.raises(Diverged, match=r"not finite: task = nan \(epoch 1, step 2 of 4\)"):
         list(late.epochs())
     assert len(kept) == last + 1 and not torch.equal(kept[0][0], kept[1][0])

@@ -22,6 +22,8 @@ from raykd.space import Spec
 from raykd.step import Batch
 
 Triple = tuple[float, float, float]
+Scale = Annotated[float, Field(gt=0)]
+Std = tuple[Scale, Scale, Scale]
 
 
 class Part(ABC):
@@ -96,6 +98,14 @@ class Source(ABC, Generic[P]):
     def plain(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A rank's share of a part, for evaluation, in batches: images [n, 3, size, size], labels [n]."""
 
+    @abstractmethod
+    def unreadable(self) -> list[str]:
+        """Images that could not be read, and for which others stood in: a line each."""
+
+    @abstractmethod
+    def count(self, lines: list[str]) -> None:
+        """Count images as unreadable, once each. BadInput when there are more than the settings allow."""
+
 
 class DataSpec(Spec):
     """The settings that all data sets share."""
@@ -141,10 +151,7 @@ class DataSpec(Spec):
 def prepare(spec: DataSpec, raw: Raw[P]) -> Dataset[P]:
     """Take the subset and hold out the selection part."""
     labels = raw.train.labels
-    positions = np.arange(len(labels))
-    if spec.images is not None:
-        rest = 1 - spec.used(len(labels)) / len(labels)
-        positions, _ = split(labels, rest, spec.split_seed)
+    positions = subset(spec, labels)
     train, heldout = split(labels[positions], spec.holdout, spec.split_seed)
     return Dataset(
         raw.classes,
@@ -155,6 +162,12 @@ def prepare(spec: DataSpec, raw: Raw[P]) -> Dataset[P]:
         raw.mean,
         raw.std,
     )
+
+
+def subset(spec: DataSpec, labels: Tensor) -> np.ndarray:
+    """Positions of the training images that are used, ascending."""
+    rest = 1 - spec.used(len(labels)) / len(labels)
+    return split(labels, rest, spec.split_seed)[0]
 
 
 def split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

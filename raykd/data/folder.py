@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.data._base import Figures, Raw, Triple
+from raykd.data._base import Figures, Raw, Std, Triple, subset
 from raykd.data.pictures import ByClass, Unreadable, decoded, listed
 from raykd.data.views import InMemory, Pixels
 from raykd.mistakes import BadInput
@@ -25,35 +25,50 @@ class Folder(InMemory):
     train: str = "train"
     test: str = "val"
     mean: Triple = (0.485, 0.456, 0.406)  # ImageNet's
-    std: Triple = (0.229, 0.224, 0.225)
+    std: Std = (0.229, 0.224, 0.225)
 
     def known(self) -> Figures | None:
         return None
 
     def read(self, root: Path, download: bool) -> Raw[Pixels]:
+        """Of the training images, only those that are used are decoded."""
         base = root / Path(self.path).expanduser()
-        train, test = listed(base, (self.train, self.test))
-        self._check_memory(base, sum(len(files) for part in (train, test) for files in part.values()))
-        images, tests = _part(train, self.size), _part(test, self.size)
-        return Raw(tuple(train), self.size, images, tests, self.mean, self.std)
+        by_class, tests = listed(base, (self.train, self.test))
+        train, test = _named(by_class), _named(tests)
+        used = [train[position] for position in subset(self, torch.tensor([label for _, label in train]))]
+        self.check_memory(base, len(used), len(test))
+        return Raw(
+            tuple(by_class), self.size, self._part(used), self._part(test), self.mean, self.std
+        )  # fmt: skip
 
-    def _check_memory(self, base: Path, images: int) -> None:
-        needed = images * self.size**2 * 3
+    def memory(self, used: int, tests: int) -> int:
+        """Bytes that so many images take at most: once as they are, and training images also padded."""
+        padded = (self.size + 2 * self.padding) ** 2
+        return 3 * ((used + tests) * self.size**2 + used * padded)
+
+    def check_memory(self, base: Path, used: int, tests: int) -> None:
+        """BadInput when the images would take more than half of this machine's memory."""
+        needed = self.memory(used, tests)
         there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > there // 2:
             raise BadInput(
                 [
-                    f"data: {base}: {images:,} images of {self.size} x {self.size} take "
+                    f"data: {base}: {used + tests:,} images of {self.size} x {self.size} take "
                     f"{needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; take a smaller "
-                    f"size, or name: imagenet, which streams such folders"
+                    f"size or fewer images, or name: imagenet, which streams such folders"
                 ]
             )
 
+    def _part(self, images: list[tuple[str, int]]) -> Pixels:
+        pixels = torch.empty(len(images), self.size, self.size, 3, dtype=torch.uint8)
+        for place, (file, _) in enumerate(images):
+            pixels[place] = _image(file, self.size)
+        return Pixels(pixels, torch.tensor([label for _, label in images], dtype=torch.int64))
 
-def _part(by_class: ByClass, size: int) -> Pixels:
-    pixels = [_image(file, size) for files in by_class.values() for file in files]
-    labels = [label for label, files in enumerate(by_class.values()) for _ in files]
-    return Pixels(torch.stack(pixels), torch.tensor(labels, dtype=torch.int64))
+
+def _named(by_class: ByClass) -> list[tuple[str, int]]:
+    """(file, label) of every image."""
+    return [(file, label) for label, files in enumerate(by_class.values()) for file in files]
 
 
 def _image(file: str, size: int) -> Tensor:
@@ -61,8 +76,8 @@ def _image(file: str, size: int) -> Tensor:
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        image = decoded(file)
-    except Unreadable as error:
-        raise BadInput([f"data: {error}"]) from None
+        image = decoded(Path(file).read_bytes())
+    except (OSError, Unreadable) as error:
+        raise BadInput([f"data: {file}: {error}"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
-    return cropped.permute(1, 2, 0).contiguous()
+    return cropped.permute(1, 2, 0)

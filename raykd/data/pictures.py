@@ -1,11 +1,14 @@
 """Image files: listed by class, and decoded."""
 
+import contextlib
+import io
 import os
 import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -17,7 +20,7 @@ ByClass = dict[str, list[str]]  # class -> files, sorted
 
 
 class Unreadable(Exception):
-    """An image file is missing or damaged. Says which, and why."""
+    """An image is missing or damaged. Says why."""
 
 
 def listed(base: Path, parts: tuple[str, str]) -> tuple[ByClass, ByClass]:
@@ -30,6 +33,15 @@ def listed(base: Path, parts: tuple[str, str]) -> tuple[ByClass, ByClass]:
     if odd := sorted(set(train) ^ set(test)):
         raise BadInput([f"data: {base}: class folders differ between {' and '.join(parts)}: {odd[:5]}"])
     return train, test
+
+
+def parts(base: Path) -> dict[str, ByClass]:
+    """The images of every part, BASE/PART/CLASS/*.jpg. BadInput when there is none."""
+    folders = sorted(folder for folder in base.iterdir() if folder.is_dir()) if base.is_dir() else []
+    found = {part.name: _by_class(part) for part in folders if any(one.is_dir() for one in part.iterdir())}
+    if not found:
+        raise BadInput([f"data: {base}: holds no images. Expected: {base}/PART/CLASS/*.jpg"])
+    return found
 
 
 def _by_class(part: Path) -> ByClass:
@@ -50,15 +62,46 @@ def _images(folder: str) -> Iterator[str]:
                 yield from _images(entry.path)
 
 
-def decoded(file: str) -> Tensor:
-    """[3, height, width], uint8."""
+def decoded(data: bytes) -> Tensor:
+    """[3, height, width], uint8. Unreadable when these are not the bytes of an image, or not all."""
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        with warnings.catch_warnings(), Image.open(file) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
             warnings.simplefilter("ignore")  # about odd metadata, which is not read
             pixels: Tensor = T.pil_to_tensor(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise Unreadable(f"{file}: not a readable image ({reason})") from None
+        raise Unreadable(f"not a readable image ({reason})") from None
     return pixels
+
+
+def jpegs(encoded: list[bytes | None], device: torch.device) -> list[Tensor | None]:
+    """JPEGs decoded on a device (nvJPEG on a GPU), [3, height, width], uint8; None where it cannot."""
+    found: list[Tensor | None] = [None] * len(encoded)
+    whole = [k for k, data in enumerate(encoded) if data and data[:2] == b"\xff\xd8" and _ends(data)]
+    try:
+        for k, pixels in zip(whole, _jpegs([encoded[k] or b"" for k in whole], device), strict=True):
+            found[k] = pixels
+    except RuntimeError:  # some one of them: each alone
+        for k in whole:
+            with contextlib.suppress(RuntimeError):
+                found[k] = _jpegs([encoded[k] or b""], device)[0]
+    return found
+
+
+def _jpegs(encoded: list[bytes], device: torch.device) -> list[Tensor]:
+    from torchvision.io import ImageReadMode, decode_jpeg  # here: it takes seconds
+
+    tensors = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in encoded]
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # in favour of TorchCodec, which few machines have
+        pixels: list[Tensor] = decode_jpeg(tensors, mode=ImageReadMode.RGB, device=device) if tensors else []
+    return pixels
+
+
+def _ends(data: bytes) -> bool:
+    """Whether a JPEG is whole: decoders on GPUs may fill up what is missing."""
+    return data.rstrip(b"\0")[-2:] == b"\xff\xd9"

@@ -1,25 +1,24 @@
-"""Large data sets: images are read, decoded and augmented by worker processes as they are needed.
+"""Large data sets: images are read, decoded and augmented as they are needed, by worker processes (loaders).
 
 A view id seeds the random crop and flip of an image, so a View is a function of (image, view id) here too,
-whichever process makes it.
+whichever process makes it. Which images come when is said by the loop, by position: a stream has no state,
+and resumes by being asked for the rest.
 """
 
 import logging
 import multiprocessing
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import BaseContext
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from raykd.data import pictures
-from raykd.data._base import Catalogue, Dataset, DataSpec, Part, Source
+from raykd.data._base import Catalogue, Dataset, DataSpec, Source
+from raykd.data.encoded import Encoded
 from raykd.data.look import Look
 from raykd.mistakes import BadInput
 from raykd.step import Batch
@@ -28,35 +27,8 @@ EVALUATION_BATCH = 128
 NUM_VIEWS = 2**31
 
 Item = tuple[int, list[int]]  # position of an image, its view ids; without any, it is seen as for evaluation
+Fetched = tuple[Item, bytes | None]  # its bytes, if they could be had
 Loaded = tuple[Tensor | None, list[str]]  # pixels, if they could be had; what is wrong with files on the way
-
-
-@dataclass(frozen=True, eq=False)
-class Files(Part):
-    """Images in files. The names are kept as one tensor, which processes share."""
-
-    names: Tensor  # [images, longest name], uint8: paths, filled up with zeros
-    labels: Tensor  # [images], int64
-
-    @classmethod
-    def of(cls, by_class: pictures.ByClass) -> "Files":
-        names = np.array([os.fsencode(file) for files in by_class.values() for file in files])
-        counts = torch.tensor([len(files) for files in by_class.values()])
-        cells = torch.from_numpy(names.view(np.uint8).reshape(len(names), -1))
-        return cls(cells, torch.arange(len(by_class)).repeat_interleave(counts))
-
-    def take(self, positions: Tensor) -> "Files":
-        return Files(self.names[positions], self.labels[positions])
-
-    def file(self, position: int) -> str:
-        return os.fsdecode(self.names[position].numpy().tobytes().rstrip(b"\0"))
-
-    def alike(self, position: int) -> Iterator[int]:
-        """The image, then the others of its class in a fixed order."""
-        yield position
-        same = (self.labels == self.labels[position]).nonzero().flatten()
-        place = int((same == position).nonzero())
-        yield from same.roll(-place)[1:].tolist()
 
 
 class Streamed(DataSpec):
@@ -65,6 +37,7 @@ class Streamed(DataSpec):
     size: Annotated[int, Field(ge=8)] = 224  # of the crops that the nets see
     area: Annotated[float, Field(gt=0, le=1)] = 0.08  # the least part of an image that a random crop takes
     max_corrupt: Annotated[int, Field(ge=0)] = 0  # files that may be unreadable; others of the class stand in
+    decoder: Literal["loaders", "device"] = "loaders"  # who decodes: these processes, or the device by nvJPEG
     loaders: Annotated[int, Field(ge=0)] | None = None  # processes that decode; None: the job's CPU threads
 
     def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
@@ -74,46 +47,72 @@ class Streamed(DataSpec):
         return Stream(dataset.train, self, Look(dataset.train.labels, dataset.mean, dataset.std, device))
 
 
-class Reader(torch.utils.data.Dataset[Loaded]):
-    """What a worker process does: Item -> pixels [views, size, size, 3], uint8."""
+class Crops:
+    """An image as the nets see it: at random for training, by a view id; in one way for evaluation."""
 
-    def __init__(self, part: Files, spec: Streamed) -> None:
+    def __init__(self, spec: Streamed) -> None:
         from torchvision.transforms import v2  # here: it takes seconds, and small data sets need it not
 
-        self._part, self._most = part, spec.max_corrupt
         crop = v2.RandomResizedCrop(spec.size, scale=(spec.area, 1), antialias=True)
         self._random = v2.Compose([crop, v2.RandomHorizontalFlip(0.5 if spec.flip else 0)])
         shorter = round(spec.size * 256 / 224)
         self._plain = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(spec.size)])
 
-    def __getitem__(self, item: Item) -> Loaded:
-        position, views = item
-        wrong: list[str] = []
-        for candidate in self._part.alike(position):
-            try:
-                image = pictures.decoded(self._part.file(candidate))
-            except pictures.Unreadable as error:
-                wrong.append(str(error))
-                if len(wrong) > self._most:
-                    break
-                continue
-            seen = [self._seen(image, view) for view in views] or [self._plain(image)]
-            return torch.stack(seen).permute(0, 2, 3, 1), wrong
-        return None, wrong
+    def __call__(self, image: Tensor, views: list[int]) -> Tensor:
+        """[3, height, width] -> [views or 1, size, size, 3], uint8, on the image's device."""
+        seen = [self._seen(image, view) for view in views] or [self._plain(image)]
+        return torch.stack(seen).permute(0, 2, 3, 1)
 
     def _seen(self, image: Tensor, view: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(view)
+            torch.default_generator.manual_seed(view)  # crops are drawn on the CPU, for any device
             seen: Tensor = self._random(image)
             return seen
 
 
-class Stream(Source[Files]):
-    """Images through worker processes, a few batches ahead. Each rank counts unreadable files on its own."""
+class Reader(torch.utils.data.Dataset[Loaded]):
+    """What a loader does: items -> pixels [views, size, size, 3], uint8, of each."""
+
+    def __init__(self, part: Encoded, spec: Streamed) -> None:
+        self._part, self._most, self.crops = part, spec.max_corrupt, Crops(spec)
+
+    def __getitems__(self, items: list[Item]) -> list[Loaded]:
+        ahead = self._part.ahead([position for position, _ in items])
+        return [self.loaded(item, data) for item, data in zip(items, ahead, strict=True)]
+
+    def loaded(self, item: Item, ahead: bytes | None) -> Loaded:
+        """One item, or another image of its class; `ahead`: the bytes, where they are here already."""
+        position, views = item
+        wrong: list[str] = []
+        for candidate in self._part.alike(position):
+            try:
+                known = ahead if candidate == position else None
+                image = pictures.decoded(self._part.data(candidate) if known is None else known)
+            except pictures.Unreadable as error:
+                wrong.append(f"{self._part.name(candidate)}: {error}")
+                if len(wrong) > self._most:
+                    break
+                continue
+            return self.crops(image, views), wrong
+        return None, wrong
+
+
+class Fetcher(torch.utils.data.Dataset[Fetched]):
+    """What a loader does when the device decodes."""
+
+    def __init__(self, part: Encoded) -> None:
+        self._part = part
+
+    def __getitems__(self, items: list[Item]) -> list[Fetched]:
+        return list(zip(items, self._part.ahead([position for position, _ in items]), strict=True))
+
+
+class Stream(Source[Encoded]):
+    """Images through loaders, a few batches ahead."""
 
     num_views = NUM_VIEWS
 
-    def __init__(self, train: Files, spec: Streamed, look: Look) -> None:
+    def __init__(self, train: Encoded, spec: Streamed, look: Look) -> None:
         self.rotations = spec.rotations
         self._train, self._spec, self._look = train, spec, look
         self._wrong: set[str] = set()
@@ -127,32 +126,44 @@ class Stream(Source[Files]):
         for pixels, at, ids in zip(self._load(self._train, items), positions, views, strict=True):
             yield self._look.batch(pixels, at.to(device), ids.to(device))
 
-    def plain(self, part: Files, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        shares = torch.split(torch.arange(rank, len(part.labels), world), EVALUATION_BATCH)
+    def plain(self, part: Encoded, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+        own = torch.arange(rank, len(part.labels), world)
+        shares = torch.split(own, EVALUATION_BATCH) if len(own) else ()
         items: Iterator[list[Item]] = ([(position, []) for position in share.tolist()] for share in shares)
         for pixels, share in zip(self._load(part, items), shares, strict=True):
             yield self._look.normalised(pixels), part.labels[share].to(self._look.device)
 
-    def _load(self, part: Files, items: Iterable[list[Item]]) -> Iterator[Tensor]:
-        """Pixels of each batch of items on the device. BadInput when too many files are unreadable."""
+    def _load(self, part: Encoded, items: Iterable[list[Item]]) -> Iterator[Tensor]:
+        """Pixels of each batch of items on the device. BadInput when too many images are unreadable."""
+        reader, device = Reader(part, self._spec), self._look.device
+        by_loaders = self._spec.decoder == "loaders"
+        loader = (
+            self._loader(reader, _joined, items) if by_loaders else self._loader(Fetcher(part), list, items)
+        )
+        for batch in loader:
+            pixels, wrong = batch if by_loaders else _joined(on_device(batch, reader, device))
+            self.count(wrong)
+            if pixels is None:
+                raise BadInput([f"data: {wrong[-1]}; nor is any other of its class"])
+            yield pixels.to(device, non_blocking=True)
+
+    def _loader(self, work: Any, collate: Callable[[list[Any]], Any], items: Iterable[list[Item]]) -> Any:
         loaders = torch.get_num_threads() if self._spec.loaders is None else self._spec.loaders
-        loader = DataLoader(
-            Reader(part, self._spec),
+        return DataLoader(
+            work,
             batch_sampler=items,
-            collate_fn=_joined,
+            collate_fn=collate,
             num_workers=loaders,
             multiprocessing_context=_processes() if loaders else None,
             pin_memory=self._look.device.type == "cuda",
             generator=torch.Generator(),  # the loader draws a number that nobody reads; not from the trial's
         )
-        for pixels, wrong in loader:
-            self._count(wrong)
-            if pixels is None:
-                raise BadInput([f"data: {wrong[-1]}; nor is any other of its class"])
-            yield pixels.to(self._look.device, non_blocking=True)
 
-    def _count(self, wrong: list[str]) -> None:
-        for line in wrong:
+    def unreadable(self) -> list[str]:
+        return sorted(self._wrong)
+
+    def count(self, lines: list[str]) -> None:
+        for line in lines:
             if line in self._wrong:
                 continue
             self._wrong.add(line)
@@ -160,6 +171,20 @@ class Stream(Source[Files]):
                 more = f"; {len(self._wrong)} such images, data/max_corrupt = {self._spec.max_corrupt}"
                 raise BadInput([f"data: {line}{more}"])
             logging.getLogger(__name__).warning("data: %s; another of its class stands in", line)
+
+
+def on_device(batch: list[Fetched], reader: Reader, device: torch.device) -> list[Loaded]:
+    """Decoded and cropped on the device; what it cannot decode goes the reader's way, in this process."""
+    images = pictures.jpegs([data for _, data in batch], device)
+    return [
+        _moved(reader.loaded(item, data), device) if image is None else (reader.crops(image, item[1]), [])
+        for (item, data), image in zip(batch, images, strict=True)
+    ]
+
+
+def _moved(loaded: Loaded, device: torch.device) -> Loaded:
+    pixels, wrong = loaded
+    return (None if pixels is None else pixels.to(device)), wrong
 
 
 def _joined(loaded: list[Loaded]) -> Loaded:

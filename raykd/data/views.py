@@ -100,6 +100,12 @@ class Views(Source[Pixels]):
         for pixels, labels in zip(*shares, strict=True):
             yield self._look.normalised(pixels.to(self._look.device)), labels.to(self._look.device)
 
+    def unreadable(self) -> list[str]:
+        return []
+
+    def count(self, lines: list[str]) -> None:
+        assert not lines, "all images were read before"
+
     def _numbered(self, positions: Tensor, views: Tensor) -> Tensor:
         """Views [steps, n, r] of images at positions [steps, n] -> rows of the catalogue [steps, n * r]."""
         assert self._origin is not None

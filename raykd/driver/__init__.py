@@ -135,9 +135,11 @@ def _wants_more(study: Study, ledger: Ledger) -> bool:
 def _job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
-    threads = max(1, round(study.cluster.cpus))
-    table = study.cluster.table
-    return trial.Job(recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test, table)
+    threads, cluster = max(1, round(study.cluster.cpus)), study.cluster
+    return trial.Job(
+        recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test,
+        table=cluster.table, checkpoint_minutes=cluster.checkpoint_minutes,
+    )  # fmt: skip
 
 
 def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tell) -> str:

@@ -9,6 +9,7 @@ RUN/trials/00007/recipe.yaml     everything that decides the trial, written befo
                  trial.json      number, role, drawn values, state, reason, times    (the driver writes)
                  epochs.json     one row an epoch                                    (the trial writes)
                  failure.json    what went wrong in the trial                        (the trial writes)
+                 unreadable.json images that others stood in for, if any             (the trial writes)
                  checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
 RUN/teacher/                     the same files while the study trains its teacher
 RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set

@@ -1,45 +1,60 @@
-"""Batch norm whose statistics are those of all ranks' rows, for the heads of methods.
+"""Batch norm whose statistics are those of all ranks' rows: in the heads of methods always, in the student by
+choice (recipe: batch_norm).
 
-torch.nn.SyncBatchNorm does the same on GPUs only.
+torch.nn.SyncBatchNorm does the same on GPUs only; there it serves the student.
 """
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.maths.gather import gather, num_ranks
 
-EPSILON, MOMENTUM = 1e-5, 0.1  # torch's defaults
 
-
-class JoinedBatchNorm(nn.Module):
+class JoinedBatchNorm(nn.BatchNorm2d):
     """[n, channels, h, w] -> the same shape: mean 0 and variance 1 over the joined batch, then affine.
 
-    In evaluation the running statistics serve, as in torch.nn.BatchNorm2d; only a deployed head needs them.
+    In evaluation the running statistics serve, as in torch.nn.BatchNorm2d, which it is on one rank. All
+    ranks' running statistics are equal.
     """
 
     running_mean: Tensor
     running_var: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels))
+    momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
         if num_ranks() == 1 or not self.training:
-            running = (self.running_mean, self.running_var)
-            return F.batch_norm(x, *running, self.weight, self.bias, self.training, MOMENTUM, EPSILON)
-        mean = _joined_mean(x)
-        centred = x - mean
+            return super().forward(x)
+        exact = x.float()
+        mean = _joined_mean(exact)
+        centred = exact - mean
         variance = _joined_mean(centred.square())
         with torch.no_grad():
             rows = x.numel() // x.shape[1] * num_ranks()
-            self.running_mean.lerp_(mean.flatten(), MOMENTUM)
-            self.running_var.lerp_(variance.flatten() * rows / max(1, rows - 1), MOMENTUM)
-        return centred * (variance + EPSILON).rsqrt() * self.weight[:, None, None] + self.bias[:, None, None]
+            self.running_mean.lerp_(mean.flatten(), self.momentum)
+            self.running_var.lerp_(variance.flatten() * rows / max(1, rows - 1), self.momentum)
+        scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
+        return (centred * scale + self.bias[:, None, None]).to(x.dtype)
+
+
+def joined(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module, each BatchNorm2d in it replaced by one of joined statistics; the same weights and names."""
+    if device.type == "cuda":
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        on_gpus: nn.Module = convert(module)
+        return on_gpus
+    for name, child in module.named_children():
+        setattr(module, name, _joined(child) if type(child) is nn.BatchNorm2d else joined(child, device))
+    return module
+
+
+def _joined(norm: nn.BatchNorm2d) -> JoinedBatchNorm:
+    made = JoinedBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    made.weight, made.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers():
+        setattr(made, name, buffer)
+    return made.train(norm.training)
 
 
 def _joined_mean(x: Tensor) -> Tensor:

@@ -1,0 +1,30 @@
+"""The clothing set of real photographs, streamed."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raykd import data
+from raykd.data.stream import Stream
+
+CPU = torch.device("cpu")
+SIZE = 64
+
+
+def photographs(**settings: Any) -> data.ImageNet:
+    """Settings of the clothing set, streamed."""
+    base = {
+        "path": "clothing",
+        "size": SIZE,
+        "test": "validation",
+        "images": 60,
+        "holdout": 0.2,
+        "loaders": 0,
+    }
+    return data.ImageNet(**(base | settings))
+
+
+def stream(spec: data.ImageNet, root: Path) -> tuple[data.Dataset[Any], Stream]:
+    dataset = data.load(spec, root, False)
+    return dataset, spec.source(dataset, CPU)
