@@ -17,7 +17,6 @@ import torch
 from scipy import stats
 
 from raykd import data, models
-
 from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
