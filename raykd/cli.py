@@ -141,14 +141,17 @@ def status(run: RunPath, as_json: Json = False) -> None:
 @app.command()
 def report(
     runs: Annotated[list[str], Argument(metavar="RUN [RUN ...]", help="Folders or URIs of runs.")],
-    out: Annotated[Path | None, Option(help="Where to write; default: RUN/report.")] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="Where to write; default: RUN/report, of several runs comparison/ beside them."),
+    ] = None,
 ) -> None:
-    """Write one page with all plots and tables of a run; works while it runs, without Ray."""
-    from raykd.ledger import Ledger
+    """Write one page with all plots and tables of a run, or compare several; works while they run, without
+    Ray.
+    """
+    from raykd.report.verb import report as write
 
-    for run in runs:
-        page = _report(Ledger.open(run), out)
-        print(f"report: {page}")
+    print(f"report: {write(runs, out)}")
 
 
 @app.command()
@@ -290,23 +293,13 @@ def _root(given: Path | None) -> Path:
     return given if given is not None else default_root()
 
 
-def _report(ledger: Any, out: Path | None = None) -> str:
-    from raykd import report
-    from raykd.ledger.folder import Folder, joined
-    from raykd.report.collect import collect
-
-    folder = Folder(str(out)) if out else ledger.folder / "report"
-    with folder.filled() as path:
-        page = report.write(collect(ledger), path)
-    return joined(folder.uri, page.name)
-
-
 def _close(ledger: Any) -> None:
     """What every finished run ends in: the report and the exported best recipe."""
     from raykd.export import export as write
+    from raykd.report.verb import report as written
     from raykd.standing import standing
 
-    print(f"report: {_report(ledger)}")
+    print(f"report: {written([ledger.folder.uri])}")
     if standing(ledger)["trials"]["complete"]:
         with (ledger.folder / "export").filled() as path:
             write(ledger, path)

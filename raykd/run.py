@@ -25,22 +25,25 @@ class Run:
     def trials(self) -> pa.Table:
         """One row a trial.
 
-        number; role (paper, first, searched); state; accuracy (held-out %, averaged weights, last epoch it
-        reached); epochs; started, ended (unix seconds); reason; one column for each drawn field, named by
-        its path.
+        number: of the trial; role: paper, first or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
+        WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs: finished ones;
+        started, ended: unix seconds; reason: why it failed, else empty; and one column for each drawn field,
+        named by its path in the recipe, null where it was not drawn.
         """
         rows = self.ledger.trials()
         paths = sorted({path for row in rows for path in row["drawn"]})
         plain = ("number", "role", "state", "accuracy", "epochs", "started", "ended", "reason")
-        columns: dict[str, Any] = {name: [row[name] for row in rows] for name in plain}
+        columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in plain}
         columns |= {path: [row["drawn"].get(path) for row in rows] for path in paths}
         return pa.table(columns)
 
     def epochs(self) -> pa.Table:
         """One row an epoch of each trial.
 
-        trial; epoch (1-based); accuracy, accuracy_raw (held-out %, averaged and raw weights); lr; seconds;
-        teacher_seconds; images_per_second; term/<name> (raw loss terms, mean over the epoch).
+        trial: its number; epoch: 1 is the first; accuracy, accuracy_raw: held-out %, of averaged and raw
+        weights; lr: learning rate; seconds, teacher_seconds: wall-clock, the whole epoch and the teacher's
+        answers in it; images_per_second; term/<name>: raw loss terms, mean over the epoch, before their
+        weights.
         """
         rows = [
             {"trial": row["number"], **{k: v for k, v in epoch.items() if k != "terms"}}
@@ -49,6 +52,26 @@ class Run:
             for epoch in self.ledger.epochs(row["number"])
         ]
         return pa.Table.from_pylist(rows)
+
+    def confirmations(self) -> pa.Table:
+        """One row a retraining on the full training set that has opened the test set.
+
+        role: best, leader2 .., paper, or a control's name; seed: of the retraining; trial: the number of the
+        trial whose recipe it is, null for controls; split: what the accuracy is of; accuracy: %, averaged
+        weights, last epoch; epochs: finished ones; seconds: wall-clock, of all epochs.
+        """
+        return pa.Table.from_pylist(
+            [
+                {
+                    "role": row["role"], "seed": row["seed"], "trial": row["number"], "split": row["split"],
+                    "accuracy": epochs[-1]["test_accuracy"], "epochs": len(epochs),
+                    "seconds": sum(epoch["seconds"] for epoch in epochs),
+                }
+                for row in self.ledger.confirmations()
+                if (epochs := self.ledger.confirmation(row["role"], row["seed"]).read_json("epochs.json"))
+                and "test_accuracy" in epochs[-1]
+            ]
+        )  # fmt: skip
 
     def best(self) -> Recipe:
         """The recipe of the best complete trial by held-out accuracy. BadInput when none is complete."""

@@ -2,13 +2,16 @@
 the page.
 """
 
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any, Literal
 
-from raykd import methods
-from raykd.catalogue import published
 from raykd.ledger import Ledger
-from raykd.report.data import ConfirmRow, EpochRow, PublishedRow, RunData, TrialRow
-from raykd.space import called_for
+from raykd.report import asked, rows
+from raykd.report.asked import Asked, leaves
+from raykd.report.data import RunData, TrialRow
+from raykd.report.rows import Notes
+from raykd.space import Choice, Dimension, Range, Scalar
 from raykd.study import Study
 
 STATES: dict[str, Literal["running", "interrupted", "finished"]] = {
@@ -16,49 +19,50 @@ STATES: dict[str, Literal["running", "interrupted", "finished"]] = {
     "interrupted": "interrupted",
 }
 
+HOLDOUT, SPLIT_SEED = "recipe/data/holdout", "recipe/data/split_seed"
+
 
 def collect(ledger: Ledger) -> RunData:
-    """Everything that the report of a run shows. BadInput when its study cannot be read."""
-    study = Study.parse(ledger.study(), f"{ledger.folder.uri}/study.yaml")
-    recipe, problems = study.recipe, []
+    """Everything that the report of a run shows; what could not be read is named in its problems."""
+    notes = Notes()
     if why := ledger.why():
-        problems.append(f"the study ended early: {why}")
-    rows = ledger.trials()
-    method = methods.module(recipe.method.name).Method
-    paper_point = study.paper_point()
-    held = f"{recipe.data.holdout:.0%} held out (seed {recipe.data.split_seed})"
+        notes.add(f"the study ended early: {why}")
+    stamp = ledger.folder.read_json("stamp.json") or {}
+    if (wrote := stamp.get("raykd", "an unknown version")) != version("raykd"):
+        notes.add(f"begun with raykd {wrote}; this page was made by raykd {version('raykd')}")
+    study = asked.read(ledger, notes)
+    method, status, paper = study.method()
+    trials = rows.trials(ledger, notes)
+    teacher = (ledger.folder / "teacher").read_json("epochs.json") or []
+    devices = study.devices("confirm/workers")
     return RunData(
-        name=study.name,
-        method=recipe.method.name,
-        status=method.status,
-        paper=method.paper,
-        student=recipe.student.net,
-        teacher=recipe.teacher.net if recipe.teacher else "none",
-        data=f"{recipe.data.name}, {held}",
+        name=study.text("name", ledger.name),
+        method=method,
+        status=status,
+        paper=paper,
+        student=study.text("recipe/student/net"),
+        teacher=study.text("recipe/teacher/net", "none"),
+        dataset=study.text("recipe/data/name"),
         state=STATES.get(ledger.state(), "finished"),
-        facts=_facts(ledger, study),
-        space=study.opened(),
-        paper_point=paper_point,
-        trials=[_trial(ledger, row) for row in rows],
-        epochs=[epoch for row in rows for epoch in _epochs(ledger, row["number"])],
-        budget_epochs=recipe.epochs,
-        rungs=rungs(study),
-        confirm=_confirmations(ledger),
-        published=_published(study),
-        best=_difference(study, rows, paper_point),
-        device_hours=_hours(rows) * study.cluster.workers,
-        problems=problems,
+        facts=_facts(study, stamp, teacher),
+        space=study.study.opened() if study.study else _seen(trials),
+        paper_point=study.study.paper_point() if study.study else _tried_first(trials),
+        trials=trials,
+        epochs=rows.epochs(ledger, trials, notes),
+        budget_epochs=int(study.number("recipe/epochs", max((t.epochs for t in trials), default=1))),
+        rungs=rungs(study.study) if study.study else [],
+        split=f"{study.number(HOLDOUT):.0%} held out (seed {study.text(SPLIT_SEED)})",
+        plus_kd=study.at("recipe/plus_kd") is not None,
+        confirm=rows.confirmations(ledger, notes),
+        published=study.published(),
+        device_hours=_hours(trials) * study.devices("cluster/workers"),
+        device="GPU" if study.number("cluster/gpus") else "CPU",
+        devices=devices,
+        teacher_hours=sum(row.get("seconds", 0.0) for row in teacher) / 3600 * devices,
+        settings=tuple(leaves("", study.at("recipe/method") or {})),
+        conditions=study.conditions() | {key: stamp.get(key) for key in ("commit", "hardware")},
+        problems=notes.lines(),
     )
-
-
-def _published(study: Study) -> PublishedRow | None:
-    """What the method's own table says of this pair on this data set, where one is known."""
-    recipe = study.recipe
-    pair = f"{recipe.teacher.net if recipe.teacher else 'none'} -> {recipe.student.net}"
-    for row in published():
-        if (row["method"], row["data"]) == (recipe.method.name, recipe.data.name) and pair in row["top1"]:
-            return PublishedRow(row["top1"][pair][0], f"{row['system']}, {row['source']}")
-    return None
 
 
 def rungs(study: Study) -> list[int]:
@@ -75,79 +79,47 @@ def rungs(study: Study) -> list[int]:
     return found
 
 
-def _facts(ledger: Ledger, study: Study) -> dict[str, str]:
-    stamp = ledger.folder.read_json("stamp.json") or {}
-    teacher = (ledger.folder / "teacher").read_json("epochs.json")
+def _facts(study: Asked, stamp: dict[str, Any], teacher: Sequence[dict[str, Any]]) -> dict[str, str]:
     facts = {
-        "commit": stamp.get("commit", "unknown"),
-        "hardware": stamp.get("hardware", "unknown"),
+        "commit": str(stamp.get("commit", "unknown")),
+        "hardware": str(stamp.get("hardware", "unknown")),
         "versions": ", ".join(
             f"{k} {stamp[k]}" for k in ("raykd", "python", "torch", "ray", "optuna") if k in stamp
         ),
-        "begun": stamp.get("begun", "unknown"),
-        "command": f"raykd launch {study.name}.yaml",
-        "sampler": f"{study.search.sampler.kind}, seed {study.search.seed}",
-        "pruner": study.search.pruner.kind,
-        "trial": f"{study.recipe.epochs} epochs, batch {study.recipe.optimizer.batch_size}, "
-        f"seed {study.recipe.seed}, precision {study.recipe.precision}",
-        "split": f"{study.recipe.data.holdout:.0%} of the training images, stratified, seed "
-        f"{study.recipe.data.split_seed}; selected by the averaged weights at the last epoch",
+        "begun": str(stamp.get("begun", "unknown")),
+        "command": f"raykd launch {study.text('name')}.yaml",
+        "sampler": f"{study.text('search/sampler/kind')}, seed {study.text('search/seed')}",
+        "pruner": study.text("search/pruner/kind"),
+        "trial": f"{study.text('recipe/epochs')} epochs, batch {study.text('recipe/optimizer/batch_size')}, "
+        f"seed {study.text('recipe/seed')}, precision {study.text('recipe/precision')}",
+        "split": f"{study.number(HOLDOUT):.0%} of the training images, stratified, seed "
+        f"{study.text(SPLIT_SEED)}; selected by the averaged weights at the last epoch",
     }
-    if teacher:
+    if teacher and "accuracy" in teacher[-1]:
         facts["teacher's held-out accuracy"] = f"{teacher[-1]['accuracy']:.2f} % (trained by this study)"
     return facts
 
 
-def _trial(ledger: Ledger, row: dict[str, Any]) -> TrialRow:
-    stamp = ledger.trial(row["number"]).read_json("stamp.json") or {}
-    return TrialRow(
-        number=row["number"],
-        state=row["state"],
-        drawn=row["drawn"],
-        accuracy=row["accuracy"],
-        epochs=row["epochs"],
-        started=row["started"],
-        ended=row["ended"],
-        reason=row["reason"],
-        role=row["role"],
-        device=str(stamp.get("worker", "unknown")),
-    )
+def _seen(trials: Sequence[TrialRow]) -> dict[str, Dimension]:
+    """A space as wide as the values that were drawn, where the study does not tell its own."""
+    drawn: dict[str, list[Scalar]] = {}
+    for trial in trials:
+        for path, value in trial.drawn.items():
+            drawn.setdefault(path, []).append(value)
+    return {path: _around(values) for path, values in drawn.items()}
 
 
-def _epochs(ledger: Ledger, number: int) -> list[EpochRow]:
-    return [
-        EpochRow(
-            number,
-            row["epoch"],
-            row["accuracy"],
-            row["accuracy_raw"],
-            row["seconds"],
-            row["lr"],
-            row["terms"],
-        )
-        for row in ledger.epochs(number)
-        if row["accuracy"] is not None
-    ]
+def _around(values: Sequence[Scalar]) -> Dimension:
+    numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
+    if len(numbers) == len(values) and len(set(numbers)) > 1:
+        return Range(min(numbers), max(numbers), integer=all(isinstance(v, int) for v in numbers))
+    return Choice(tuple({repr(value): value for value in values}.values()))
 
 
-def _confirmations(ledger: Ledger) -> list[ConfirmRow]:
-    found = []
-    for row in ledger.confirmations():
-        epochs = ledger.confirmation(row["role"], row["seed"]).read_json("epochs.json") or []
-        if epochs and "test_accuracy" in epochs[-1]:
-            found.append(ConfirmRow(row["role"], row["number"], row["seed"], epochs[-1]["test_accuracy"]))
-    return found
+def _tried_first(trials: Sequence[TrialRow]) -> dict[str, Scalar]:
+    return next((trial.drawn for trial in trials if trial.role == "paper"), {})
 
 
-def _difference(study: Study, rows: list[dict[str, Any]], paper: dict[str, Any]) -> dict[str, Any]:
-    complete = [row for row in rows if row["state"] == "COMPLETE"]
-    if not complete:
-        return {}
-    drawn = max(complete, key=lambda row: row["accuracy"])["drawn"]
-    paths = [p for p, d in study.opened().items() if called_for(d, drawn) or p in paper]
-    return {p: (paper.get(p), drawn.get(p)) for p in paths if paper.get(p) != drawn.get(p)}
-
-
-def _hours(rows: list[dict[str, Any]]) -> float:
-    spans = (row["ended"] - row["started"] for row in rows if row["started"] and row["ended"])
-    return float(sum(spans)) / 3600
+def _hours(trials: Sequence[TrialRow]) -> float:
+    spans = (t.ended - t.started for t in trials if t.started is not None and t.ended is not None)
+    return sum(spans) / 3600

@@ -96,10 +96,9 @@ def confirmed(run: RunData) -> Figure | str:
         Line2D([], [], color=BLUE, marker="D", ms=5.5, label="mean, 95 % interval"),
         Line2D([], [], color=MUTED, marker="o", ms=5, ls="", label="one seed"),
     ]
-    if run.published is not None:
-        handles.append(axes.axvline(run.published.value, color=INK, ls="--", lw=1.1, label="published"))
+    lines = [axes.axvline(row.value, color=INK, ls="--", lw=1.1, label="published") for row in run.published]
     axes.set_yticks(range(len(groups)), [f"{name} (n={len(of)})" for name, of in groups.items()])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
-    drawn.legend(handles=handles, loc="outside lower center", ncols=3)
+    drawn.legend(handles=handles + lines[:1], loc="outside lower center", ncols=3)
     return drawn

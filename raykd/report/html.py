@@ -47,6 +47,11 @@ def interval(mean: float, half: float | None, sign: bool = False) -> str:
     return points(mean, sign) + (f" ± {half:.2f}" if half is not None else "")
 
 
+def hours(value: float) -> str:
+    """Hours, or a part of one, with three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def paragraph(inner: str, style: str = "") -> str:
     return f'<p class="{style}">{inner}</p>' if style else f"<p>{inner}</p>"
 

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from raykd.report import html, stats
 from raykd.report.data import STATES, RunData, TrialRow, accuracy, said
-from raykd.report.html import EMPTY, Head, code, interval, paragraph, points, text, tile
+from raykd.report.html import EMPTY, Head, code, hours, paragraph, points, text, tile
+from raykd.report.importances import Importances
 from raykd.space import Choice, Dimension
 
 UNDER_WAY = {
@@ -20,7 +21,8 @@ def heading(run: RunData) -> str:
     badges = f'<span class="badge {run.state}">{text(run.state)}</span>'
     badges += f'<span class="badge {text(run.status)}">{text(run.status)}</span>'
     lead = (
-        f"<strong>{text(run.method)}</strong>: {text(run.teacher)} → {text(run.student)} on {text(run.data)}."
+        f"<strong>{text(run.method)}{' + KD' if run.plus_kd else ''}</strong>: {text(run.teacher)} → "
+        f"{text(run.student)} on {text(run.dataset)}, {text(run.split)}."
     )
     parts = [f"<h1>{text(run.name)} {badges}</h1>", paragraph(lead), paragraph(text(run.paper), "lead")]
     if run.status == "reconstruction":
@@ -43,13 +45,12 @@ def headline(run: RunData) -> str:
     gain = accuracy(best) - accuracy(paper) if best is not None and paper is not None else None
     counts = {state: sum(t.state == state for t in run.trials) for state in STATES}
     states = ", ".join(f"{n} {said(state)}" for state, n in counts.items() if n)
-    cost = "device-hours" if run.device_hours is not None else "hours of trials"
     tiles = [
         tile("Best", _percent(best), _whose(best)),
         tile("The paper's point", _percent(paper), _whose(paper)),
         tile("Gain", points(gain, sign=True), "points, held-out" if gain is not None else ""),
         tile("Trials", str(len(run.trials)), states),
-        tile("Cost", f"{run.hours():.1f}" if run.hours() < 1000 else f"{run.hours():,.0f}", cost),
+        tile("Search", hours(run.hours()), f"{text(run.device)}-hours"),
     ]
     groups = stats.by_seed(run)
     if groups:
@@ -74,52 +75,6 @@ def _percent(trial: TrialRow | None) -> str:
 
 def _whose(trial: TrialRow | None) -> str:
     return f"held-out, trial {trial.number}, one seed" if trial is not None else "held-out"
-
-
-def confirmation(run: RunData) -> str:
-    """Means, and differences by seed from the first of the table."""
-    groups = stats.by_seed(run)
-    if not groups:
-        return ""
-    first, base = next(iter(groups.items()))
-    pairs = [stats.paired(base, of) if name != first else None for name, of in groups.items()]
-    corrected = stats.holm([pair.p if pair is not None else None for pair in pairs])
-    rows = []
-    for (name, of), pair, p in zip(groups.items(), pairs, corrected, strict=True):
-        mean = stats.mean_interval(list(of.values()))
-        ahead = f"{interval(pair.mean, pair.half, sign=True)} (n={pair.n})" if pair is not None else EMPTY
-        shown = EMPTY if p is None else ("&lt; 0.001" if p < 0.001 else f"{p:.3f}")
-        rows.append([text(name), interval(mean.mean, mean.half), str(mean.n), ahead, shown])
-    if run.published is not None:
-        rows.append(
-            [f"published: {text(run.published.source)}", points(run.published.value), EMPTY, EMPTY, EMPTY]
-        )
-    heads = [
-        Head("recipe"),
-        Head("test accuracy (%)", "number"),
-        Head("seeds", "number"),
-        Head(f"{first} ahead by (points)", "number"),
-        Head("p", "number"),
-    ]
-    note = "± is half of a 95 % t interval. Differences are paired by seed; p: paired t test"
-    note += ", corrected by Holm." if len(groups) > 2 else "."
-    return html.table("Confirmation", heads, rows) + paragraph(note, "caption")
-
-
-def difference(run: RunData) -> str:
-    """The best recipe as a difference from the paper's."""
-    if not run.finished():
-        return paragraph("There is no best recipe before a trial has finished.", "missing")
-    best = run.finished()[0]
-    changed = {path: pair for path, pair in run.best.items() if pair[0] != pair[1]}
-    if not changed:
-        return paragraph(
-            f"Trial {best.number} is the best; its recipe does not differ from the paper's point."
-        )
-    rows = [[code(run.title(path)), code(paper), code(found)] for path, (paper, found) in changed.items()]
-    says = f"Trial {best.number}; everything that is not listed is as in the paper's point."
-    heads = [Head("path"), Head("paper", "number"), Head("best", "number")]
-    return paragraph(says) + html.table("The best recipe against the paper's", heads, rows)
 
 
 def searched(run: RunData) -> str:
@@ -166,6 +121,18 @@ def rung_table(run: RunData) -> str:
     heads = ["epoch", "averaged (95 %)", "raw", "averaged, better half", "n"]
     what = "Rungs: rank correlation with the end"
     return f"<h3>{what}</h3>" + html.table(what, [Head(head, "number") for head in heads], cells)
+
+
+def importance_table(found: Importances | str) -> str:
+    """The importances in numbers."""
+    if isinstance(found, str):
+        return ""
+    rows = [
+        [code(r.path), points(r.mean, sign=True), f"{points(r.low)} to {points(r.high)}", str(r.n)]
+        for r in found.rows
+    ]
+    heads = [Head("path"), *(Head(name, "number") for name in ("points", "95 %", "trials"))]
+    return html.table("Importances", heads, rows)
 
 
 def failures(run: RunData) -> str:

@@ -10,6 +10,7 @@ from scipy import stats
 from raykd.report.data import EpochRow, RunData, accuracy
 
 FEWEST = 5  # trials, for a rank correlation to be stated
+SAME = 1e-9  # points; differences that vary by less are all the same, and their t says nothing
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def paired(a: dict[int, float], b: dict[int, float]) -> Paired | None:
     difference = [a[s] - b[s] for s in seeds]
     mean = mean_interval(difference)
     error = float(np.std(difference, ddof=1)) / sqrt(mean.n) if mean.n > 1 else 0.0
-    p = float(2 * stats.t.sf(abs(mean.mean) / error, mean.n - 1)) if error > 0 else None
+    p = float(2 * stats.t.sf(abs(mean.mean) / error, mean.n - 1)) if error > SAME else None
     return Paired(mean.n, mean.mean, mean.half, p)
 
 

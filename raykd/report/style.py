@@ -6,6 +6,7 @@ Inside the page each colour becomes a CSS variable, so that one drawing serves l
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from matplotlib.figure import Figure
 
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
+SKY = "#56b4e9"
 LEVELS = ("#cfd6dd", "#a9c0d3", "#7aaacb", "#3f8dbd", BLUE)  # worse to better
 LEADERS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
+KINDS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+MARKS = ("o", "s", "^", "D", "v")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (9, 3)))
 COLOURS = {  # light: (variable, dark)
     INK: ("ink", "#e6edf3"),
     MUTED: ("muted", "#9aa4af"),
@@ -31,6 +36,7 @@ COLOURS = {  # light: (variable, dark)
     GREEN: ("green", "#2fc39a"),
     PURPLE: ("purple", "#e09cc3"),
     ORANGE: ("orange", "#f0b429"),
+    SKY: ("sky", "#b5e1ff"),
     LEVELS[0]: ("level0", "#39424c"),
     LEVELS[1]: ("level1", "#3d5569"),
     LEVELS[2]: ("level2", "#3f6c8d"),
@@ -66,6 +72,21 @@ RC: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one of many kinds is drawn; kinds that share a colour differ in mark and dashes."""
+
+    colour: str
+    mark: str
+    dashes: Any
+
+
+def look(place: int) -> Look:
+    """The look of the kind at a place of a fixed order."""
+    round_, colour = divmod(place, len(KINDS))
+    return Look(KINDS[colour], MARKS[round_ % len(MARKS)], DASHES[round_ % len(DASHES)])
 
 
 def figure(width: float, height: float) -> Figure:

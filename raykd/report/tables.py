@@ -1,33 +1,12 @@
-"""The tables of a report as Arrow tables with documented columns and units, and as Parquet and CSV files."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+"""The tables of one run's report, with documented columns and units."""
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
-from raykd.report import stats
+from raykd.report import beyond, stats
+from raykd.report.arrow import REAL, TEXT, TIME, WHOLE, Cell, Column, table
 from raykd.report.data import RunData
 from raykd.report.importances import Importances
-from raykd.space import Choice, Dimension, Scalar
-
-Cell = Scalar | None
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: its name, type, unit ("" without one), and what it says."""
-
-    name: str
-    type: pa.DataType
-    unit: str
-    says: str
-
-
-TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
-TIME = pa.timestamp("ms", tz="UTC")
+from raykd.space import Choice, Dimension
 
 
 def every(run: RunData, found: Importances | str) -> dict[str, pa.Table]:
@@ -36,16 +15,11 @@ def every(run: RunData, found: Importances | str) -> dict[str, pa.Table]:
         "trials": trials(run),
         "epochs": epochs(run),
         "confirmed": confirmed(run),
+        "beyond": beyond_accuracy(run),
+        "classes": classes(run),
         "importances": importances(found),
         "rank_correlations": rank_correlations(run),
     }
-
-
-def write(tables: dict[str, pa.Table], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        pq.write_table(table, folder / f"{name}.parquet")
-        csv.write_csv(table, folder / f"{name}.csv")
 
 
 def trials(run: RunData) -> pa.Table:
@@ -69,7 +43,7 @@ def trials(run: RunData) -> pa.Table:
         columns.append(Column(path, _type(dimension), run.units.get(path, ""), f"drawn from {dimension}"))
         for row, trial in zip(rows, run.trials, strict=True):
             row.append(_fit(dimension, trial.drawn.get(path)))
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def epochs(run: RunData) -> pa.Table:
@@ -100,7 +74,7 @@ def epochs(run: RunData) -> pa.Table:
         for of in run.curves().values()
         for r in of
     ]
-    return _table(columns, rows)
+    return table(columns, rows)
 
 
 def confirmed(run: RunData) -> pa.Table:
@@ -110,8 +84,51 @@ def confirmed(run: RunData) -> pa.Table:
         Column("seed", WHOLE, "", "seed of the retraining"),
         Column("accuracy", REAL, "%", "last epoch, on the split named beside it"),
         Column("split", TEXT, "", "what the accuracy was measured on"),
+        Column("epochs", WHOLE, "epochs", "finished epochs"),
+        Column("seconds", REAL, "s", "wall-clock time of the epochs together"),
     ]
-    return _table(columns, [[r.role, r.trial, r.seed, r.accuracy, r.split] for r in run.confirm])
+    rows: list[list[Cell]] = [
+        [r.role, r.trial, r.seed, r.accuracy, r.split, r.epochs, r.seconds] for r in run.confirm
+    ]
+    return table(columns, rows)
+
+
+def beyond_accuracy(run: RunData) -> pa.Table:
+    """One row an analysed retraining."""
+    columns = [
+        Column("role", TEXT, "", "best, paper, or a control"),
+        Column("seed", WHOLE, "", "seed of the retraining"),
+        Column("agreement", REAL, "%", "test images on which student and teacher give the same answer"),
+        Column("kl", REAL, "nats", "mean KL divergence of the student from the teacher"),
+        Column("calibration_error", REAL, "%", "expected calibration error, 15 bins"),
+        Column("calibration_error_scaled", REAL, "%", "the same after temperature scaling"),
+        Column("temperature", REAL, "", "the fitted temperature"),
+        Column("teacher_accuracy", REAL, "%", "the teacher's, on the same images"),
+    ]
+    rows: list[list[Cell]] = [
+        [row.role, row.seed, *(getattr(analysis, column.name) for column in columns[2:])]
+        for of in beyond.measured(run).values()
+        for row, analysis in of
+    ]
+    return table(columns, rows)
+
+
+def classes(run: RunData) -> pa.Table:
+    """One row a class and analysed retraining."""
+    columns = [
+        Column("role", TEXT, "", "best, paper, or a control"),
+        Column("seed", WHOLE, "", "seed of the retraining"),
+        Column("class", TEXT, "", "name of the class"),
+        Column("accuracy", REAL, "%", "of its test images"),
+        Column("teacher_accuracy", REAL, "%", "the teacher's"),
+    ]
+    rows: list[list[Cell]] = [
+        [row.role, row.seed, str(of.name), of.accuracy, of.teacher]
+        for group in beyond.measured(run).values()
+        for row, analysis in group
+        for of in analysis.per_class
+    ]
+    return table(columns, rows)
 
 
 def importances(found: Importances | str) -> pa.Table:
@@ -128,7 +145,7 @@ def importances(found: Importances | str) -> pa.Table:
         Column("n", WHOLE, "trials", "finished trials that drew the field"),
     ]
     rows = () if isinstance(found, str) else found.rows
-    return _table(columns, [[r.path, r.mean, r.low, r.high, r.n] for r in rows])
+    return table(columns, [[r.path, r.mean, r.low, r.high, r.n] for r in rows])
 
 
 def rank_correlations(run: RunData) -> pa.Table:
@@ -146,13 +163,7 @@ def rank_correlations(run: RunData) -> pa.Table:
     for row in stats.rank_correlations(run):
         a, raw, half = row.averaged, _rho(row.raw), _rho(row.best_half)
         rows.append([row.epoch, row.epoch in run.rungs, a.n, a.rho, a.low, a.high, raw, half])
-    return _table(columns, rows)
-
-
-def _table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> pa.Table:
-    fields = [pa.field(c.name, c.type, metadata={"unit": c.unit, "description": c.says}) for c in columns]
-    arrays = [pa.array([row[i] for row in rows], type=c.type) for i, c in enumerate(columns)]
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    return table(columns, rows)
 
 
 def _rho(found: stats.Correlation | None) -> float | None:

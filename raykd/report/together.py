@@ -1,4 +1,4 @@
-"""Figures of several fields together: parallel coordinates, and the contour of the two leading ones."""
+"""Figures of several fields together: parallel coordinates of the leading ones and the accuracy."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -7,18 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator
-from sklearn.ensemble import ExtraTreesRegressor
 
 from raykd.report.data import RunData, TrialRow, accuracy
-from raykd.report.fields import MOST_FIELDS, log_ticks, short
-from raykd.report.figures import HELD_OUT
-from raykd.report.importances import matrix, unit
+from raykd.report.fields import MOST_FIELDS, short
+from raykd.report.importances import unit
 from raykd.report.style import (
     BLUE,
     CARD,
-    GRID,
-    HALF,
     INK,
     LEVELS,
     MUTED,
@@ -26,14 +21,11 @@ from raykd.report.style import (
     WIDE,
     breakable,
     figure,
-    legend,
     window,
 )
-from raykd.space import Choice, Dimension, Range, Scalar
+from raykd.space import Choice, Dimension, Scalar
 
 MOST_LINES = 250
-FEWEST = 20  # trials that drew both fields, for a contour
-WHITE, BLACK, RED = "#fffffe", "#000001", "#d55e01"  # on the surface: the same in light and dark
 
 
 def parallel(run: RunData, paths: Sequence[str]) -> Figure | str:
@@ -101,60 +93,3 @@ def _ticks(dimension: Dimension) -> list[Scalar]:
     if dimension.integer:
         return sorted({int(low), round(middle), int(high)})
     return [low, middle, high]
-
-
-def contour(run: RunData, paths: Sequence[str]) -> Figure | str:
-    """Accuracy over the two leading numeric fields, as a forest of random splits smooths it."""
-    numeric = [path for path in paths if isinstance(run.space[path], Range)]
-    trials = run.finished()
-    pair = _pair(run, numeric, trials)
-    if pair is None:
-        return f"A contour needs two numeric fields that {FEWEST} finished trials drew together."
-    table = matrix(run, pair, trials)
-    both = ~np.isnan(table).any(axis=1)
-    target = np.array([accuracy(t) for t in trials])[both]
-    forest = ExtraTreesRegressor(200, min_samples_leaf=4, random_state=0).fit(table[both], target)
-    grid = np.linspace(0, 1, 70)
-    mesh = np.stack(np.meshgrid(grid, grid), axis=-1)
-    surface = forest.predict(mesh.reshape(-1, 2)).reshape(70, 70)
-    drawn = figure(HALF, 4.4)
-    axes = drawn.add_subplot(
-        xlabel=breakable(run.title(pair[0]), 40), ylabel=breakable(run.title(pair[1]), 40)
-    )
-    filled = axes.contourf(grid, grid, surface, levels=9, cmap="cividis")
-    axes.plot(
-        *table[both].T, "o", color=WHITE, mec=BLACK, mew=0.6, ms=3.8, label=f"trial (n={int(both.sum())})"
-    )
-    for trial, mark, colour, size, label in (
-        (run.at_paper(), "*", BLACK, 15, "the paper's point"),
-        (trials[0], "D", RED, 8, "best"),
-    ):
-        spot = matrix(run, pair, [trial])[0] if trial is not None else np.array([np.nan])
-        if not np.isnan(spot).any():
-            axes.plot(*spot, mark, color=colour, mec=WHITE, ms=size, label=label)
-    for axis, path in zip((axes.xaxis, axes.yaxis), pair, strict=True):
-        ticks = _grid_ticks(run.space[path])
-        axis.set_ticks([unit(run.space[path], v) for v in ticks], [f"{v:.3g}" for v in ticks])
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    axes.grid(visible=False)
-    bar = drawn.colorbar(filled, ax=axes, label="predicted " + HELD_OUT)
-    bar.outline.set_edgecolor(GRID)
-    legend(drawn, 3)
-    return drawn
-
-
-def _pair(run: RunData, numeric: Sequence[str], trials: Sequence[TrialRow]) -> tuple[str, str] | None:
-    table = ~np.isnan(matrix(run, numeric, trials))
-    pairs = [(a, b) for b in range(len(numeric)) for a in range(b)]
-    good = [(a, b) for a, b in pairs if (table[:, a] & table[:, b]).sum() >= FEWEST]
-    return (numeric[good[0][0]], numeric[good[0][1]]) if good else None
-
-
-def _grid_ticks(dimension: Dimension) -> list[float]:
-    assert isinstance(dimension, Range), f"a contour needs ranges, but got {dimension}"
-    if not dimension.log:
-        ticks = MaxNLocator(5, integer=dimension.integer).tick_values(dimension.low, dimension.high)
-    else:
-        subs = log_ticks(dimension)
-        ticks = LogLocator(subs=subs, numticks=8).tick_values(dimension.low, dimension.high)
-    return [float(v) for v in ticks if dimension.low * (1 - 1e-9) <= v <= dimension.high * (1 + 1e-9)]

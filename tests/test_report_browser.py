@@ -1,0 +1,58 @@
+"""The pages in a real browser. Chromium only opens files of this machine here; nothing is fetched."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import leftover
+import pytest
+from browser import CHROMIUM, opened
+from made import made
+from test_report import FIGURES
+
+from raykd import report
+from raykd.report.verb import report as verb
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium, chromium-browser or google-chrome on the path"),
+]
+
+EMPTY, NUMBERS = ("", "–"), {"trial", "held-out accuracy (%)", "minutes", "optimizer/lr", "method/projection"}
+
+
+def test_a_study_of_200_trials_draws_every_figure_without_overlapping_labels(tmp_path: Path) -> None:
+    said, console = opened(report.write(made(200), tmp_path / "report"), tmp_path / "profile")
+    assert console == []
+    assert set(said["figures"]) == FIGURES
+    assert said["overlaps"] == []
+    assert said["wide"] <= said["window"]
+    for name, order, up, down in said["sorted"]:
+        filled, empty = [k for k in up if k not in EMPTY], [k for k in up if k in EMPTY]
+        assert up == filled + empty and sorted(up) == sorted(down), name
+        assert order == "descending", name
+        if name in NUMBERS:
+            assert [float(k) for k in filled] == sorted(float(k) for k in filled), name
+            assert [float(k) for k in down[: len(filled)]] == sorted(map(float, filled), reverse=True), name
+    assert {name for name, *_ in said["sorted"]} >= NUMBERS
+
+
+def test_eight_methods_on_a_phone_draw_every_figure_without_overlapping_labels(tmp_path: Path) -> None:
+    methods = ["at", "crd", "dcd", "dkd", "kd", "pckd", "rkd", "wcord"]
+    some = [
+        replace(made(30, seed=i), name=f"{name}-resnet8x4", method=name) for i, name in enumerate(methods)
+    ]
+    said, console = opened(report.compare(some, tmp_path / "comparison"), tmp_path / "profile", width=390)
+    assert console == []
+    assert set(said["figures"]) == {"accuracies-1", "edf-1", "anytime-1"}
+    assert said["overlaps"] == []
+    assert said["wide"] <= said["window"]
+
+
+def test_a_thousand_trials_of_a_real_search_stay_below_10_MB(tmp_path: Path) -> None:
+    ledger = leftover.write(leftover.study("thousand", trials=1000), tmp_path)
+    page = Path(verb([ledger.folder.uri]))
+    assert page.stat().st_size < 10e6
+    said, console = opened(page, tmp_path / "profile")
+    assert console == []
+    assert set(said["figures"]) == FIGURES
+    assert any(len(up) == 1000 for _, _, up, _ in said["sorted"])
