@@ -115,7 +115,7 @@ def tabled(live: LiveTeacher, catalogue: Catalogue | None, gib: float, device: t
     rows, width = catalogue.views * catalogue.images, live.shapes.classes + live.shapes.embedding
     try:
         table = open_table(tables(), live.key(catalogue), rows, width, int(gib * 2**30))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
         logging.getLogger(__name__).warning("no table of the teacher's answers: %s", error)
         return live
     return TabledTeacher(live, table, device)

@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,14 +36,18 @@ PREFETCHED = 4  # batches that the two workers have ready while another loop has
 class Plain:
     """The baseline."""
 
-    def __init__(self, teacher: str, student: str) -> None:
+    def __init__(
+        self, teacher: torch.nn.Module, student: str, positions: Sequence[int] | None = None
+    ) -> None:
         mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
         look = T.Compose(
             [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(mean, std)]
         )
-        images = torchvision.datasets.CIFAR100(str(data.default_root()), train=True, transform=look)
+        images: Any = torchvision.datasets.CIFAR100(str(data.default_root()), train=True, transform=look)
+        if positions is not None:
+            images = torch.utils.data.Subset(images, positions)
         self.loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
-        self.teacher, self.student = models.make(teacher, CLASSES).eval(), models.make(student, CLASSES)
+        self.teacher, self.student = teacher.eval(), models.make(student, CLASSES)
         self.optimizer = torch.optim.SGD(self.student.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
         self.batches: Iterator[Any] = iter(self.loader)
 
@@ -94,7 +98,7 @@ class Ours:
 
 def measure(teacher: str, student: str, rounds: int, steps: int) -> str:
     loops: dict[str, Any] = {
-        "baseline": Plain(teacher, student),
+        "baseline": Plain(models.make(teacher, CLASSES), student),
         "live": Ours(teacher, student, steps, 0),
         "warm": Ours(teacher, student, steps, 1),
     }
