@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raykd import lesson
 from raykd.data import Dataset, DataSpec
-from raykd.ledger import Folder
+from raykd.ledger.folder import Folder
 from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe
 

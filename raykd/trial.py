@@ -192,10 +192,10 @@ def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.devi
 
 def teacher_net(teacher: Teacher, place: str, classes: int, root: Path) -> models.Net:
     """The teacher whose weights lie at `place`: a path, a URL, or a file on a storage, which is fetched."""
-    return teachers.load(teacher.net, _weights(place, root / "teachers"), classes, teacher.sha256, root)
+    return teachers.load(teacher.net, weights_here(place, root / "teachers"), classes, teacher.sha256, root)
 
 
-def _weights(place: str, cache: Path) -> str:
+def weights_here(place: str, cache: Path) -> str:
     """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers` itself."""
     if "://" not in place or place.startswith(("http://", "https://", "file://")):
         return place
