@@ -67,6 +67,9 @@ class InMemory(DataSpec):
         key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
         return Catalogue(key, self.crops * self.rotations, origin.images, origin.positions)
 
+    def shorter(self, size: int) -> int:
+        return size
+
     def source(self, dataset: Dataset[Any], device: torch.device) -> "Views":
         look = Look(dataset.train.labels, dataset.mean, dataset.std, device)
         return Views(dataset.train, self, look)
