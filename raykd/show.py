@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from raykd.ledger.folder import Folder, joined
-from raykd.standing import seconds_left
+from raykd.standing import leaders, seconds_left
 
 console = Console(highlight=False)
 
@@ -81,7 +81,7 @@ class Board:
     def _counts(self) -> str:
         states = [row["state"] for row in self.rows.values()]
         left = seconds_left(self.study, list(self.rows.values()))
-        best = max((r["accuracy"] for r in self.rows.values() if r["state"] == "COMPLETE"), default=None)
+        best = next((row["accuracy"] for row in leaders(list(self.rows.values()))), None)
         return (
             f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, "
             f"{states.count('PRUNED')} pruned, "

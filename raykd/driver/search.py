@@ -24,6 +24,7 @@ from raykd.driver.proposals import pruner, sampler
 from raykd.ledger import Ledger, settle
 from raykd.opening import draw
 from raykd.space import Dimension, Scalar
+from raykd.standing import leaders
 from raykd.study import Study
 
 HOPELESS = 5  # so many trials failed and none succeeded: the study stops
@@ -204,9 +205,8 @@ class StudySearch(Searcher):
 
     def _keep_best(self) -> None:
         """Only the students of the best trials stay on disk; with several objectives, the whole front's."""
-        complete = [row for row in self.rows.values() if row["state"] == "COMPLETE"]
         front = {t.number for t in self.optuna.best_trials} if len(self.spec.search.objectives) > 1 else set()
-        for row in sorted(complete, key=lambda row: -row["accuracy"])[self.spec.keep :]:
+        for row in leaders(list(self.rows.values()))[self.spec.keep :]:
             if row["number"] not in front | self._gone:
                 self._gone.add(row["number"])
                 self.ledger.trial(row["number"]).remove("student.safetensors")

@@ -7,6 +7,7 @@ from raykd.ledger import Ledger
 from raykd.ledger.folder import Folder
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe
+from raykd.standing import leaders
 from raykd.student import WEIGHTS, recipe_of
 
 
@@ -22,10 +23,10 @@ class Chosen:
 
 def best(ledger: Ledger) -> dict[str, Any]:
     """The row of the best complete trial, by held-out accuracy of the averaged weights at the last epoch."""
-    complete = [row for row in ledger.trials() if row["state"] == "COMPLETE"]
+    complete = leaders(ledger.trials())
     if not complete:
         raise BadInput([f"{ledger.folder.uri}: no trial is complete yet"])
-    return max(complete, key=lambda row: row["accuracy"])
+    return complete[0]
 
 
 def chosen(ledger: Ledger, number: int | None) -> Chosen:
