@@ -18,13 +18,14 @@ from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from raykd.driver.cluster import LOSSES
 from raykd.driver.disk import Disk
 from raykd.driver.memory import distribution, open_memory
 from raykd.driver.proposals import pruner, sampler
 from raykd.ledger import Ledger, settle
 from raykd.opening import draw
 from raykd.space import Dimension, Scalar
-from raykd.standing import leaders
+from raykd.standing import device_hours, leaders
 from raykd.study import Study
 
 HOPELESS = 5  # so many trials failed and none succeeded: the study stops
@@ -135,7 +136,8 @@ class StudySearch(Searcher):
         budget = self.spec.budget
         if self._deadline and time.time() > self._deadline:
             self.why = f"budget/hours = {budget.hours:g} is used up"
-        if budget.device_hours and self._device_hours() > budget.device_hours:
+        spent = device_hours(self.spec.plain(), list(self.rows.values()))
+        if budget.device_hours and spent > budget.device_hours:
             self.why = f"budget/device_hours = {budget.device_hours:g} is used up"
         begun = self.told() + len(self.live)
         return bool(self.why) or (not self._again and begun >= self.spec.budget.trials)
@@ -148,13 +150,6 @@ class StudySearch(Searcher):
 
     def _numbers(self) -> list[int]:
         return [trial.number for trial in self.live.values()]
-
-    def _device_hours(self) -> float:
-        """Of all workers of all trials so far; devices are GPUs where trials take them, else CPUs."""
-        each = self.spec.cluster.workers * (self.spec.cluster.gpus or self.spec.cluster.cpus)
-        begun = [row for row in self.rows.values() if row["started"]]
-        seconds = sum((row["ended"] or time.time()) - row["started"] for row in begun)
-        return float(seconds * each / 3600)
 
     def _ask(self) -> Trial:
         begun = self.optuna.get_trials(deepcopy=False)
@@ -178,7 +173,7 @@ class StudySearch(Searcher):
         if failure is None or failure["kind"] == "storage":  # neither is the trial's fault
             reason = failure["reason"] if failure else "its process or machine was lost"
             row |= {"lost": row["lost"] + 1, "reason": reason}
-            again = row["lost"] <= 10
+            again = row["lost"] <= LOSSES
         else:
             row |= {"tries": row["tries"] + 1, "reason": failure["reason"]}
             again = failure["kind"] == "error" and row["tries"] < self.spec.cluster.tries
