@@ -48,7 +48,7 @@ UNLIKE_DEFAULT = {
 EQUAL = SETTING._replace(student=STUDENT._replace(embedding=TEACHER.embedding))  # widths
 SETTINGS = {"fitnet": HEADED, "pckd": EQUAL}  # of methods that cannot serve steps.SETTING
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views
-REUSED = ("sdd", "simkd")  # methods that read logits off the teacher's head
+REUSED = ("sdd", "simkd")  # methods that read logits off a head
 RESTING = {"sskd": "teacher_head"}  # a term and head that rest at the steps' progress (test_baselines.py)
 
 pytestmark = pytest.mark.filterwarnings("ignore:wcord. ipot did not converge")  # at some draws

@@ -61,11 +61,8 @@ class _MeanLoss(torch.autograd.Function):
     def forward(
         ctx: Any, anchors: Tensor, bank: Tensor, rows: Tensor, classes: Tensor, own: Tensor, shift: Tensor
     ) -> Tensor:
-        loss, slope, left_out = (
-            torch.zeros_like(anchors[:, 0]),
-            torch.zeros_like(anchors),
-            torch.zeros_like(own),
-        )
+        loss, slope = torch.zeros_like(anchors[:, 0]), torch.zeros_like(anchors)
+        left_out = torch.zeros_like(own)
         for keys, scores, same in _chunks(anchors, bank, Negatives(rows, classes, own)):
             scores.sub_(shift)
             loss += F.softplus(scores).sum(dim=1)

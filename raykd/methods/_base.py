@@ -48,11 +48,14 @@ class Method(nn.Module, ABC):
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
+    config: MethodConfig
     tail: nn.Module | None  # View -> logits, where the method replaces the deployed student's head
 
-    def __init__(self) -> None:
+    def __init__(self, config: MethodConfig, setting: Setting) -> None:
         super().__init__()
-        self.tail = None
+        self.config, self.tail = config, None
+        if "logits" in self.needs:
+            check_classes(setting)
 
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class Method(_base.Method):
     paper = "Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         check_stages(setting)
         self.power = config.power
 

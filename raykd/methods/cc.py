@@ -41,7 +41,7 @@ class Method(_base.Method):
     paper = "Correlation Congruence for Knowledge Distillation, ICCV 2019, arXiv:1904.01802"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         self.student_head = nn.Linear(setting.student.embedding, config.dim)
         self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
 

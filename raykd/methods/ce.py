@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from raykd.methods import _base
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 
 class Config(_base.MethodConfig):
@@ -16,9 +16,6 @@ class Method(_base.Method):
     needs = frozenset()
     status = "official"
     paper = "No distillation: cross-entropy with the labels"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         return {}

@@ -20,7 +20,7 @@ from raykd.maths.logits import pair
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 
 class Weights(_base.Weights):
@@ -41,14 +41,10 @@ def contrast_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "CKD: Contrastive Knowledge Distillation from A Sample-wise Perspective, arXiv:2404.14109"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)

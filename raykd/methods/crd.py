@@ -1,10 +1,11 @@
 """CRD: contrastive representation distillation (Tian et al., ICLR 2020, arXiv:1910.10699, Eqs. 17-18).
 
 Official code followed: HobbitLong/RepDistiller, crd/criterion.py, crd/memory.py, dataset/cifar100.py
-(mode "exact"), and its weight (0.8). `draw = "per_sample"` is the released way: every anchor has its own
-negatives, which takes n * negatives * dim numbers a bank. `draw = "shared"` has the same expected loss
-and takes a product of matrices. Negatives are drawn on the device instead of by the data loader. Of
-rotated views only the upright ones are contrasted: a bank has one row an image.
+(mode "exact"), and its weight (0.8). `draw = "per_sample"` is the released way: every anchor gathers its
+own negatives. `draw = "shared"`, the default, gathers one draw for all anchors, each of which leaves out
+those of its own class: the expected loss is the same, and the gathers are one product of matrices.
+Negatives are drawn on the device instead of by the data loader. Of rotated views only the upright ones
+are contrasted: a bank has one row an image.
 """
 
 from typing import Annotated, Literal
@@ -40,7 +41,7 @@ class Method(_base.Method):
     paper = "Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         self.student_head = nn.Linear(setting.student.embedding, config.dim)
         self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
         self.memory = Memory(

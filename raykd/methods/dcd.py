@@ -45,13 +45,13 @@ def similarities(student: Tensor, teacher: Tensor, scale: Tensor, bias: Tensor) 
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Discriminative and Consistent Representation Distillation, arXiv:2407.11802"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, setting)
         self.student_head = nn.Linear(setting.student.embedding, config.dim)
         self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
         self.tau = nn.Parameter(torch.tensor(config.init_scale_log), requires_grad=config.learnable)

@@ -19,7 +19,7 @@ from raykd.maths.logits import pair
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 EPSILON = 1e-8  # as released
 
@@ -56,14 +56,10 @@ def intra_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)

@@ -17,7 +17,7 @@ from raykd.maths.logits import non_target_divergence, pair, target_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 
 class Weights(_base.Weights):
@@ -44,14 +44,10 @@ def non_target_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperatur
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)

@@ -52,7 +52,7 @@ class Method(_base.Method):
     paper = "FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         student, teacher = setting.student.maps, setting.teacher.maps
         if config.hint >= min(len(student), len(teacher)):
             raise ValueError(

@@ -14,7 +14,7 @@ from raykd.maths.logits import pair, soft_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 
 class Weights(_base.Weights):
@@ -35,14 +35,10 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)

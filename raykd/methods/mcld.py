@@ -33,7 +33,7 @@ from raykd.maths.logits import pair
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.space import Choice, Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 Sample = Literal["student_anchor", "teacher_anchor", "similarity"]
 
@@ -94,14 +94,10 @@ def category_loss(student: Tensor, teacher: Tensor, temperature: float, used: Te
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits"})
     status = "reconstruction"
     paper = "Multi-perspective Contrastive Logit Distillation, arXiv:2411.10693"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)

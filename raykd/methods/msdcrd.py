@@ -100,13 +100,13 @@ def feature_loss(student: Tensor, teacher: Tensor, weight: Tensor, temperature: 
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"pooled", "head"})
     status = "reconstruction"
     paper = "Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv:2502.05835"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, setting)
         if config.align == "class_scores":
             _base.check_classes(setting)
         channels, target = setting.student.embedding, setting.teacher.embedding

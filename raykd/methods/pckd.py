@@ -173,20 +173,19 @@ class Predictor(nn.Module):
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits", "embedding", "head"})
     status = "official"
     paper = "Preview-based Category Contrastive Learning for KD, IEEE TCSVT 2025, arXiv:2410.14143"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
+        super().__init__(config, setting)
         student, teacher = setting.student.embedding, setting.teacher.embedding
         if config.weights.centre > 0 and student != teacher:
             raise ValueError(
                 f"pckd: class centres of {student} (student) and {teacher} (teacher) numbers cannot be "
                 "aligned: set method/weights/centre = 0"
             )
-        self.config = config
         self.student_head = nn.Linear(student, student)
         self.teacher_head = nn.Linear(student, teacher)
         self.predictor = Predictor(student, config.widening * teacher, teacher)

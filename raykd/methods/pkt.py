@@ -14,7 +14,7 @@ from raykd.maths.gather import gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 EPSILON = 1e-7  # as released
 
@@ -46,9 +46,6 @@ class Method(_base.Method):
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018, arXiv:1803.10837"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = step.student.embedding.float(), step.teacher.embedding.detach().float()

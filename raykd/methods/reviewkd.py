@@ -103,7 +103,7 @@ class Method(_base.Method):
     paper = "Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         check_stages(setting)
         self.warm_up = config.warm_up
         inner = min(MOST, setting.student.embedding)

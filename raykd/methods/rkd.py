@@ -17,7 +17,7 @@ from raykd.maths.gather import gather, offset
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 EPSILON = 1e-12  # as released, under the square root
 
@@ -62,9 +62,6 @@ class Method(_base.Method):
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = step.student.embedding.float(), step.teacher.embedding.detach().float()

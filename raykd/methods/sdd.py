@@ -103,14 +103,14 @@ def region_loss(
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"pooled", "head"})
     status = "official"
     paper = "Scale Decoupled Distillation, CVPR 2024, arXiv:2403.13512"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         _base.check_classes(setting)
-        self.config = config
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         config, divergence = self.config, self.config.divergence

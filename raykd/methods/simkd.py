@@ -71,7 +71,7 @@ class Method(_base.Method):
     paper = "Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         _base.check_classes(setting)
         self.tail: Tail = Tail(setting, config.factor)
 

@@ -15,7 +15,7 @@ from raykd.maths.gather import gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.step import Step
 
 
 class Weights(_base.Weights):
@@ -42,9 +42,6 @@ class Method(_base.Method):
     needs = frozenset({"maps"})
     status = "official"
     paper = "Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682"
-
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         student, teacher = step.student.maps[-1].float(), step.teacher.maps[-1].detach().float()

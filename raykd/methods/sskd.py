@@ -102,15 +102,14 @@ def head(dim: int) -> nn.Sequential:
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"logits", "embedding"})
     status = "official"
     rotations = ROTATIONS
     paper = "Knowledge Distillation Meets Self-Supervision, ECCV 2020, arXiv:2006.07114"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        _base.check_classes(setting)
-        self.config = config
+        super().__init__(config, setting)
         self.student_head = head(setting.student.embedding)
         self.teacher_head = head(setting.teacher.embedding)
         self.frozen = copy.deepcopy(self.teacher_head).requires_grad_(False)

@@ -67,7 +67,7 @@ class Method(_base.Method):
     paper = "Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
+        super().__init__(config, setting)
         check_stages(setting)
         pairs = zip(setting.student.maps[1:], setting.teacher.maps[1:], strict=True)
         self.stages = nn.ModuleList(Stage(s[0], t[0], config.init_variance) for s, t in pairs)

@@ -87,13 +87,13 @@ class Projection(nn.Module):
 
 
 class Method(_base.Method):
+    config: Config
     needs = frozenset({"embedding"})
     status = "reconstruction"
     paper = "Wasserstein Contrastive Representation Distillation, CVPR 2021, arXiv:2012.08674"
 
     def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config, setting)
         shape = config.dim, config.critic, config.spectral_norm
         self.student_head = Projection(setting.student.embedding, *shape)
         self.teacher_head = Projection(setting.teacher.embedding, *shape)
