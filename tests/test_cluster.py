@@ -299,11 +299,11 @@ def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Pa
     run = nodes.folder / "runs/small"
     verb = (sys.executable, "-m", "raykd", "launch", str(small), "--storage", str(run.parent))
     submit = ("ray", "job", "submit", "--address", nodes.dashboard, "--")
-    done = nodes.call(*submit, *verb, "--set", "budget/trials=2", "--set", "epochs=2", RAY_AUTH_MODE="token")
+    done = nodes.call(*submit, *verb, "--set", "budget/trials=1", "--set", "epochs=1", RAY_AUTH_MODE="token")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout and (run / "report/index.html").exists()
     stands = nodes.call(sys.executable, "-m", "raykd", "status", str(run), "--json")
-    assert '"state": "finished"' in stands.stdout and '"complete": 2' in stands.stdout
+    assert '"state": "finished"' in stands.stdout and '"complete": 1' in stands.stdout
     token = (nodes.folder / "token").read_text()
     for path in (p for p in run.rglob("*") if p.is_file()):
         assert token.encode() not in path.read_bytes(), path
@@ -313,7 +313,18 @@ def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_doctor_examines_every_node(nodes: Nodes, small: Path) -> None:
+def test_a_plan_is_measured_on_a_worker(nodes: Nodes, small: Path) -> None:
+    asked = (sys.executable, "-m", "raykd", "plan", str(small), "--probe", nodes.address, "--json")
+    done = nodes.call(*asked, RAY_AUTH_MODE="token")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = json.loads(done.stdout)
+    assert made["images_per_second"] > 0 and made["speed_source"].startswith("6 steps on")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_doctor_examines_every_node_and_names_what_is_wrong(nodes: Nodes, small: Path) -> None:
+    """The last of the cluster's tests: it stops the worker."""
     asked = (sys.executable, "-m", "raykd", "doctor", str(small), "--address", nodes.address, "--json")
     done = nodes.call(*asked, "--storage", str(nodes.folder / "runs"), RAY_AUTH_MODE="token")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -326,3 +337,16 @@ def test_the_doctor_examines_every_node(nodes: Nodes, small: Path) -> None:
     assert expected <= {what for whole, what in lines if not whole}
     assert "256 training images of 10 classes" in lines[False, "data"]["told"]
     assert all(one["mend"] for one in found if one["level"] != "good")
+
+    nodes.processes[1].terminate()
+    nodes.processes[1].wait(60)
+    (nodes.folder / "file").write_text("")
+    wrong = ("--storage", str(nodes.folder / "file/runs"), "--data", str(nodes.folder))
+    done = nodes.call(*asked, *wrong, "--set", "data={name: cifar100}", RAY_AUTH_MODE="token")
+    assert done.returncode == 1, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    bad = {one["what"]: one for one in report["findings"] if one["level"] == "bad"}
+    assert not report["can_run"] and set(bad) == {"room", "storage", "data"}
+    assert all(one["mend"] for one in bad.values()) and "no such file" in bad["data"]["told"]
+    gone = [one for one in report["findings"] if "left the cluster (it was 127.0.0.3)" in one["told"]]
+    assert len(gone) == 1 and gone[0]["mend"]

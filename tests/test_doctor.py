@@ -1,10 +1,7 @@
-"""The doctor: good and bad states of a real session, and how answers are judged."""
+"""The doctor: what a node says of itself, and how it is judged. (A whole cluster: test_cluster.py.)"""
 
-import json
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from raykd import examination, findings
 from raykd.examination import Asked
@@ -61,22 +58,7 @@ def test_another_version_or_too_little_space_is_told(tmp_path: Path) -> None:
     assert all(found[what].level == "poor" for what in ("memory", "disk", "storage speed"))
 
 
-@pytest.mark.slow
-def test_a_bad_state_is_exit_1_with_a_mend_for_each_line(raykd: Any, small: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = raykd(
-        "doctor", str(small), "--storage", str(tmp_path / "file/runs"), "--data", str(tmp_path), "--json",
-        "--set", "data={name: cifar100}", "--set", "cluster/cpus=500",
-    )  # fmt: skip
-    assert done.returncode == 1, done.stderr
-    found = json.loads(done.stdout)
-    bad = {one["what"]: one for one in found["findings"] if one["level"] == "bad"}
-    assert not found["can_run"] and set(bad) == {"room", "storage", "data"}
-    assert all(one["mend"] for one in bad.values()) and "no such file" in bad["data"]["told"]
-
-
-@pytest.mark.slow
-def test_no_cluster_at_the_address_is_a_red_line(raykd: Any) -> None:
-    done = raykd("doctor", "--address", "127.0.0.1:9")
+def test_no_cluster_at_the_address_is_a_red_line(verb: Any) -> None:
+    done = verb("doctor", "--address", "127.0.0.1:9")
     assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:9" in done.stdout, done.stderr
     assert "mend: start the head" in done.stdout and "Traceback" not in done.stderr
