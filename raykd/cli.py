@@ -103,7 +103,7 @@ def launch(
         ledger = driver.launch(
             read, storage=storage, address=address, data_root=_root(data), download=download, tell=tell
         )
-    _close(ledger)
+    _close(ledger, _root(data))
 
 
 @app.command()
@@ -124,7 +124,7 @@ def resume(
         ledger = driver.resume(
             run, trials=trials, address=address, data_root=_root(data), download=download, tell=tell
         )
-    _close(ledger)
+    _close(ledger, _root(data))
 
 
 @app.command()
@@ -165,12 +165,48 @@ def export(
     run: RunPath,
     out: Annotated[Path, Argument(help="The folder to write.")],
     trial: Annotated[int | None, Option(help="The trial's number; default: the best.", min=0)] = None,
+    data: Data = None,
 ) -> None:
-    """Write the best trial's recipe.yaml (which `raykd train` takes), its student's weights and a card."""
+    """Hand a student on: recipe, weights, programs for torch and ONNX, preprocessing, a card.
+
+    Without --trial: the best trial's settings as the confirmation retrained them, else the best trial.
+    """
+    from raykd import show
     from raykd.export import export as write
     from raykd.ledger import Ledger
 
-    print(f"export: {write(Ledger.open(run), out, trial)}")
+    show.exported(str(out), write(Ledger.open(run), out, trial, _root(data)))
+
+
+@app.command()
+def transfer(
+    student: Annotated[str, Argument(metavar="STUDENT", help="An export, or a trial's folder.")],
+    to: Annotated[
+        str, Option("--to", metavar="DATASET", help="A data set, or a folder of images under the data root.")
+    ],
+    seeds: Annotated[int | None, Option(help="So many probes of each net; default: 3.", min=1)] = None,
+    teacher: Annotated[
+        str | None, Option(help="The teacher's weights, where they lie elsewhere now.")
+    ] = None,
+    set_: Set = NOTHING,
+    data: Data = None,
+    download: Download = False,
+    as_json: Json = False,
+) -> None:
+    """Probe a student's frozen features on another data set, beside its teacher's and an untrained net's."""
+    from raykd import show
+    from raykd import transfer as probing
+    from raykd.ledger import Folder
+    from raykd.student import load
+
+    folder, root = Folder(student), _root(data)
+    read = load(folder)
+    asked = tuple([*set_, f"seeds={seeds}"] if seeds else set_)
+    settings = probing.probe_of(to, read, root, asked)
+    theirs = probing.teacher_of(folder, read, teacher, root)
+    result = probing.transfer(read, theirs, settings, root, download, show.probed)
+    probing.keep(folder, to, result)
+    print(json.dumps(result, indent=1)) if as_json else show.transferred(to, result, folder)
 
 
 @app.command()
@@ -293,8 +329,9 @@ def _root(given: Path | None) -> Path:
     return given if given is not None else default_root()
 
 
-def _close(ledger: Any) -> None:
-    """What every finished run ends in: the report and the exported best recipe."""
+def _close(ledger: Any, root: Path) -> None:
+    """What every finished run ends in: the report and the exported student."""
+    from raykd import show
     from raykd.export import export as write
     from raykd.report.verb import report as written
     from raykd.standing import standing
@@ -302,8 +339,8 @@ def _close(ledger: Any) -> None:
     print(f"report: {written([ledger.folder.uri])}")
     if standing(ledger)["trials"]["complete"]:
         with (ledger.folder / "export").filled() as path:
-            write(ledger, path)
-        print(f"export: {(ledger.folder / 'export').uri}")
+            left_out = write(ledger, path, root=root)
+        show.exported((ledger.folder / "export").uri, left_out)
     if ledger.state() == "stopped":
         print(f"stopped: {ledger.why()}", file=sys.stderr)
         sys.exit(1)

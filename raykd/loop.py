@@ -165,7 +165,7 @@ class Teaching:
         """Median seconds of a step, after two to warm up. The teaching is spoilt by it."""
         took = []
         batches = self._batches(1)
-        self._look = 1  # the host waits for each step, on a GPU too
+        self.watch.every = 1  # the host waits for each step, on a GPU too
         for step in range(min(steps + 2, self.steps)):
             began = time.perf_counter()
             self._step(1, step, batches)

@@ -78,9 +78,10 @@ class Run:
         row = best(self.ledger)
         return Study.parse(self.ledger.study(), self.ledger.name).drawn(row["drawn"])
 
-    def export(self, out: str | Path) -> Path:
-        """The best trial as a folder: recipe.yaml, student.safetensors, README.md."""
-        return export(self.ledger, Path(out))
+    def export(self, out: str | Path, trial: int | None = None) -> Path:
+        """The study's result, or a trial, as a folder: recipe, weights in three forms, a card."""
+        export(self.ledger, Path(out), trial)
+        return Path(out)
 
 
 def launch(study: Study, *, storage: str = "runs", address: str | None = None) -> Run:

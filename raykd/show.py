@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from raykd.ledger.folder import Folder
-from raykd.standing import seconds_left
+from raykd.ledger.folder import Folder, joined
+from raykd.standing import leaders, seconds_left
 
 console = Console(highlight=False)
 
@@ -81,7 +81,7 @@ class Board:
     def _counts(self) -> str:
         states = [row["state"] for row in self.rows.values()]
         left = seconds_left(self.study, list(self.rows.values()))
-        best = max((r["accuracy"] for r in self.rows.values() if r["state"] == "COMPLETE"), default=None)
+        best = next((row["accuracy"] for row in leaders(list(self.rows.values()))), None)
         return (
             f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, "
             f"{states.count('PRUNED')} pruned, "
@@ -131,6 +131,31 @@ def epoch(row: dict[str, Any]) -> None:
 def trained(row: dict[str, Any], folder: Folder) -> None:
     tested = f", test {percent(row['test_accuracy'])}" if "test_accuracy" in row else ""
     print(f"trained: held-out {percent(row['accuracy'])}{tested} after {row['epoch']} epochs; {folder.uri}")
+
+
+def exported(place: str, left_out: dict[str, str]) -> None:
+    print(f"export: {place}")
+    for name, why in left_out.items():
+        print(f"export: {name} left out: {why}")
+
+
+def probed(whose: str, seed: int, accuracy: float) -> None:
+    print(f"{whose}, seed {seed}: {percent(accuracy)}", file=sys.stderr, flush=True)
+
+
+def transferred(to: str, result: dict[str, Any], folder: Folder) -> None:
+    images = result["images"]
+    title = f"Linear probe on {to}: {images['train']:,} training, {images['test']:,} test images"
+    table = Table("features of", "net", "test top-1", "n", title=title, title_justify="left")
+    nets = {"student": f"{result['student']}, {result['method']}", "untrained": result["student"]}
+    for whose, row in result["rows"].items():
+        interval = f" ± {row['interval']:.2f}" if row["interval"] is not None else ""
+        net = nets.get(whose, result["teacher"])
+        table.add_row(whose, net, percent(row["accuracy"]) + interval, str(len(row["seeds"])))
+    console.print(table)
+    if result["teacher"] and "teacher" not in result["rows"]:
+        print("the teacher's weights are not where they were; --teacher names them")
+    print(f"transfer: {joined(folder.uri, 'transfer.json')}")
 
 
 def plan(made: Any) -> None:

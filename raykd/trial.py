@@ -23,12 +23,14 @@ import torch
 import torch.distributed as dist
 
 from raykd import data, methods, models, teachers
+from raykd.analysis import analyse
 from raykd.data import AnyData, Dataset
 from raykd.evaluation import autocast
 from raykd.ledger.folder import Folder, StorageError, parted
 from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
-from raykd.recipe import Recipe
+from raykd.recipe import Recipe, Teacher
+from raykd.student import PREPROCESSING, WEIGHTS, preprocessing
 from raykd.tabled import KEPT, tabled
 from raykd.watch import Diverged
 
@@ -93,12 +95,10 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
     if leads:
         folder.write_yaml("recipe.yaml", recipe.plain())
-        folder.write_json(
-            "stamp.json",
-            stamp()
-            | {"seed": recipe.seed, "device": str(device), "worker": f"{socket.gethostname()} {os.getpid()}"},
-        )
+        folder.write_json("stamp.json", stamp() | _own_stamp(job, recipe, device))
     dataset = _dataset(recipe.data, Path(job.data_root), job.download)
+    if leads:
+        folder.write_json(PREPROCESSING, preprocessing(recipe.data, dataset))
     teaching = Teaching(recipe, dataset, _teacher(job, recipe, dataset, device), device)
     if folder.exists("checkpoint.pt"):
         banks = _load(folder, "banks.pt") if folder.exists("banks.pt") else {}
@@ -117,7 +117,33 @@ def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: 
         rows.append(told)
         if leads:
             _keep(folder, teaching, rows)
+        if leads and "test_accuracy" in told:
+            folder.write_json("analysis.json", _analysis(job, teaching))
         report(_told(told, teaching))
+
+
+def _own_stamp(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+    """What decides a trial's numbers beside its recipe, and where it ran."""
+    return {
+        "seed": recipe.seed,
+        "device": str(device),
+        "workers": dist.get_world_size() if dist.is_initialized() else 1,
+        "threads": job.threads,
+        "teacher": job.teacher,
+        "worker": f"{socket.gethostname()} {os.getpid()}",
+    }
+
+
+def _analysis(job: Job, teaching: Teaching) -> dict[str, Any]:
+    """Of the deployed student, against the teacher also where the method needs none."""
+    recipe, dataset = teaching.recipe, teaching.dataset
+    teacher: models.Net | None = None
+    if recipe.teacher is not None:
+        root = Path(job.data_root)
+        teacher = teacher_net(recipe.teacher, job.teacher, len(dataset.classes), root).to(teaching.device)
+        teacher.to(memory_format=torch.channels_last)  # as the student, so that their speeds compare
+    half = autocast(recipe, teaching.device)
+    return analyse(teaching.average, teacher, dataset, teaching.source, half)
 
 
 def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
@@ -127,7 +153,7 @@ def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> Non
         folder.write_json("unreadable.json", unreadable)
     if teaching.done == teaching.recipe.epochs:
         weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}
-        folder.write("student.safetensors", safetensors.torch.save(weights))
+        folder.write(WEIGHTS, safetensors.torch.save(weights))
     if (banks := teaching.banks()) and (teaching.done - 1) % BANKS_EVERY == 0:
         _save(folder, "banks.pt", banks)
     _save(folder, "checkpoint.pt", teaching.state_dict())
@@ -158,15 +184,18 @@ def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
 def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> teachers.Answers:
     if recipe.teacher is None or (recipe.method.name == "ce" and recipe.plus_kd is None):
         return teachers.NoTeacher()
-    root = Path(job.data_root)
-    weights = _weights(job.teacher, root / "teachers")
-    net = teachers.load(recipe.teacher.net, weights, len(dataset.classes), recipe.teacher.sha256, root)
+    net = teacher_net(recipe.teacher, job.teacher, len(dataset.classes), Path(job.data_root))
     live = teachers.LiveTeacher(net, dataset.size, device, autocast(recipe, device))
     needs = methods.module(recipe.method.name).Method.needs
     return tabled(live, recipe.data.catalogue(dataset), job.table, device) if needs <= KEPT else live
 
 
-def _weights(place: str, cache: Path) -> str:
+def teacher_net(teacher: Teacher, place: str, classes: int, root: Path) -> models.Net:
+    """The teacher whose weights lie at `place`: a path, a URL, or a file on a storage, which is fetched."""
+    return teachers.load(teacher.net, weights_here(place, root / "teachers"), classes, teacher.sha256, root)
+
+
+def weights_here(place: str, cache: Path) -> str:
     """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers` itself."""
     if "://" not in place or place.startswith(("http://", "https://", "file://")):
         return place

@@ -11,7 +11,8 @@ import numpy as np
 
 from raykd.driver.confirm import retraining, roles
 from raykd.driver.search import StudySearch
-from raykd.ledger import Ledger, stamp
+from raykd.ledger import Ledger
+from raykd.ledger.stamp import stamp
 from raykd.study import Study
 
 CLASSES = [str(digit) for digit in range(10)]

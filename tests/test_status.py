@@ -72,6 +72,7 @@ def test_what_an_older_run_left_is_read(small: Path, tmp_path: Path) -> None:
     assert standing(ledger)["teacher"] is None and standing(ledger)["disk_gb"] is None
 
 
+@pytest.mark.slow
 def test_the_stamp_names_the_commit_that_the_process_loaded(tmp_path: Path) -> None:
     def git(*words: str) -> str:
         asked = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e", *words]

@@ -129,6 +129,10 @@ class DataSpec(Spec):
         """The data set's images, on their way to a device."""
 
     @abstractmethod
+    def shorter(self, size: int) -> int:
+        """Pixels of an image's shorter side before its centre of size x size is taken for evaluation."""
+
+    @abstractmethod
     def known(self) -> Figures | None:
         """The figures of the whole training set, where they are known without its files."""
 

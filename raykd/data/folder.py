@@ -31,9 +31,11 @@ class Folder(InMemory):
         return None
 
     def read(self, root: Path, download: bool) -> Raw[Pixels]:
-        """Of the training images, only those that are used are decoded."""
         base = root / Path(self.path).expanduser()
-        by_class, tests = listed(base, (self.train, self.test))
+        return self.decoded(base, *listed(base, (self.train, self.test)))
+
+    def decoded(self, base: Path, by_class: ByClass, tests: ByClass) -> Raw[Pixels]:
+        """Of the training images, only those that are used are decoded."""
         train, test = _named(by_class), _named(tests)
         used = [train[position] for position in subset(self, torch.tensor([label for _, label in train]))]
         self.check_memory(base, len(used), len(test))

@@ -29,7 +29,7 @@ def listed(base: Path, parts: tuple[str, str]) -> tuple[ByClass, ByClass]:
         if not (base / part).is_dir():
             layout = f"{base}/{{{','.join(parts)}}}/CLASS/*.jpg"
             raise BadInput([f"data: {base / part}: no such folder. Expected: {layout}"])
-    train, test = (_by_class(base / part) for part in parts)
+    train, test = (by_class(base / part) for part in parts)
     if odd := sorted(set(train) ^ set(test)):
         raise BadInput([f"data: {base}: class folders differ between {' and '.join(parts)}: {odd[:5]}"])
     return train, test
@@ -38,13 +38,14 @@ def listed(base: Path, parts: tuple[str, str]) -> tuple[ByClass, ByClass]:
 def parts(base: Path) -> dict[str, ByClass]:
     """The images of every part, BASE/PART/CLASS/*.jpg. BadInput when there is none."""
     folders = sorted(folder for folder in base.iterdir() if folder.is_dir()) if base.is_dir() else []
-    found = {part.name: _by_class(part) for part in folders if any(one.is_dir() for one in part.iterdir())}
+    found = {part.name: by_class(part) for part in folders if any(one.is_dir() for one in part.iterdir())}
     if not found:
         raise BadInput([f"data: {base}: holds no images. Expected: {base}/PART/CLASS/*.jpg"])
     return found
 
 
-def _by_class(part: Path) -> ByClass:
+def by_class(part: Path) -> ByClass:
+    """PART/CLASS/*.jpg, at any depth below CLASS. BadInput when a class has no images."""
     found = {
         folder.name: sorted(_images(str(folder))) for folder in sorted(part.iterdir()) if folder.is_dir()
     }

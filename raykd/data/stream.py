@@ -43,6 +43,9 @@ class Streamed(DataSpec):
     def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
         return None
 
+    def shorter(self, size: int) -> int:
+        return round(size * 256 / 224)
+
     def source(self, dataset: Dataset[Any], device: torch.device) -> "Stream":
         return Stream(dataset.train, self, Look(dataset.train.labels, dataset.mean, dataset.std, device))
 
@@ -55,8 +58,8 @@ class Crops:
 
         crop = v2.RandomResizedCrop(spec.size, scale=(spec.area, 1), antialias=True)
         self._random = v2.Compose([crop, v2.RandomHorizontalFlip(0.5 if spec.flip else 0)])
-        shorter = round(spec.size * 256 / 224)
-        self._plain = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(spec.size)])
+        resize = v2.Resize(spec.shorter(spec.size), antialias=True)
+        self._plain = v2.Compose([resize, v2.CenterCrop(spec.size)])
 
     def __call__(self, image: Tensor, views: list[int]) -> Tensor:
         """[3, height, width] -> [views or 1, size, size, 3], uint8, on the image's device."""

@@ -20,7 +20,8 @@ from raykd.data._base import Catalogue, Dataset, DataSpec, Part, Source
 from raykd.data.look import Look
 from raykd.step import Batch
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 1000
+ON_CPU = 128  # the memory of larger activations would go back to the system, and be cleared, at every layer
 
 
 class Origin(NamedTuple):
@@ -67,6 +68,9 @@ class InMemory(DataSpec):
         key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
         return Catalogue(key, self.crops * self.rotations, origin.images, origin.positions)
 
+    def shorter(self, size: int) -> int:
+        return size
+
     def source(self, dataset: Dataset[Any], device: torch.device) -> "Views":
         look = Look(dataset.train.labels, dataset.mean, dataset.std, device)
         return Views(dataset.train, self, look)
@@ -96,7 +100,8 @@ class Views(Source[Pixels]):
             yield self._look.batch(self._seen(at, ids), at, ids, row)
 
     def plain(self, part: Pixels, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        shares = (torch.split(tensor[rank::world], EVALUATION_BATCH) for tensor in (part.pixels, part.labels))
+        size = ON_CPU if self._look.device.type == "cpu" else EVALUATION_BATCH
+        shares = (torch.split(tensor[rank::world], size) for tensor in (part.pixels, part.labels))
         for pixels, labels in zip(*shares, strict=True):
             yield self._look.normalised(pixels.to(self._look.device)), labels.to(self._look.device)
 

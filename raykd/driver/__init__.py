@@ -11,6 +11,7 @@ from raykd.ledger import Ledger, settle
 from raykd.ledger.folder import Folder, joined
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe, digest, teacher_recipe
+from raykd.standing import leaders
 from raykd.study import Study
 
 Tell = Callable[[str, dict[str, Any]], None]  # (phase, what changed)
@@ -117,8 +118,7 @@ def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, downlo
         if searched.stopped:
             ledger.tell("stopped", searched.stopped)
             return
-        complete = any(row["state"] == "COMPLETE" for row in ledger.trials())
-        if not complete:
+        if not leaders(ledger.trials()):
             ledger.tell("stopped", searched.why or "no trial was completed")
             return
         failed = ""

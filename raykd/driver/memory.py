@@ -22,6 +22,7 @@ from raykd.ledger import JOURNAL, Ledger
 from raykd.mistakes import BadInput
 from raykd.opening import draw
 from raykd.space import Choice, Dimension, Scalar
+from raykd.standing import leaders
 from raykd.study import Study
 
 Pruner = optuna.pruners.BasePruner
@@ -86,7 +87,7 @@ def _warm(opened: optuna.Study, study: Study, earlier: Ledger) -> str:
     if method != study.recipe.method.name:
         raise BadInput([f"warm: {earlier.folder.uri} searched method '{method}'"])
     space = study.opened()
-    complete = [row for row in earlier.trials() if row["state"] == "COMPLETE"]
+    complete = leaders(earlier.trials())
     taken = 0
     for row in complete:
         point = _inside(space, row["drawn"])

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.trial import Trial, TrialState
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raykd import study as spec
 from raykd.driver.disk import Disk
 from raykd.driver.memory import distribution, open_memory
+from raykd.driver.proposals import pruner, sampler
 from raykd.ledger import Ledger, settle
 from raykd.opening import draw
 from raykd.space import Dimension, Scalar
+from raykd.standing import leaders
 from raykd.study import Study
 
 HOPELESS = 5  # so many trials failed and none succeeded: the study stops
@@ -205,9 +205,8 @@ class StudySearch(Searcher):
 
     def _keep_best(self) -> None:
         """Only the students of the best trials stay on disk; with several objectives, the whole front's."""
-        complete = [row for row in self.rows.values() if row["state"] == "COMPLETE"]
         front = {t.number for t in self.optuna.best_trials} if len(self.spec.search.objectives) > 1 else set()
-        for row in sorted(complete, key=lambda row: -row["accuracy"])[self.spec.keep :]:
+        for row in leaders(list(self.rows.values()))[self.spec.keep :]:
             if row["number"] not in front | self._gone:
                 self._gone.add(row["number"])
                 self.ledger.trial(row["number"]).remove("student.safetensors")
@@ -237,50 +236,3 @@ def suggest(trial: Trial, path: str, dimension: Dimension) -> Scalar:
     """One dimension drawn by Optuna, under its path."""
     value: Scalar = trial._suggest(path, distribution(dimension))
     return value
-
-
-def sampler(settings: spec.Sampler, seed: int, number: int) -> BaseSampler:
-    """The sampler for one trial. Its randomness follows from the study's seed and the trial's number."""
-    own = (seed * 1_000_003 + number) % 2**31
-    match settings:
-        case spec.TPE():
-            return optuna.samplers.TPESampler(
-                n_startup_trials=settings.startup_trials, multivariate=settings.multivariate,
-                group=settings.grouped, constant_liar=True, seed=own,
-            )  # fmt: skip
-        case spec.GP():
-            return optuna.samplers.GPSampler(n_startup_trials=settings.startup_trials, seed=own)
-        case spec.CMAES():
-            return optuna.samplers.CmaEsSampler(n_startup_trials=settings.startup_trials, seed=own)
-        case spec.NSGA2():
-            return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=own)
-        case spec.QMC():
-            return optuna.samplers.QMCSampler(
-                scramble=True, seed=seed
-            )  # one sequence; its place is in the journal
-        case spec.Random():
-            return optuna.samplers.RandomSampler(seed=own)
-
-
-def pruner(settings: spec.Pruner, epochs: int) -> optuna.pruners.BasePruner:
-    match settings:
-        case spec.Halving():
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=first_rung(settings.grace, epochs), reduction_factor=settings.eta
-            )
-        case spec.Hyperband():
-            first = first_rung(settings.grace, epochs)
-            return optuna.pruners.HyperbandPruner(
-                min_resource=first, max_resource=epochs, reduction_factor=settings.eta
-            )
-        case spec.Median():
-            return optuna.pruners.MedianPruner(
-                n_startup_trials=settings.startup_trials,
-                n_warmup_steps=first_rung(settings.grace, epochs) - 1,
-            )
-        case spec.NoPruning():
-            return optuna.pruners.NopPruner()
-
-
-def first_rung(grace: float, epochs: int) -> int:
-    return max(1, round(grace * epochs))

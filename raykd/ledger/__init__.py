@@ -7,12 +7,14 @@ RUN/optuna.journal               the search's memory (Optuna's JournalStorage); 
                                  of segments (driver/journal.py)
 RUN/trials/00007/recipe.yaml     everything that decides the trial, written before its first step
                  trial.json      number, role, drawn values, state, reason, times    (the driver writes)
+                 preprocessing.json   how an image becomes an input, the classes     (the trial writes)
                  epochs.json     one row an epoch                                    (the trial writes)
                  failure.json    what went wrong in the trial                        (the trial writes)
                  unreadable.json images that others stood in for, if any             (the trial writes)
                  checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
 RUN/teacher/                     the same files while the study trains its teacher
-RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set
+RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set, and
+                 analysis.json   what the student is like beyond its accuracy (analysis.py)
 STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
 """
 

@@ -15,8 +15,9 @@ import torch
 from trial import CLASSES, Plain
 
 from raykd import data
+from raykd.evaluation import accuracy
 from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching, accuracy
+from raykd.loop import Teaching
 from raykd.recipe import Recipe
 from raykd.tabled import tabled
 from raykd.teachers import LiveTeacher, NoTeacher

@@ -48,7 +48,7 @@ def steps_of_one(nets: tuple[str, str], threads: int, seconds: float, gate: Any,
     steps, end = 0, time.perf_counter() + seconds
     while time.perf_counter() < end:
         for step, batch in enumerate(one._batches(1)):
-            one._step(1, step, batch)
+            one._step(1, step, iter([batch]))
             steps += 1
             if time.perf_counter() >= end:
                 break
@@ -93,7 +93,7 @@ def lockstep(nets: tuple[str, str], count: int, seconds: float) -> float:
     while time.perf_counter() < end:
         for step, batch in enumerate(students[0]._batches(1)):
             for one in students:
-                one._step(1, step, batch)
+                one._step(1, step, iter([batch]))
                 steps += 1
             if time.perf_counter() >= end:
                 break

@@ -1,0 +1,113 @@
+"""One linear probe: its settings, a frozen net's features, the head that learns on them.
+
+Legend: n images of a batch, d width of the embedding.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raykd.data import AnyData, Dataset, Source, draw, order
+from raykd.optimizer import Optimizer, Schedule, StepDecay
+from raykd.space import Spec
+
+Embedded = tuple[Tensor, Tensor]  # embedding [n, d], labels [n]
+
+
+class Probe(Spec):
+    """What is probed on, and how. The defaults are the protocol's, but for batch_norm."""
+
+    data: AnyData
+    epochs: Annotated[int, Field(ge=1)] = 120
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = StepDecay(milestones=(0.25, 0.5, 0.75))
+    batch_norm: Literal["frozen", "released"] = "frozen"
+    seeds: Annotated[int, Field(ge=1)] = 3
+
+
+class Features:
+    """A net's embeddings of a data set. `moving`: batch norms in training mode while the head learns."""
+
+    def __init__(
+        self, net: nn.Module, moving: bool, dataset: Dataset[Any], source: Source[Any], device: torch.device
+    ) -> None:
+        self._net = net.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        self._moving, self._source = moving, source
+        self.dataset, self.device = dataset, device
+        self._labels = dataset.train.labels.to(device)
+
+    @cached_property
+    def width(self) -> int:
+        """d."""
+        embedding, _ = next(self._plain(self.dataset.test.take(torch.arange(1))))
+        return embedding.shape[1]
+
+    @cached_property
+    def _fixed(self) -> Tensor | None:
+        """The embeddings of all training images, where they have one view each and nothing moves."""
+        if self._moving or self._source.num_views > 1:
+            return None
+        return torch.cat([embedding for embedding, _ in self._plain(self.dataset.train)])
+
+    @cached_property
+    def _tested(self) -> list[Embedded]:
+        return list(self._plain(self.dataset.test))
+
+    def training(self, epoch: int, seed: int, batch_size: int) -> Iterator[Embedded]:
+        """The training images of an epoch, shuffled and augmented; the odd rest is left out."""
+        count = len(self._labels)
+        size = min(batch_size, count)
+        at = order(epoch, seed, count)[: count // size * size].view(-1, size)
+        if self._fixed is not None:
+            for some in at.to(self.device):
+                yield self._fixed[some], self._labels[some]
+            return
+        self._net.train(self._moving)
+        for batch in self._source.batches(at, draw(epoch, seed, count, self._source)[at]):
+            yield self._embedding(batch.images), batch.labels
+
+    def testing(self) -> Iterator[Embedded]:
+        """The test images as they are."""
+        return self._plain(self.dataset.test) if self._moving else iter(self._tested)
+
+    def _plain(self, part: Any) -> Iterator[Embedded]:
+        self._net.eval()
+        for images, labels in self._source.plain(part, 0, 1):
+            yield self._embedding(images), labels
+
+    @torch.no_grad()
+    def _embedding(self, images: Tensor) -> Tensor:
+        embedding: Tensor = self._net(images).embedding
+        return embedding
+
+
+def accuracy(features: Features, settings: Probe, seed: int) -> float:
+    """Top-1 accuracy on the test set of a linear head after its last epoch, %."""
+    head = _taught(features, settings, seed)
+    right = torch.zeros((), dtype=torch.int64, device=features.device)
+    for embedding, labels in features.testing():
+        right += (head(embedding).argmax(1) == labels).sum()
+    return 100 * right.item() / len(features.dataset.test.labels)
+
+
+def _taught(features: Features, settings: Probe, seed: int) -> nn.Linear:
+    torch.manual_seed(seed)
+    head = nn.Linear(features.width, len(features.dataset.classes))
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    head.to(features.device)
+    optimizer = settings.optimizer.make(head)
+    for epoch in range(1, settings.epochs + 1):
+        lr = settings.optimizer.lr * settings.schedule.scale(epoch, settings.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for embedding, labels in features.training(epoch, seed, settings.optimizer.batch_size):
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(F.cross_entropy(head(embedding), labels))
+            optimizer.step()
+    return head
