@@ -24,7 +24,7 @@ from torch import Tensor
 
 from raykd.data import pictures
 from raykd.data.encoded import Encoded
-from raykd.mistakes import BadInput
+from raykd.mistakes import BadInput, masked, without_password
 
 SHARD = 128 * 2**20  # bytes of images in a file, about
 GROUP = 8 * 2**20  # bytes of images in a row group, about: what a streaming reader holds at a time
@@ -81,9 +81,9 @@ def place(base: str) -> tuple[pyarrow.fs.FileSystem, str]:
     if "://" not in base:
         return pyarrow.fs.LocalFileSystem(), base
     try:
-        storage, root = pyarrow.fs.FileSystem.from_uri(base)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput([f"data: {base}: {str(error).splitlines()[0]}"]) from None
+        storage, root = pyarrow.fs.FileSystem.from_uri(without_password(base))
+    except (ValueError, OSError) as error:
+        raise BadInput([f"data: {masked(base)}: {str(error).splitlines()[0]}"]) from None
     return storage, root.rstrip("/")
 
 
