@@ -11,7 +11,8 @@ import numpy as np
 
 from raykd.driver.confirm import retraining, roles
 from raykd.driver.search import StudySearch
-from raykd.ledger import Ledger, stamp
+from raykd.ledger import Ledger
+from raykd.ledger.stamp import stamp
 from raykd.study import Study
 
 CLASSES = [str(digit) for digit in range(10)]
@@ -54,6 +55,17 @@ def write(of: Study, storage: Path, gain: float = 0.0, confirmed: bool = True) -
                 _retrained(ledger, role, seed, number, retraining(recipe, seed).plain(), gain)
     ledger.tell("finished")
     return ledger
+
+
+def multiply(ledger: Ledger, trials: int) -> None:
+    """So many trials, the later ones copies of the earlier under their own numbers, with other accuracies."""
+    rows, rng = ledger.trials(), np.random.default_rng(0)
+    for number in range(len(rows), trials):
+        row, shift = rows[number % len(rows)], float(rng.normal(0, 0.5))
+        folder, epochs = ledger.trial(number), ledger.epochs(row["number"])
+        told = row["accuracy"] and row["accuracy"] + shift
+        folder.write_json("trial.json", row | {"number": number, "role": "searched", "accuracy": told})
+        folder.write_json("epochs.json", [e | {"accuracy": e["accuracy"] + shift} for e in epochs])
 
 
 def _trial(

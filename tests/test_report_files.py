@@ -55,7 +55,7 @@ def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
     assert "confirm/best-seed2/analysis.json: left out: agreement: input should be a valid number" in page
     assert "begun with raykd an unknown version" in page
     assert "The study was interrupted" in page
-    assert missing(page) <= {"contours", "ranks"}
+    assert missing(page) <= {"contours", "ranks", "importances"}
 
 
 def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: Ledger) -> None:

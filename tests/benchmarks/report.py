@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import leftover
 from browser import opened
 
-from raykd.ledger import stamp
+from raykd.ledger.stamp import stamp
 from raykd.report.verb import report
 
 TURNS = 3
