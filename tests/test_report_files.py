@@ -1,7 +1,6 @@
 """The report of a run's own files: whole, half-written, of an older version, without a finished trial."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,10 +93,12 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
     assert missing(page) == FIGURES
 
 
-def test_no_run_is_bad_input_and_a_run_given_twice_is_one(run: Ledger, verb: Any) -> None:
+def test_no_run_is_bad_input_and_a_run_given_twice_is_one(
+    run: Ledger, verb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = verb("report", "nowhere")
     assert said.returncode == 2 and "nowhere: no run here" in said.stderr
-    os.chdir(Path(run.folder.uri).parent)
+    monkeypatch.chdir(Path(run.folder.uri).parent)
     assert report(["made", "made/"]) == f"{run.folder.uri}/report/index.html"
 
 
