@@ -27,12 +27,16 @@ class Run:
 
         number: of the trial; role: paper, first or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
         WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs: finished ones;
-        started, ended: unix seconds; reason: why it failed, else empty; and one column for each drawn field,
-        named by its path in the recipe, null where it was not drawn.
+        started, ended: unix seconds; reason: why it failed, else empty; seconds_per_epoch: wall-clock;
+        parameters: of the student; and one column for each drawn field, named by its path in the recipe,
+        null where it was not drawn.
         """
         rows = self.ledger.trials()
         paths = sorted({path for row in rows for path in row["drawn"]})
-        plain = ("number", "role", "state", "accuracy", "epochs", "started", "ended", "reason")
+        plain = (
+            "number", "role", "state", "accuracy", "epochs", "started", "ended", "reason",
+            "seconds_per_epoch", "parameters",
+        )  # fmt: skip
         columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in plain}
         columns |= {path: [row["drawn"].get(path) for row in rows] for path in paths}
         return pa.table(columns)
@@ -41,9 +45,10 @@ class Run:
         """One row an epoch of each trial.
 
         trial: its number; epoch: 1 is the first; accuracy, accuracy_raw: held-out %, of averaged and raw
-        weights; lr: learning rate; seconds, teacher_seconds: wall-clock, the whole epoch and the teacher's
-        answers in it; images_per_second; term/<name>: raw loss terms, mean over the epoch, before their
-        weights.
+        weights; lr: learning rate; seconds, teacher_seconds: wall-clock, the whole epoch and waiting for the
+        teacher in it; teacher_hits, teacher_misses: views answered from the teacher's table, and not;
+        teacher_seconds_saved: by the hits; images_per_second: training images; term/<name>: raw loss terms,
+        mean over the epoch, before their weights.
         """
         rows = [
             {"trial": row["number"], **{k: v for k, v in epoch.items() if k != "terms"}}

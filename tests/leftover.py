@@ -57,6 +57,17 @@ def write(of: Study, storage: Path, gain: float = 0.0, confirmed: bool = True) -
     return ledger
 
 
+def multiply(ledger: Ledger, trials: int) -> None:
+    """So many trials, the later ones copies of the earlier under their own numbers, with other accuracies."""
+    rows, rng = ledger.trials(), np.random.default_rng(0)
+    for number in range(len(rows), trials):
+        row, shift = rows[number % len(rows)], float(rng.normal(0, 0.5))
+        folder, epochs = ledger.trial(number), ledger.epochs(row["number"])
+        told = row["accuracy"] and row["accuracy"] + shift
+        folder.write_json("trial.json", row | {"number": number, "role": "searched", "accuracy": told})
+        folder.write_json("epochs.json", [e | {"accuracy": e["accuracy"] + shift} for e in epochs])
+
+
 def _trial(
     number: int, of: Study, ledger: Ledger, searcher: StudySearch, worker: dict[str, Any], gain: float,
     rng: np.random.Generator,
@@ -86,7 +97,8 @@ def _epoch(epoch: int, accuracy: float | None, raw: float | None, lr: float) -> 
     terms = {"task": 2.0 / epoch, "contrast": 4.0 - 0.1 * epoch, "consistency": 0.1}
     return {
         "epoch": epoch, "accuracy": accuracy, "accuracy_raw": raw, "lr": lr, "seconds": 3.0,
-        "teacher_seconds": 1.0, "images_per_second": 400.0, "terms": terms,
+        "teacher_seconds": 1.0, "teacher_hits": 1100, "teacher_misses": 0, "teacher_seconds_saved": 2.0,
+        "images_per_second": 400.0, "terms": terms,
     }  # fmt: skip
 
 

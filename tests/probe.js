@@ -1,4 +1,4 @@
-// Put into a page after its own script: says what is drawn, what overlaps and how tables sort, in <pre id="probe">.
+// Put into a page after its own script: says what is drawn, what overlaps and how tables sort, in an element of its own.
 addEventListener("load", () => {
   const loaded = performance.now();
   const tall = document.documentElement.offsetHeight; // forces the layout

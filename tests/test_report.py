@@ -33,7 +33,7 @@ def empty() -> RunData:
 
 
 def missing(page: str) -> set[str]:
-    return set(re.findall(r'data-missing="(\w+)"', page))
+    return set(re.findall(r'data-missing="([\w-]+)"', page))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The report of a run's own files: whole, half-written, of an older version, without a finished trial."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
     assert "confirm/best-seed2/analysis.json: left out: agreement: input should be a valid number" in page
     assert "begun with raykd an unknown version" in page
     assert "The study was interrupted" in page
-    assert missing(page) <= {"contours", "ranks"}
+    assert missing(page) <= {"contours", "ranks", "importances"}
 
 
 def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: Ledger) -> None:
@@ -94,10 +93,12 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
     assert missing(page) == FIGURES
 
 
-def test_no_run_is_bad_input_and_a_run_given_twice_is_one(run: Ledger, verb: Any) -> None:
+def test_no_run_is_bad_input_and_a_run_given_twice_is_one(
+    run: Ledger, verb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = verb("report", "nowhere")
     assert said.returncode == 2 and "nowhere: no run here" in said.stderr
-    os.chdir(Path(run.folder.uri).parent)
+    monkeypatch.chdir(Path(run.folder.uri).parent)
     assert report(["made", "made/"]) == f"{run.folder.uri}/report/index.html"
 
 
