@@ -102,6 +102,7 @@ def test_without_a_teacher_and_from_files(data_root: Path) -> None:
     assert len(found["embedding"]["student"]) == len(dataset.test.labels) == 341
 
 
+@pytest.mark.slow
 def test_a_retraining_that_opens_the_test_set_writes_its_analysis(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(models.make("resnet14", 10).state_dict(), tmp_path / "teacher.pth")

@@ -162,10 +162,9 @@ def test_a_student_with_a_tail_is_exported_with_it(run: Made, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ShuffleV1", "MobileNetV2"])
-def test_other_nets_become_programs(name: str, tmp_path: Path) -> None:
-    net = models.make(name, 10).requires_grad_(False).eval()
-    written = programs.write(net, torch.randn(5, 3, 32, 32), {"net": name}, tmp_path)
+def test_a_net_of_many_shapes_becomes_a_program(tmp_path: Path) -> None:
+    net = models.make("ShuffleV1", 10).requires_grad_(False).eval()
+    written = programs.write(net, torch.randn(5, 3, 32, 32), {"net": "ShuffleV1"}, tmp_path)
     assert all(form.there for form in written.values()), written
 
 
@@ -178,6 +177,7 @@ def test_a_program_that_differs_is_not_handed_out(tmp_path: Path) -> None:
         assert not form.there and not path.exists() and "tolerance 1e-04" in form.words
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_or_loaded_is_one_line(run: Made, tmp_path: Path) -> None:
     ledger = run()
     folder = ledger.trial(0).local
