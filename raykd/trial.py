@@ -242,7 +242,7 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
 
     resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
     with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
-        TorchTrainer(
+        trainer = TorchTrainer(
             in_train,
             train_loop_config={"jobs": [asdict(job) for job in jobs]},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
@@ -255,7 +255,11 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
                 callbacks=[TuneReportCallback()] if inside_tune else [],
                 failure_config=FailureConfig(max_failures=0),
             ),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
+            raise KeyboardInterrupt from None
 
 
 def nested(config: dict[str, Any]) -> None:

@@ -57,6 +57,20 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     assert Run.open(run).best().method.name == "dcd"
 
 
+def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
+    small: Path, tmp_path: Path, launched: Start, raykd: Any
+) -> None:
+    """SIGTERM, as Ctrl-C; Ray Train would have ended the program with 0."""
+    teacher = "recipe/teacher={net: resnet14, train: {epochs: 40, optimizer: {batch_size: 32}}}"
+    driver = launched("launch", str(small), "--set", teacher)
+    kept = tmp_path / "runs/small/teacher/epochs.json"
+    wait_for(kept.exists)
+    driver.terminate()
+    assert driver.wait(60) == 130
+    assert "Go on with: raykd resume" in driver.communicate()[0]
+    assert json.loads(raykd("status", "runs/small", "--json").stdout)["state"] == "interrupted"
+
+
 def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
     small: Path, tmp_path: Path, launched: Start, raykd: Any
 ) -> None:

@@ -3,8 +3,10 @@
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,11 +57,31 @@ def connected(address: str | None) -> Iterator[None]:
             _begin(address)
             for name in ("ray", "ray.tune", "ray.train"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure is told by its row
-            yield
+            with _terminate_as_interrupt():
+                yield
         finally:
             ray.shutdown()
             ray_constants.ENABLE_RAY_CLUSTER = before
             os.environ.pop(ALONE, None)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM (from `ray job stop`, Slurm, Kubernetes) ends a study as Ctrl-C does: resumable."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: Any) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _begin(address: str | None) -> None:

@@ -1,9 +1,6 @@
 """The search itself: one Ray Tune experiment over the study's memory."""
 
-import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -106,8 +103,7 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
             ),
         )
         try:
-            with terminate_as_interrupt():
-                tuner.fit()
+            tuner.fit()
         except tune.TuneError as error:
             if isinstance(error.__context__, OSError):  # the storage failed under the searcher
                 raise error.__context__ from None
@@ -129,13 +125,3 @@ def check_fits(study: Study) -> None:
 
 def _dirname(tune_trial: Any) -> str:
     return f"trial_{tune_trial.trial_id}"
-
-
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (from `ray job stop`, Slurm, Kubernetes) ends a study as Ctrl-C does: resumable."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
