@@ -57,7 +57,7 @@ class Table:
 
     @property
     def pace(self) -> float:
-        """Seconds that a live answer took where one was last needed; 0 where none is known."""
+        """Seconds that a live answer takes, on average of late; 0 where none was needed yet."""
         (seconds,) = struct.unpack("=d", os.pread(self._file.fileno(), 8, PACE))
         return float(seconds) if 0 <= seconds < 1000 else 0.0
 

@@ -94,7 +94,8 @@ class TabledTeacher:
         sound = np.isfinite(values).all(axis=1)
         try:
             self._table.write(rows[sound], values[sound])
-            self._table.pace = seconds / len(rows)
+            pace, now = self._table.pace, seconds / len(rows)
+            self._table.pace = pace + (now - pace) / 8 if pace else now
         except OSError as error:
             self._table.most = 0
             logging.getLogger(__name__).warning("the teacher's table takes no more: %s", error)
