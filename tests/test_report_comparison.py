@@ -116,6 +116,7 @@ def test_accuracy_against_cost_ends_at_the_whole_cost() -> None:
     assert [best for _, best in points] == sorted(best for _, best in points)
 
 
+@pytest.mark.slow
 def test_eight_methods_on_two_pairs_make_one_page(tmp_path: Path) -> None:
     names = ["at", "crd", "dcd", "dkd", "kd", "pckd", "rkd", "wcord"]
     some = [
@@ -135,6 +136,7 @@ def test_eight_methods_on_two_pairs_make_one_page(tmp_path: Path) -> None:
     assert (tmp_path / "figures/edf-2.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_real_runs_are_compared_beside_each_other(tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     kd = leftover.write(leftover.study("kd-digits", "kd", 6), storage)

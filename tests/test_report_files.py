@@ -11,6 +11,7 @@ import pytest
 from test_report import FIGURES, missing
 
 from raykd.ledger import Ledger
+from raykd.report import events
 from raykd.report.collect import collect
 from raykd.report.verb import report
 from raykd.standing import leaders
@@ -25,6 +26,7 @@ def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_no_problem_and_every_figure(run: Ledger) -> None:
     data = collect(run)
     assert list(data.problems) == []
@@ -40,6 +42,7 @@ def test_a_finished_run_has_no_problem_and_every_figure(run: Ledger) -> None:
     assert classes.num_rows == 4 * 3 * 10
 
 
+@pytest.mark.slow
 def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
     folder = Path(run.folder.uri)
     (folder / "trials/00003/trial.json").write_text('{"number": 3, "state": "COM')
@@ -57,6 +60,7 @@ def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
     assert missing(page) <= {"contours", "ranks", "importances"}
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: Ledger) -> None:
     folder = Path(run.folder.uri)
     study = run.study()
@@ -80,9 +84,9 @@ def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: Ledger) ->
 @pytest.mark.parametrize("content", ["", "name: [", "- 1\n- 2\n"])
 def test_a_study_that_cannot_be_read_is_named(run: Ledger, content: str) -> None:
     (Path(run.folder.uri) / "study.yaml").write_text(content)
-    page = Path(report([run.folder.uri])).read_text()
-    assert "study.yaml: cannot be read" in page
-    assert "history" not in missing(page)
+    data = collect(run)
+    assert data.problems[0].startswith("study.yaml: cannot be read")
+    assert data.finished() and "optimizer/lr" in data.space
 
 
 def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
@@ -103,8 +107,9 @@ def test_no_run_is_bad_input_and_a_run_given_twice_is_one(
 
 
 def test_events_are_written_once_for_each_trial(run: Ledger) -> None:
-    folder = Path(report([run.folder.uri])).parent / "tensorboard"
+    folder = Path(run.folder.uri) / "report/tensorboard"
+    events.write(collect(run), folder)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/events.*")}
-    report([run.folder.uri])
+    events.write(collect(run), folder)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/events.*")} == before
     assert len(before) == sum(bool(run.epochs(row["number"])) for row in run.trials())
