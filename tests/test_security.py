@@ -70,7 +70,7 @@ def test_all_that_is_asked_for_is_pinned_and_within_its_bounds() -> None:
     extras = project["optional-dependencies"]
     asked = [Requirement(text) for texts in (project["dependencies"], *extras.values()) for text in texts]
     missing = []
-    for requirement in asked:
+    for requirement in (one for one in asked if one.name != "raykd"):  # an extra may name another extra
         version = pins.get(canonicalize_name(requirement.name))
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             missing.append(f"{requirement} (pinned: {version})")
