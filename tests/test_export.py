@@ -20,8 +20,11 @@ from ruamel.yaml import YAML
 
 from raykd import data, models, student, trial
 from raykd.export import export, programs
+from raykd.export.choice import Chosen, handed_on
 from raykd.ledger import Ledger
+from raykd.ledger.folder import Folder
 from raykd.mistakes import BadInput
+from raykd.recipe import Recipe
 from raykd.study import Study
 
 CPU = torch.device("cpu")
@@ -166,6 +169,24 @@ def test_a_net_of_many_shapes_becomes_a_program(tmp_path: Path) -> None:
     net = models.make("ShuffleV1", 10).requires_grad_(False).eval()
     written = programs.write(net, torch.randn(5, 3, 32, 32), {"net": "ShuffleV1"}, tmp_path)
     assert all(form.there for form in written.values()), written
+
+
+def test_the_recipe_of_a_retraining_names_the_teacher_that_the_study_trained(tmp_path: Path) -> None:
+    (tmp_path / "teacher.safetensors").write_bytes(b"weights")
+    (tmp_path / "stamp.json").write_text(json.dumps({"teacher": str(tmp_path / "teacher.safetensors")}))
+    plain = {
+        "data": {"name": "digits", "holdout": 0.0},
+        "teacher": {"net": "resnet14", "train": {"epochs": 1}},
+        "student": {"net": "resnet8"},
+        "method": {"name": "kd"},
+    }
+    recipe = Recipe.model_validate_json(json.dumps(plain))
+    folder = Folder(str(tmp_path))
+    given = handed_on(Chosen({}, folder, recipe, confirmed=True), tmp_path).teacher
+    assert given is not None and given.train is None
+    assert given.weights == str(tmp_path / "teacher.safetensors")
+    assert given.sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert handed_on(Chosen({}, folder, recipe, confirmed=False), tmp_path) == recipe
 
 
 def test_a_program_that_differs_is_not_handed_out(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import safetensors.torch
 
 from raykd import data
 from raykd.export import card, programs
-from raykd.export.choice import best, chosen
+from raykd.export.choice import best, chosen, handed_on
 from raykd.ledger import Ledger
+from raykd.ledger.folder import Folder
 from raykd.student import PREPROCESSING, WEIGHTS, built, preprocessing
 
 __all__ = ["best", "export"]
@@ -37,8 +38,8 @@ def export(ledger: Ledger, out: Path, number: int | None = None, root: Path | No
     known = preprocessing(recipe.data, dataset)
     net = built(recipe, taken.folder, len(dataset.classes), dataset.size)
     out.mkdir(parents=True, exist_ok=True)
-    for name in ("recipe.yaml", "stamp.json"):
-        (out / name).write_bytes(taken.folder.read(name))
+    Folder(str(out)).write_yaml("recipe.yaml", handed_on(taken, root).plain())
+    (out / "stamp.json").write_bytes(taken.folder.read("stamp.json"))
     told = {"net": recipe.student.net, "preprocessing": json.dumps(known)}
     weights = {name: value.contiguous() for name, value in net.state_dict().items()}
     (out / WEIGHTS).write_bytes(safetensors.torch.save(weights, {"format": "pt"} | told))

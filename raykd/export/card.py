@@ -4,13 +4,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from raykd import methods, teachers, trial
+from raykd import methods
 from raykd.data import Dataset
-from raykd.export.choice import Chosen
+from raykd.export.choice import Chosen, teacher_at
 from raykd.export.programs import ONNX, PROGRAM, Form
 from raykd.ledger import Ledger
 from raykd.maths.interval import half_width
-from raykd.recipe import Recipe
 from raykd.standing import confirmed
 from raykd.student import WEIGHTS
 
@@ -103,7 +102,7 @@ def _facts(taken: Chosen, dataset: Dataset[Any], stamp: dict[str, Any], root: Pa
     return {
         "Data": f"{recipe.data.name}: {images:,} training images, {held:,} held out for selection; "
         f"{len(dataset.classes)} classes",
-        "Teacher": _teacher(recipe, str(stamp.get("teacher", "")), root),
+        "Teacher": _teacher(taken, root),
         "Method": f"{recipe.method.name}{plus}: {STATUS[method.status]} ({method.paper})",
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
         "Made with": f"raykd {stamp.get('raykd')} (commit {stamp.get('commit')}), "
@@ -111,17 +110,15 @@ def _facts(taken: Chosen, dataset: Dataset[Any], stamp: dict[str, Any], root: Pa
     }
 
 
-def _teacher(recipe: Recipe, place: str, root: Path) -> str:
+def _teacher(taken: Chosen, root: Path) -> str:
     """Net, file and SHA-256 of the teacher's weights."""
-    if recipe.teacher is None:
+    asked = taken.recipe.teacher
+    if asked is None:
         return "none"
-    made = "trained by the study with cross-entropy" if recipe.teacher.train else "given"
-    sha256 = recipe.teacher.sha256
-    file = Path(trial.weights_here(place, root / "teachers"))
-    if sha256 is None and file.is_file():
-        sha256 = teachers.file_sha256(file)
-    name = file.name or "a file that was not recorded"
-    return f"{recipe.teacher.net}, {made}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
+    place, sha256 = teacher_at(taken, root)
+    made = "trained by the study with cross-entropy" if asked.train else "given"
+    name = place.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
+    return f"{asked.net}, {made}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
 
 
 def _workers(stamp: dict[str, Any]) -> str:
@@ -163,7 +160,7 @@ def _code(name: str, note: str) -> str:
 
 
 def _again(taken: Chosen, stamp: dict[str, Any]) -> str:
-    """In one line; a teacher that the study trained is trained again where the storage holds it no more."""
+    """In one line."""
     workers = stamp.get("workers", 1)
     return " ".join(
         ["raykd train recipe.yaml"]

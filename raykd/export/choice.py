@@ -1,8 +1,10 @@
 """Which student of a run is handed on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from raykd import teachers, trial
 from raykd.ledger import Ledger
 from raykd.ledger.folder import Folder
 from raykd.mistakes import BadInput
@@ -43,6 +45,26 @@ def chosen(ledger: Ledger, number: int | None) -> Chosen:
     if not folder.exists(WEIGHTS):
         raise BadInput([f"{folder.uri}: its student is not kept (study: keep = {ledger.study()['keep']})"])
     return Chosen(row, folder, recipe_of(folder), confirmed)
+
+
+def teacher_at(taken: Chosen, root: Path) -> tuple[str, str | None]:
+    """Where the teacher's weights lay ("" where that is not known), and their SHA-256 if they still do."""
+    place = str((taken.folder.read_json("stamp.json") or {}).get("teacher", ""))
+    asked, file = taken.recipe.teacher, Path(trial.weights_here(place, root / "teachers"))
+    if asked is not None and asked.sha256 is not None:
+        return place, asked.sha256
+    return place, teachers.file_sha256(file) if file.is_file() else None
+
+
+def handed_on(taken: Chosen, root: Path) -> Recipe:
+    """The recipe that teaches these weights again. A retraining names the study's own teacher by its file:
+    from its own data, in which nothing is held out, another teacher would be trained.
+    """
+    place, sha256 = teacher_at(taken, root)
+    teacher = taken.recipe.teacher
+    if not taken.confirmed or teacher is None or teacher.train is None or sha256 is None:
+        return taken.recipe
+    return taken.recipe.changed({"teacher": {"net": teacher.net, "weights": place, "sha256": sha256}})
 
 
 def _row(ledger: Ledger, number: int) -> dict[str, Any]:
