@@ -137,5 +137,6 @@ def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
         and "nowhere: holds no images. Expected: nowhere/PART/CLASS/" in nothing.stderr
     )
     named = {row["name"]: row["images"] for row in json.loads(verb("data", "list", "--json").stdout)}
-    assert named == {"cifar100": 50_000, "digits": 1437, "folder": None, "imagenet": 1_281_167}
+    expected = {"cifar100": 50_000, "digits": 1437, "folder": None, "imagenet": 1_281_167}
+    assert expected.items() <= named.items()
     assert "imagenet" in verb("data", "list").stdout
