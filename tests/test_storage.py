@@ -180,6 +180,7 @@ def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) 
     assert sorted(ended) == ["drove", "refused"]
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_study_on_an_object_store_goes_on_from_another_machine(

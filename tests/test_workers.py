@@ -207,6 +207,7 @@ trial.run(trial.Job(**json.loads(sys.argv[1])), lambda row: None, torch.device("
 """
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_trial_killed_inside_an_epoch_goes_on_there(digits_teacher: Path) -> None:
     """A state after every step; the student that comes out is the uninterrupted one, byte for byte."""
@@ -232,6 +233,7 @@ def test_a_trial_killed_inside_an_epoch_goes_on_there(digits_teacher: Path) -> N
     assert (killed / "student.safetensors").read_bytes() == (whole / "student.safetensors").read_bytes()
 
 
+@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_two_nodes_are_one_node_with_two_workers(
     digits_teacher: Path, monkeypatch: pytest.MonkeyPatch
