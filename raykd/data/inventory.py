@@ -18,7 +18,7 @@ def known() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
-                "what": (inspect.getdoc(spec) or "").split("\n\n")[0].replace("\n", " "),
+                "what": (inspect.getdoc(inspect.getmodule(spec)) or "").split("\n\n")[0].replace("\n", " "),
                 "classes": figures and figures.classes,
                 "images": figures and figures.images,
                 "size": figures and figures.size,
