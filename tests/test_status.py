@@ -107,7 +107,8 @@ def test_the_stamp_names_the_commit_that_the_process_loaded(tmp_path: Path) -> N
 def test_status_loads_neither_torch_nor_ray() -> None:
     program = """
 import sys
-from raykd import show, standing
+from raykd import standing
+from raykd.show import runs
 from raykd.ledger import Ledger
 sys.exit(", ".join({"torch", "ray", "optuna"} & set(sys.modules)) or 0)
 """
