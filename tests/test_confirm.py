@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import wait_for
+from run_files import wait_for
 
 from raykd.ledger import Ledger
 

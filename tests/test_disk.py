@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from ray.tune.search import Searcher
-from runs import wait_for
+from run_files import wait_for
 
 from raykd import trial
 from raykd.driver.disk import STUDENT, Disk

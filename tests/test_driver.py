@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
-from runs import Start, assert_whole, epochs, journal, kill_all, points, rows, wait_for
+from run_files import Start, assert_whole, epochs, journal, kill_all, points, rows, wait_for
 
 from raykd.run import Run
 

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
-from runs import Start, assert_whole, epochs, rows, wait_for
+from run_files import Start, assert_whole, epochs, rows, wait_for
 
 from raykd.driver.cluster import connected, places
 from raykd.driver.search import StudySearch

@@ -15,7 +15,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
-from runs import kill_all, wait_for
+from run_files import kill_all, wait_for
 
 from raykd.driver.journal import StoredJournal
 from raykd.ledger import JOURNAL, Ledger, claim

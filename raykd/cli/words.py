@@ -28,5 +28,6 @@ def study_of(path: Path, overrides: list[str]) -> Any:
 
 
 def root_of(given: Path | None) -> Path:
+    from raykd.data import default_root
 
     return given if given is not None else default_root()
