@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raykd import data, lesson, trial
+from raykd import corners, data, lesson, trial
 from raykd.driver.cluster import LOSSES, connected
 from raykd.ledger import Ledger, settle
 from raykd.ledger.folder import Folder, joined
@@ -36,7 +36,7 @@ def launch(
     and KeyboardInterrupt is raised. BadInput: nothing was begun.
     """
     ledger = Ledger(joined(storage, study.name))
-    check_lesson(study.recipe, data_root or data.default_root(), download)
+    corners.check(study, check_lesson(study.recipe, data_root or data.default_root(), download))
     if ledger.folder.exists("study.yaml"):
         check_same(study, ledger)
     with ledger.claim():
@@ -83,10 +83,14 @@ def check_same(study: Study, ledger: Ledger) -> None:
         )
 
 
-def check_lesson(recipe: Recipe, root: Path, download: bool) -> None:
-    """BadInput when the data are missing or the method cannot serve the nets. Nothing is trained."""
+def check_lesson(recipe: Recipe, root: Path, download: bool) -> data.Figures:
+    """What is known of the data. BadInput when they are missing or the method cannot serve the nets. Nothing
+    is trained.
+    """
     try:
-        lesson.check(recipe, *data.load(recipe.data, root, download).figures)
+        figures = data.load(recipe.data, root, download).figures
+        lesson.check(recipe, *figures)
+        return figures
     except BadInput:
         raise
     except ValueError as error:

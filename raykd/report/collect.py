@@ -51,6 +51,7 @@ def collect(ledger: Ledger) -> RunData:
         epochs=rows.epochs(ledger, trials, notes),
         budget_epochs=int(study.number("recipe/epochs", max((t.epochs for t in trials), default=1))),
         rungs=rungs(study.study) if study.study else [],
+        objectives=study.study.search.objectives if study.study else ("accuracy",),
         split=f"{study.number(HOLDOUT):.0%} held out (seed {study.text(SPLIT_SEED)})",
         plus_kd=study.at("recipe/plus_kd") is not None,
         confirm=rows.confirmations(ledger, notes),

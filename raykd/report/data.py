@@ -27,6 +27,8 @@ class TrialRow:
     reason: str = ""  # why it was stopped or failed; else empty
     role: str = "searched"  # or "paper", "first"
     device: str = "unknown"
+    seconds_per_epoch: float | None = None
+    parameters: int | None = None  # of the student
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class RunData:
     budget_epochs: int  # of one full trial
     rungs: Sequence[int]  # epochs at which the pruner judged
     split: str = ""  # how the held-out images were set apart
+    objectives: Sequence[str] = ("accuracy",)  # of the search
     plus_kd: bool = False  # the method's loss stands beside KD's
     confirm: Sequence[ConfirmRow] = ()
     published: Sequence[PublishedRow] = ()  # of this method and pair

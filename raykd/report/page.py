@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 from matplotlib import rc_context
 
-from raykd.report import beyond, contours, course, fields, figures, html, outcome, sections, together
+from raykd.report import beyond, contours, course, fields, figures, front, html, outcome, sections, together
 from raykd.report.data import RunData
 from raykd.report.html import pair, section
 from raykd.report.importances import Importances, leading
@@ -18,7 +18,9 @@ def plots(run: RunData, found: Importances | str) -> list[Plot]:
     paths = leading(run, found)
     trust = "" if isinstance(found, str) else found.says()
     with rc_context(RC):
+        several = [Plot("front", "What accuracy costs", front.fronts(run), FRONT)]
         return [
+            *(several if len(run.objectives) > 1 else []),
             Plot("history", "Optimization history", figures.history(run), HISTORY),
             Plot("importances", "Importances", fields.bars(run, found), f"{IMPORTANCES} {trust}"),
             Plot("contours", "Contours of the leading fields", contours.contours(run, paths), CONTOURS),
@@ -34,6 +36,10 @@ def plots(run: RunData, found: Importances | str) -> list[Plot]:
 
 
 HISTORY = "Each trial's held-out accuracy (averaged weights, its last epoch, one seed)."
+FRONT = (
+    "Finished trials; filled: no other trial is at least as good in every objective and better in one. "
+    "Numbers are trials'."
+)
 IMPORTANCES = (
     "By how many points a random forest's error on trials it has not seen grows when one field's values are "
     "shuffled; bars are means over 5-fold splits, lines 95 % intervals."
@@ -73,7 +79,7 @@ def _body(run: RunData, found: Importances | str, shown: dict[str, str], tables:
     fields_pair = pair(shown["importances"], sections.importance_table(found)) + shown["contours"]
     early_pair = pair(shown["ranks"], sections.rung_table(run))
     parts = [
-        ("course", "How the search went", shown["history"] + sections.failures(run)),
+        ("course", "How the search went", shown["history"] + shown.get("front", "") + sections.failures(run)),
         ("confirmation", "Confirmation", outcome.confirmation(run) + shown["confirmed"]),
         ("beyond", "Beyond accuracy", beyond.tables(run) + shown["embeddings"]),
         ("recipe", "The best recipe", outcome.difference(run)),

@@ -30,13 +30,18 @@ def trials(run: RunData) -> pa.Table:
         Column("role", TEXT, "", "paper: the paper's point; first: given by the study; searched: drawn"),
         Column("held_out_accuracy", REAL, "%", "averaged weights, at the trial's last epoch"),
         Column("epochs_done", WHOLE, "epochs", "finished epochs"),
+        Column("seconds_per_epoch", REAL, "s", "wall-clock, mean over its epochs"),
+        Column("parameters", WHOLE, "", "of the student"),
         Column("started", TIME, "UTC", "when it started"),
         Column("ended", TIME, "UTC", "when it ended"),
         Column("device", TEXT, "", "where it ran"),
         Column("reason", TEXT, "", "why it was stopped or failed"),
     ]
     rows: list[list[Cell]] = [
-        [t.number, t.state, t.role, t.accuracy, t.epochs, _ms(t.started), _ms(t.ended), t.device, t.reason]
+        [
+            t.number, t.state, t.role, t.accuracy, t.epochs, t.seconds_per_epoch, t.parameters,
+            _ms(t.started), _ms(t.ended), t.device, t.reason,
+        ]
         for t in run.trials
     ]
     for path, dimension in run.space.items():
