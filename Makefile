@@ -5,8 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# Two processes; the tests that start Ray take turns in one of them.
-BOTH := -n 2 --dist loadgroup
+BOTH := -n 2 --dist worksteal
 
 .PHONY: study test test-quick lint bench clean
 

@@ -37,4 +37,5 @@ def teaching(chosen: Recipe) -> Teaching:
 
 
 def told(row: Any) -> dict[str, Any]:
-    return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
+    """What a row says of the learning: no times, and not where the teacher's answers came from."""
+    return {k: v for k, v in row.items() if "second" not in k and not k.startswith("teacher_")}

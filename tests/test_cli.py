@@ -75,7 +75,6 @@ def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("ray")
 def test_train_through_ray_gives_the_same_numbers(raykd: Any, recipe: Path, tmp_path: Path) -> None:
     alone = raykd("train", str(recipe), "--out", "alone")
     one = raykd("train", str(recipe), "--out", "one", "--workers", "1")

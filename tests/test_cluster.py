@@ -179,7 +179,6 @@ def listening(processes: list[psutil.Process]) -> set[str]:
     return found
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 def test_a_session_of_ones_own_listens_on_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
@@ -294,7 +293,6 @@ def end(started: list[subprocess.Popen[bytes]]) -> None:
         top.wait()
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Path) -> None:
@@ -313,7 +311,6 @@ def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Pa
     assert wrong.returncode != 0 and "succeeded" not in wrong.stdout
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_plan_is_measured_on_a_worker(nodes: Nodes, small: Path) -> None:
@@ -324,7 +321,6 @@ def test_a_plan_is_measured_on_a_worker(nodes: Nodes, small: Path) -> None:
     assert made["images_per_second"] > 0 and made["speed_source"].startswith("6 steps on")
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_doctor_examines_every_node_and_names_what_is_wrong(nodes: Nodes, small: Path) -> None:

@@ -10,7 +10,7 @@ from run_files import wait_for
 
 from raykd.ledger import Ledger
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_a_killed_retraining_goes_on_and_a_failed_one_leaves_the_others(

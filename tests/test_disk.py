@@ -126,7 +126,6 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
     assert heard == [1, 2, 3]
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(

@@ -19,13 +19,15 @@ from raykd.driver.tuning import run_trials
 from raykd.ledger import Ledger
 from raykd.study import Study
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head that runs no trials, and two nodes of one CPU each."""
+    """A head that runs no trials, and two nodes of one CPU each. That a node is gone is known in seconds."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
+        monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.add_node(num_cpus=1)
     made.add_node(num_cpus=1)
@@ -38,16 +40,16 @@ def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
     cluster: Cluster, small: Path, tmp_path: Path, launched: Start
 ) -> None:
     run = tmp_path / "runs/small"
-    settings = ("cluster/workers=2", "budget/trials=2", "epochs=12")
+    settings = ("cluster/workers=2", "budget/trials=2", "epochs=8")
     words = (w for s in settings for w in ("--set", s))
     driver = launched("launch", str(small), "--address", cluster.address, *words)
     wait_for(lambda: len(epochs(run, 0)) >= 2)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     reached = len(epochs(run, 0))
-    assert reached < 12
+    assert reached < 8
     cluster.add_node(num_cpus=1)
     assert driver.wait(240) == 0, driver.communicate()[0]
-    assert_whole(run, 2, 12)
+    assert_whole(run, 2, 8)
     lost = rows(run)[0]
     assert lost["lost"] >= 1 and lost["tries"] == 0
     assert "its process or machine was lost" in driver.communicate()[0]
@@ -57,12 +59,12 @@ def test_a_study_goes_on_over_the_nodes_that_are_left(
     cluster: Cluster, small: Path, tmp_path: Path, launched: Start
 ) -> None:
     run = tmp_path / "runs/small"
-    driver = launched("launch", str(small), "--address", cluster.address, "--set", "epochs=12")
+    driver = launched("launch", str(small), "--address", cluster.address, "--set", "epochs=8")
     wait_for(lambda: bool(epochs(run, 0)) and bool(epochs(run, 1)))
     assert len({row["number"] for row in rows(run) if row["state"] == "RUNNING"}) == 2  # one on each node
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert driver.wait(240) == 0, driver.communicate()[0]
-    assert_whole(run, 3, 12)
+    assert_whole(run, 3, 8)
     assert sum(row["lost"] for row in rows(run)) == 1 and not any(row["tries"] for row in rows(run))
 
 
@@ -112,5 +114,6 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
             lambda: places(study.cluster.cpus, study.cluster.gpus), lambda row: None,
         )  # fmt: skip
         run_trials(search, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
+    assert [row["state"] for row in search.rows.values()] == ["COMPLETE"] * 3, search.rows
     seen = [(tmp_path / str(number)).read_text() for number in range(3)]
     assert seen[:2] == ["2 [0] 0"] * 2 and seen[2] in ("1 [0] 0", "2 [0] 0")

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -153,6 +154,7 @@ def test_a_claim_on_an_object_store_is_held_while_it_is_renewed(store: str, monk
     began = time.monotonic()
     with run.claim():
         assert time.monotonic() - began > 2 and f"process {os.getpid()} " in run.held_by()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's processes ignore it
         with pytest.raises(KeyboardInterrupt):  # another takes it: this driver is interrupted
             run.folder.write_json(claim.NAME, dead)
             time.sleep(60)
@@ -161,7 +163,7 @@ def test_a_claim_on_an_object_store_is_held_while_it_is_renewed(store: str, monk
 
 @pytest.mark.slow
 def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) -> None:
-    monkeypatch.setattr(claim, "SETTLE", 1.0)
+    monkeypatch.setattr(claim, "SETTLE", 4.0)  # a loaded machine may let one of them wait
     ended: list[str] = []
 
     def drive() -> None:
@@ -180,7 +182,6 @@ def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) 
     assert sorted(ended) == ["drove", "refused"]
 
 
-@pytest.mark.xdist_group("ray")
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_study_on_an_object_store_goes_on_from_another_machine(

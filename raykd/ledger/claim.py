@@ -132,7 +132,8 @@ class Lease:
                     break
         else:
             return
-        os.kill(os.getpid(), signal.SIGINT)
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # a shell's background job
+        os.kill(os.getpid(), signal.SIGTERM if ignored else signal.SIGINT)
 
 
 def _me() -> str:

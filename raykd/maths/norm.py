@@ -21,6 +21,7 @@ class JoinedBatchNorm(nn.BatchNorm2d):
 
     running_mean: Tensor
     running_var: Tensor
+    num_batches_tracked: Tensor
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,6 +33,7 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         variance = _joined_mean(centred.square())
         with torch.no_grad():
             rows = x.numel() // x.shape[1] * num_ranks()
+            self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.flatten(), self.momentum)
             self.running_var.lerp_(variance.flatten() * rows / max(1, rows - 1), self.momentum)
         scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]

@@ -39,8 +39,17 @@ def trials(run: RunData) -> pa.Table:
     ]
     rows: list[list[Cell]] = [
         [
-            t.number, t.state, t.role, t.accuracy, t.epochs, t.seconds_per_epoch, t.parameters,
-            _ms(t.started), _ms(t.ended), t.device, t.reason,
+            t.number,
+            t.state,
+            t.role,
+            t.accuracy,
+            t.epochs,
+            t.seconds_per_epoch,
+            t.parameters,
+            _ms(t.started),
+            _ms(t.ended),
+            t.device,
+            t.reason,
         ]
         for t in run.trials
     ]
