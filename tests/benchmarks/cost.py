@@ -26,6 +26,7 @@ from raykd import data, methods, models
 from raykd.data import cifar100
 from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
+from raykd.optimizer import Optimizer
 from raykd.recipe import Recipe
 from raykd.teachers import LiveTeacher
 
@@ -49,6 +50,9 @@ class Running:
                 "teacher": {"net": nets[0], "weights": "untrained"},
                 "student": {"net": nets[1]},
                 "method": methods.config(method["name"])(**method),
+                "optimizer": Optimizer(
+                    lr=1e-5
+                ),  # untrained nets and every method's own weight: no loss grows
             },
             strict=False,
         )
