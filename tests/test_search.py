@@ -112,6 +112,23 @@ def test_a_trial_that_was_running_is_handed_out_again_under_its_number(opened: O
     assert second.optuna.get_trials()[0].intermediate_values.keys() == {1}
 
 
+def test_epochs_that_no_driver_heard_of_are_told_with_their_rungs(opened: Open) -> None:
+    """A trial keeps an epoch before it reports it; its driver may die between the two."""
+    whole, first = opened(name="whole"), opened(name="pieces")
+    drawn = whole.suggest("a")
+    assert isinstance(drawn, dict) and drawn == first.suggest("a")
+    results = [epoch_result(drawn, epoch) for epoch in range(1, EPOCHS)]
+    for result in results:
+        whole.heard("a", result)
+    first.ledger.trial(0).write_json("epochs.json", results)
+    second = opened(name="pieces")
+    second.suggest("b")
+    second.heard("b", results[-1])
+    ours, theirs = second.optuna.get_trials()[0], whole.optuna.get_trials()[0]
+    assert ours.intermediate_values == theirs.intermediate_values and len(ours.intermediate_values) > 1
+    assert ours.system_attrs == theirs.system_attrs and ours.system_attrs  # the rungs
+
+
 def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(opened: Open) -> None:
     searcher = opened(trials=1)
     searcher.suggest("a")

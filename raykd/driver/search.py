@@ -96,14 +96,27 @@ class StudySearch(Searcher):
         """Write down an epoch's accuracy; whether the trial should be stopped at it."""
         trial = self.live[trial_id]
         epoch, accuracy = int(result["epoch"]), float(result["accuracy"])
-        if epoch not in self._frozen(trial).intermediate_values:
-            self.optuna._storage.set_trial_intermediate_value(trial._trial_id, epoch, accuracy)
+        stop = self._report(trial, epoch, accuracy)
         row = self.rows[trial.number]
         before = (row["seconds_per_epoch"] or 0.0) * (epoch - 1)
         seconds = (before + float(result["seconds"])) / epoch
         news = {"accuracy": accuracy, "epochs": epoch, "seconds_per_epoch": seconds}
         self._write(row | news | {"parameters": result["parameters"]})
-        return not result["final"] and self.optuna.pruner.prune(self.optuna, self._frozen(trial))
+        return not result["final"] and stop
+
+    def _report(self, trial: Trial, epoch: int, accuracy: float) -> bool:
+        """Tell Optuna of an epoch, and first of those that a driver did not live to hear of."""
+        known = self._frozen(trial).intermediate_values
+        news = {epoch: accuracy}
+        if epoch > 1 and epoch - 1 not in known:
+            rows = self.ledger.epochs(trial.number)
+            news = {row["epoch"]: row["accuracy"] for row in rows if row["epoch"] < epoch} | news
+        stop = False
+        for step, value in news.items():
+            if step not in known:
+                self.optuna._storage.set_trial_intermediate_value(trial._trial_id, step, value)
+            stop = self.optuna.pruner.prune(self.optuna, self._frozen(trial)) or stop
+        return stop
 
     def _frozen(self, trial: Trial) -> optuna.trial.FrozenTrial:
         return self.optuna._storage.get_trial(trial._trial_id)
