@@ -27,14 +27,14 @@ class Run:
 
         number: of the trial; role: paper, first or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
         WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs: finished ones;
-        started, ended: unix seconds; reason: why it failed, else empty; seconds_per_epoch: wall-clock;
-        parameters: of the student; and one column for each drawn field, named by its path in the recipe,
-        null where it was not drawn.
+        started, ended: unix time; seconds: for which it held its devices; reason: why it failed, else empty;
+        seconds_per_epoch: wall-clock; parameters: of the student; and one column for each drawn field, named
+        by its path in the recipe, null where it was not drawn.
         """
         rows = self.ledger.trials()
         paths = sorted({path for row in rows for path in row["drawn"]})
         plain = (
-            "number", "role", "state", "accuracy", "epochs", "started", "ended", "reason",
+            "number", "role", "state", "accuracy", "epochs", "started", "ended", "seconds", "reason",
             "seconds_per_epoch", "parameters",
         )  # fmt: skip
         columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in plain}

@@ -1,6 +1,5 @@
 """Where a run stands, from its files alone."""
 
-import time
 from typing import Any
 
 from raykd.ledger import Ledger
@@ -67,7 +66,7 @@ def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | N
 
 def device_hours(study: dict[str, Any], rows: list[dict[str, Any]]) -> float:
     """Of all workers of all trials; devices are GPUs where trials take them, else CPUs."""
-    return sum(_seconds(row) for row in rows) * _devices(study) / 3600
+    return float(sum(row["seconds"] for row in rows)) * _devices(study) / 3600
 
 
 def saved(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
@@ -76,7 +75,7 @@ def saved(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]
     """
     budget, pruned = study["recipe"]["epochs"], [row for row in rows if row["state"] == "PRUNED"]
     left = sum(budget - row["epochs"] for row in pruned)
-    seconds = sum((budget - row["epochs"]) * _seconds(row) / max(1, row["epochs"]) for row in pruned)
+    seconds = sum((budget - row["epochs"]) * row["seconds"] / max(1, row["epochs"]) for row in pruned)
     return {"epochs": left, "device_hours": seconds * _devices(study) / 3600}
 
 
@@ -109,10 +108,6 @@ def test_accuracy(ledger: Ledger, role: str, seed: int) -> float | None:
     """% of a retraining on the test set; None until it is done."""
     epochs = ledger.confirmation(role, seed).read_json("epochs.json") or []
     return epochs[-1].get("test_accuracy") if epochs else None
-
-
-def _seconds(row: dict[str, Any]) -> float:
-    return float((row["ended"] or time.time()) - row["started"]) if row["started"] else 0.0
 
 
 def _devices(study: dict[str, Any]) -> float:

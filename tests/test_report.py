@@ -28,7 +28,7 @@ TABLES = ("trials", "epochs", "confirmed", "beyond", "classes", "importances", "
 def empty() -> RunData:
     return replace(
         made(3), state="running", facts={}, trials=[], epochs=[], rungs=[], confirm=[], published=(),
-        device_hours=None, teacher_hours=0.0,
+        teacher_hours=0.0,
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_a_running_half_written_study_shows_what_there_is(tmp_path: Path) -> Non
     epochs = [r for r in run.epochs if r.trial not in (3, 9, 10, 11)]
     epochs = [replace(r, accuracy=nan, terms={"task": nan}) if r.trial == 5 else r for r in epochs]
     half = replace(
-        run, state="running", trials=trials, epochs=[*epochs, *epochs[:5]], confirm=[], device_hours=None,
+        run, state="running", trials=trials, epochs=[*epochs, *epochs[:5]], confirm=[],
         problems=["epochs of trial 8 end in the middle of a row"],
     )  # fmt: skip
     page = report.write(half, tmp_path).read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -127,6 +128,23 @@ def test_epochs_that_no_driver_heard_of_are_told_with_their_rungs(opened: Open) 
     ours, theirs = second.optuna.get_trials()[0], whole.optuna.get_trials()[0]
     assert ours.intermediate_values == theirs.intermediate_values and len(ours.intermediate_values) > 1
     assert ours.system_attrs == theirs.system_attrs and ours.system_attrs  # the rungs
+
+
+def test_time_in_which_nobody_drives_a_trial_is_not_counted(opened: Open, monkeypatch: Any) -> None:
+    clock = SimpleNamespace(now=1000.0, time=lambda: clock.now)
+    monkeypatch.setattr("raykd.driver.search.time", clock)
+    first = opened()
+    drawn = first.suggest("a")
+    assert isinstance(drawn, dict)
+    clock.now += 10
+    first.heard("a", epoch_result(drawn, 1))
+    clock.now += 86_400  # its driver is dead
+    second = opened()
+    second.suggest("b")
+    clock.now += 31
+    second.on_trial_complete("b", epoch_result(drawn, EPOCHS))
+    row = second.rows[0]
+    assert (row["seconds"], row["started"], row["ended"]) == (41, 1000, 1000 + 86_441)
 
 
 def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(opened: Open) -> None:

@@ -33,7 +33,7 @@ def made(small: Path, run: Path, trials: int) -> Ledger:
         row = {
             "number": number, "role": "searched" if number else "paper", "drawn": {"optimizer/lr": 0.05},
             "state": "PRUNED" if pruned else "COMPLETE", "reason": "", "started": 1000.0 + 100 * number,
-            "ended": 1000.0 + 100 * number + (10 if pruned else 30), "accuracy": 50 + number % 7,
+            "ended": 1090.0 + 100 * number, "seconds": 10.0 if pruned else 30.0, "accuracy": 50 + number % 7,
             "epochs": 1 if pruned else 3, "tries": 0, "lost": int(number == 1),
         }  # fmt: skip
         epochs = [{"epoch": 1, "teacher_hits": 90, "teacher_misses": 10, "teacher_seconds_saved": 2.0}]

@@ -53,6 +53,7 @@ class StudySearch(Searcher):
         self.live: dict[str, Trial] = {}
         self.why = ""  # the reason when the study ends before its trials are used up
         self._gone: set[int] = set()  # trials whose students were removed
+        self._counted: dict[int, float] = {}  # of running trials: up to when their seconds are in the row
         self.stopped = ""  # the reason when it cannot go on as things are
         self._disk = Disk(study, ledger)
         self._deadline = time.time() + 3600 * study.budget.hours if study.budget.hours else None
@@ -175,8 +176,8 @@ class StudySearch(Searcher):
         role = trial.user_attrs.get("role", "searched")
         return {
             "number": trial.number, "role": role, "drawn": drawn, "state": "RUNNING", "reason": "",
-            "started": None, "ended": None, "accuracy": None, "seconds_per_epoch": None, "parameters": None,
-            "epochs": 0, "tries": 0, "lost": 0,
+            "started": None, "ended": None, "seconds": 0.0, "accuracy": None, "seconds_per_epoch": None,
+            "parameters": None, "epochs": 0, "tries": 0, "lost": 0,
         }  # fmt: skip
 
     def _failed(self, trial: Trial) -> None:
@@ -220,8 +221,13 @@ class StudySearch(Searcher):
                 self.ledger.trial(row["number"]).remove("student.safetensors")
 
     def _write(self, row: dict[str, Any]) -> None:
-        self.rows[row["number"]] = row
-        self.ledger.trial(row["number"]).write_json("trial.json", row)
+        """Keep a row, with the seconds for which the trial has held its devices: not while nobody ran it."""
+        number, now = row["number"], time.time()
+        row["seconds"] += now - self._counted.pop(number, now)
+        if row["state"] == "RUNNING":
+            self._counted[number] = now
+        self.rows[number] = row
+        self.ledger.trial(number).write_json("trial.json", row)
         self._changed(row)
 
 

@@ -56,8 +56,8 @@ def collect(ledger: Ledger) -> RunData:
         plus_kd=study.at("recipe/plus_kd") is not None,
         confirm=rows.confirmations(ledger, notes),
         published=study.published(),
-        device_hours=_hours(trials) * study.devices("cluster/workers"),
         device="GPU" if study.number("cluster/gpus") else "CPU",
+        trial_devices=study.devices("cluster/workers"),
         devices=devices,
         teacher_hours=sum(row.get("seconds", 0.0) for row in teacher) / 3600 * devices,
         settings=tuple(leaves("", study.at("recipe/method") or {})),
@@ -119,8 +119,3 @@ def _around(values: Sequence[Scalar]) -> Dimension:
 
 def _tried_first(trials: Sequence[TrialRow]) -> dict[str, Scalar]:
     return next((trial.drawn for trial in trials if trial.role == "paper"), {})
-
-
-def _hours(trials: Sequence[TrialRow]) -> float:
-    spans = (t.ended - t.started for t in trials if t.started is not None and t.ended is not None)
-    return sum(spans) / 3600

@@ -24,6 +24,7 @@ class TrialRow:
     epochs: int = 0  # finished ones
     started: float | None = None  # unix time
     ended: float | None = None
+    seconds: float | None = None  # for which it held its devices; None: from its start to its end
     reason: str = ""  # why it was stopped or failed; else empty
     role: str = "searched"  # or "paper", "first"
     device: str = "unknown"
@@ -117,8 +118,8 @@ class RunData:
     plus_kd: bool = False  # the method's loss stands beside KD's
     confirm: Sequence[ConfirmRow] = ()
     published: Sequence[PublishedRow] = ()  # of this method and pair
-    device_hours: float | None = None  # of the search; None: the trials' wall-clock hours, summed
     device: str = "device"  # what device-hours count: "GPU" or "CPU"
+    trial_devices: float = 1.0  # of one trial
     devices: float = 1.0  # of one retraining
     teacher_hours: float = 0.0  # device-hours that the study's own teacher took
     settings: tuple[tuple[str, Scalar | None], ...] = ()  # of the method at the paper's point
@@ -150,11 +151,8 @@ class RunData:
         return {trial: [of[e] for e in sorted(of)] for trial, of in sorted(rows.items())}
 
     def hours(self) -> float:
-        """Device-hours, or where they are not known the hours of all trials together."""
-        if self.device_hours is not None:
-            return self.device_hours
-        spans = (t.ended - t.started for t in self.trials if t.started is not None and t.ended is not None)
-        return sum(spans) / 3600
+        """Device-hours of the search."""
+        return sum(map(spent, self.trials)) / 3600 * self.trial_devices
 
     def retraining_hours(self) -> float:
         """Device-hours of all retrainings."""
@@ -173,6 +171,15 @@ def accuracy(trial: TrialRow) -> float:
     """The accuracy of a trial that has one."""
     assert trial.accuracy is not None, f"trial {trial.number} has no accuracy"
     return trial.accuracy
+
+
+def spent(trial: TrialRow) -> float:
+    """The seconds for which a trial held its devices."""
+    if trial.seconds is not None:
+        return trial.seconds
+    if trial.started is None or trial.ended is None:
+        return 0.0
+    return max(0.0, trial.ended - trial.started)
 
 
 def said(state: TrialState) -> str:

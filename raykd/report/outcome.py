@@ -1,7 +1,7 @@
 """What a study came to: the confirmation, the best recipe, the cost."""
 
 from raykd.report import html, stats
-from raykd.report.data import STATES, RunData, TrialRow, said
+from raykd.report.data import STATES, RunData, said, spent
 from raykd.report.html import EMPTY, Head, code, hours, interval, paragraph, points, text
 
 
@@ -52,23 +52,15 @@ def difference(run: RunData) -> str:
 def cost(run: RunData) -> str:
     """Device-hours of each part of the study."""
     rows = [["teacher, trained by this study", EMPTY, hours(run.teacher_hours)]] if run.teacher_hours else []
-    spent = run.hours()
-    whole = sum(_span(t) for t in run.trials)
     for state in STATES:
         some = [t for t in run.trials if t.state == state]
-        if some and whole:
-            share = sum(_span(t) for t in some) / whole * spent
+        if some and run.hours():
+            share = sum(map(spent, some)) / 3600 * run.trial_devices
             rows.append([f"search: {said(state)} trials", str(len(some)), hours(share)])
     if run.confirm:
         rows.append(["confirmation: retrainings", str(len(run.confirm)), hours(run.retraining_hours())])
     if not rows:
         return paragraph("Nothing has been spent yet.", "missing")
-    rows.append(["all", EMPTY, hours(run.teacher_hours + spent + run.retraining_hours())])
+    rows.append(["all", EMPTY, hours(run.teacher_hours + run.hours() + run.retraining_hours())])
     heads = [Head("part"), Head("trainings", "number"), Head(f"{run.device}-hours", "number")]
     return html.table("Cost", heads, rows)
-
-
-def _span(trial: TrialRow) -> float:
-    if trial.started is None or trial.ended is None:
-        return 0.0
-    return max(0.0, trial.ended - trial.started)

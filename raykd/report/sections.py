@@ -1,11 +1,9 @@
 """The words and tables of the page."""
 
-from math import isfinite
-
 import pyarrow as pa
 
 from raykd.report import html, stats
-from raykd.report.data import STATES, RunData, TrialRow, accuracy, said
+from raykd.report.data import STATES, RunData, TrialRow, accuracy, said, spent
 from raykd.report.html import EMPTY, Head, code, hours, paragraph, points, text, tile
 from raykd.report.importances import Importances
 from raykd.space import Choice, Dimension
@@ -165,9 +163,7 @@ def trials(run: RunData) -> str:
 
 
 def _minutes(trial: TrialRow) -> float | None:
-    if trial.started is None or trial.ended is None or not isfinite(trial.ended - trial.started):
-        return None
-    return (trial.ended - trial.started) / 60
+    return None if trial.started is None else spent(trial) / 60
 
 
 def facts(run: RunData) -> str:

@@ -32,8 +32,8 @@ def fill(ledger: Ledger, trials: int) -> None:
     for number in range(trials):
         row = {
             "number": number, "role": "searched", "drawn": {"optimizer/lr": 0.05}, "state": "COMPLETE",
-            "reason": "", "started": 100.0 + number, "ended": 200.0 + number, "accuracy": 50.0, "epochs": 4,
-            "tries": 0, "lost": 0,
+            "reason": "", "started": 100.0 + number, "ended": 200.0 + number, "seconds": 100.0,
+            "accuracy": 50.0, "epochs": 4, "tries": 0, "lost": 0,
         }  # fmt: skip
         folder = ledger.trial(number)
         folder.write_json("trial.json", row)

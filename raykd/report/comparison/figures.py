@@ -1,14 +1,13 @@
 """Figures of runs side by side. A method has the same colour, mark and dashes on every page."""
 
 from collections.abc import Sequence
-from math import isfinite
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from raykd import methods
 from raykd.report.comparison.lines import CE, KD, Table
-from raykd.report.data import RunData, accuracy, scored
+from raykd.report.data import RunData, accuracy, scored, spent
 from raykd.report.figures import HELD_OUT
 from raykd.report.style import CARD, HALF, INK, MUTED, WIDE, Look, figure, legend, look, window
 
@@ -123,13 +122,11 @@ def anytime(table: Table) -> Figure | str:
 def so_far(run: RunData) -> list[tuple[float, float]]:
     """(device-hours spent when a trial ended, the best finished accuracy so far)."""
     ended = [t for t in run.trials if t.started is not None and t.ended is not None]
-    spans = sum(max(0.0, (t.ended or 0) - (t.started or 0)) for t in ended)
-    each = run.hours() / spans if spans > 0 and isfinite(run.hours()) else 0.0
-    spent, best, points = 0.0, -1.0, []
+    hours, best, points = 0.0, -1.0, []
     for trial in sorted(ended, key=lambda t: t.ended or 0):
-        spent += max(0.0, (trial.ended or 0) - (trial.started or 0)) * each
+        hours += spent(trial) / 3600 * run.trial_devices
         if trial.state == "COMPLETE" and scored(trial):
             best = max(best, accuracy(trial))
         if best >= 0:
-            points.append((spent, best))
+            points.append((hours, best))
     return points
