@@ -18,6 +18,8 @@ from raykd.mistakes import BadInput, checked
 from raykd.recipe import Recipe, digest, teacher_recipe
 from raykd.settings import override, read_yaml
 
+Heard = Callable[[dict[str, Any]], None]  # what is told each epoch's row
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,6 +34,9 @@ class Settings:
     address: str | None
 
 
+Work = Callable[[trial.Job, Settings, Heard], None]
+
+
 def read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """A recipe file, checked. BadInput with every mistake in it."""
     plain = read_yaml(path)
@@ -39,21 +44,30 @@ def read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return checked(Recipe, plain, str(path))
 
 
-def train(
-    recipe: Recipe, settings: Settings, heard: Callable[[dict[str, Any]], None]
-) -> tuple[dict[str, Any], Folder]:
+def train(recipe: Recipe, settings: Settings, heard: Heard) -> tuple[dict[str, Any], Folder]:
     """Train a recipe to its end; the last epoch's row and the folder. A teacher that it trains is kept in
     the storage.
     """
     driver.check_lesson(recipe, settings.data_root, settings.download)
     Folder(settings.storage).reach()
     folder = Folder(str(settings.out or joined(settings.storage, f"train-{digest(recipe)}")))
-    work = _one_process if settings.workers is None else _ray_train
-    teacher = _teacher(recipe, settings, work, heard)
-    work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
+    if settings.workers is None:
+        _both(recipe, folder, settings, _one_process, heard)
+    else:
+        own = recipe.teacher is not None and recipe.teacher.weights is None
+        for one in [teacher_recipe(recipe), recipe] if own else [recipe]:
+            _shareable(one, settings.workers)
+        with connected(settings.address):
+            _both(recipe, folder, settings, _ray_train, heard)
     rows = folder.read_json("epochs.json")
     settle(folder)
     return rows[-1], folder
+
+
+def _both(recipe: Recipe, folder: Folder, settings: Settings, work: Work, heard: Heard) -> None:
+    """The teacher, where there is one to train, and the student."""
+    teacher = _teacher(recipe, settings, work, heard)
+    work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
 
 
 def _job(recipe: Recipe, folder: Folder, teacher: str, settings: Settings, test: bool) -> trial.Job:
@@ -69,7 +83,7 @@ def _job(recipe: Recipe, folder: Folder, teacher: str, settings: Settings, test:
     )
 
 
-def _teacher(recipe: Recipe, settings: Settings, work: Any, heard: Callable[[dict[str, Any]], None]) -> str:
+def _teacher(recipe: Recipe, settings: Settings, work: Work, heard: Heard) -> str:
     if recipe.teacher is None:
         return ""
     if recipe.teacher.weights is not None:
@@ -83,22 +97,21 @@ def _teacher(recipe: Recipe, settings: Settings, work: Any, heard: Callable[[dic
     return kept
 
 
-def _one_process(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
+def _one_process(job: trial.Job, settings: Settings, heard: Heard) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trial.run(job, heard, device)
 
 
-def _ray_train(job: trial.Job, settings: Settings, heard: Callable[[dict[str, Any]], None]) -> None:
-    workers, optimizer = settings.workers or 1, job.recipe["optimizer"]
-    if optimizer["batch_size"] % (workers * optimizer["accumulate"]):
-        micro = f" in {optimizer['accumulate']} micro-batches" if optimizer["accumulate"] > 1 else ""
-        raise BadInput(
-            [f"--workers {workers}: optimizer/batch_size = {optimizer['batch_size']} "
-             f"cannot be shared evenly{micro}"]
-        )  # fmt: skip
-    with connected(settings.address):
-        gpus = 1.0 if torch.cuda.is_available() else 0.0
-        name = Folder(job.folder).name
-        trial.train_job([job], workers, job.threads, gpus, name, False)
+def _ray_train(job: trial.Job, settings: Settings, heard: Heard) -> None:
+    gpus = 1.0 if torch.cuda.is_available() else 0.0
+    trial.train_job([job], settings.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
     for row in Folder(job.folder).read_json("epochs.json"):
         heard(row)
+
+
+def _shareable(recipe: Recipe, workers: int) -> None:
+    """BadInput when workers cannot share the batches evenly."""
+    size, parts = recipe.optimizer.batch_size, recipe.optimizer.accumulate
+    if size % (workers * parts):
+        micro = f" in {parts} micro-batches" if parts > 1 else ""
+        raise BadInput([f"--workers {workers}: optimizer/batch_size = {size} cannot be shared evenly{micro}"])

@@ -49,26 +49,6 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-Verb = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def raykd(tmp_path: Path) -> Verb:
-    """Runs the command line in a process of its own, in tmp_path."""
-
-    def call(*words: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "raykd", *words],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    return call
-
-
 @dataclass(frozen=True)
 class Said:
     returncode: int
@@ -80,7 +60,7 @@ class Said:
 def verb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
-    """Runs the command line in this process, in tmp_path: for verbs that start nothing."""
+    """Runs the command line in this process, in tmp_path. What is to be killed is `launched`."""
     from raykd.cli import main
 
     monkeypatch.chdir(tmp_path)

@@ -20,9 +20,9 @@ def test_a_killed_retraining_goes_on_and_a_failed_one_leaves_the_others(
     driver = launched("launch", str(small), *(word for s in settings for word in ("--set", s)))
     ledger = Ledger(str(tmp_path / "runs/small"))
     best = ledger.confirmation("best", 1)
-    wait_for(lambda: bool(best.read_json("epochs.json")), 200)
+    wait_for(lambda: len(best.read_json("epochs.json") or []) >= 2, 200)
     ledger.confirmation("ce", 1).write("checkpoint.pt", b"not a checkpoint")
-    before = best.read_json("epochs.json")
+    before = best.read_json("epochs.json")[:-1]  # the last one's checkpoint may not have been written
     os.kill(int(best.read_json("stamp.json")["worker"].split()[-1]), signal.SIGKILL)
     assert driver.wait(300) == 1
     said = driver.communicate()[0]

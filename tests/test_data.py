@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
 from torchvision.transforms.v2 import functional as T
 
 from raykd import data
@@ -63,6 +65,14 @@ def test_digits() -> None:
     full = data.load(data.Digits(holdout=0), Path("unused"), False)
     assert len(full.train.labels) == 1437 and len(full.heldout.labels) == 0
     assert torch.equal(full.test.pixels, whole.test.pixels)
+    theirs = load_digits()  # the same images, in scikit-learn's own order
+    large = F.interpolate(torch.tensor(theirs.images)[:, None] * 255 / 16, size=32, mode="bilinear")
+    expected = zip(large[:, 0].round().byte().numpy(), theirs.target, strict=True)
+    parts = (full.train, full.test)
+    pixels, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels"))
+    read = zip(pixels[..., 0].numpy(), labels, strict=True)
+    ours, known = (sorted((i.tobytes(), int(n)) for i, n in pairs) for pairs in (read, expected))
+    assert ours == known
     with pytest.raises(ValueError, match="there are 1437"):
         data.load(data.Digits(images=2000), Path("unused"), False)
 

@@ -129,7 +129,7 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
-    small: Path, little_disk: Path, launched: Any, raykd: Any
+    small: Path, little_disk: Path, launched: Any, verb: Any
 ) -> None:
     run = Ledger(str(little_disk / "small"))
     asked = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
@@ -142,7 +142,7 @@ def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later
     assert "Traceback" not in "\n".join(said), said
     assert run.state() == "interrupted"
     ballast.unlink()
-    assert raykd("resume", run.folder.uri).returncode == 0
+    assert verb("resume", run.folder.uri).returncode == 0
     rows = run.trials()
     assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["tries"] == 0
     assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 13))

@@ -17,12 +17,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
-    small: Path, tmp_path: Path, launched: Start, raykd: Any
+    small: Path, tmp_path: Path, launched: Start, verb: Any
 ) -> None:
     one = ("--set", "cluster/cpus=2")  # one trial at a time
-    whole = raykd("launch", str(small), "--storage", "whole", *one)
-    assert whole.returncode == 0, whole.stderr + whole.stdout
-    assert_whole(tmp_path / "whole/small", 3, 3)
+    whole = tmp_path / "whole/small"
+    done = verb("launch", str(small), "--storage", "whole", *one, "--set", "budget/trials=2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert_whole(whole, 2, 3)
+    again = verb("resume", str(whole))
+    assert again.returncode == 0 and "finished before" in again.stdout
+    more = verb("resume", str(whole), "--trials", "3")
+    assert more.returncode == 0, more.stderr
+    assert_whole(whole, 3, 3)
 
     run = tmp_path / "runs/small"
     first = launched("launch", str(small), *one)
@@ -33,23 +39,17 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     os.kill(second.pid, signal.SIGINT)
     assert second.wait(60) == 130
     assert "raykd resume" in second.communicate()[0]
-    status = raykd("status", str(run), "--json")
+    status = verb("status", str(run), "--json")
     assert json.loads(status.stdout)["state"] == "interrupted"
-    last = raykd("resume", str(run))
+    last = verb("resume", str(run))
     assert last.returncode == 0, last.stderr
     assert_whole(run, 3, 3)
-    assert points(run) == points(tmp_path / "whole/small")
-    assert [row["accuracy"] for row in rows(run)] == [r["accuracy"] for r in rows(tmp_path / "whole/small")]
+    assert points(run) == points(whole)
+    assert [row["accuracy"] for row in rows(run)] == [row["accuracy"] for row in rows(whole)]
 
-    again = raykd("resume", str(run))
-    assert again.returncode == 0 and "finished before" in again.stdout
-    more = raykd("resume", str(run), "--trials", "4")
-    assert more.returncode == 0, more.stderr
-    assert_whole(run, 4, 3)
-    assert (
-        raykd("launch", str(small), *one, "--set", "epochs=4").returncode == 2
-    )  # another study, the same name
-    exported = raykd("train", str(run / "export/recipe.yaml"), "--out", "again")
+    other = verb("launch", str(small), *one, "--set", "epochs=4")  # another study, the same name
+    assert other.returncode == 2 and "holds a run of another study" in other.stderr
+    exported = verb("train", str(run / "export/recipe.yaml"), "--out", "again")
     assert exported.returncode == 0, exported.stderr
     best = max(rows(run), key=lambda row: row["accuracy"])
     rerun = json.loads((tmp_path / "again/epochs.json").read_text())[-1]
@@ -58,7 +58,7 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
 
 
 def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
-    small: Path, tmp_path: Path, launched: Start, raykd: Any
+    small: Path, tmp_path: Path, launched: Start, verb: Any
 ) -> None:
     """SIGTERM, as Ctrl-C; Ray Train would have ended the program with 0."""
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 40, optimizer: {batch_size: 32}}}"
@@ -68,11 +68,11 @@ def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
     driver.terminate()
     assert driver.wait(60) == 130
     assert "Go on with: raykd resume" in driver.communicate()[0]
-    assert json.loads(raykd("status", "runs/small", "--json").stdout)["state"] == "interrupted"
+    assert json.loads(verb("status", "runs/small", "--json").stdout)["state"] == "interrupted"
 
 
 def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
-    small: Path, tmp_path: Path, launched: Start, raykd: Any
+    small: Path, tmp_path: Path, launched: Start, verb: Any
 ) -> None:
     run = tmp_path / "runs/small"
     asked = ("launch", str(small), "--set", "epochs=16", "--set", "budget/trials=2")
@@ -80,7 +80,7 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
     wait_for(lambda: len(epochs(run, 0)) >= 2)
     stamp = json.loads((run / "trials/00000/stamp.json").read_text())
     os.kill(int(stamp["worker"].split()[-1]), signal.SIGKILL)
-    other = raykd(*asked)
+    other = verb(*asked)
     assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
     assert driver.wait(180) == 0
     assert_whole(run, 2, 16)
@@ -88,10 +88,10 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
 
 
 def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
-    small: Path, tmp_path: Path, raykd: Any
+    small: Path, tmp_path: Path, verb: Any
 ) -> None:
     settings = ("cluster/workers=2", "budget/trials=3", "search/pruner={kind: halving, grace: 0.3, eta: 2}")
-    done = raykd("launch", str(small), *(w for s in settings for w in ("--set", s)), timeout=400)
+    done = verb("launch", str(small), *(w for s in settings for w in ("--set", s)))
     assert done.returncode == 0, done.stderr + done.stdout
     run = tmp_path / "runs/small"
     states = {row["state"] for row in rows(run)}
@@ -102,9 +102,9 @@ def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
     assert (run / "report/index.html").exists() and (run / "export/recipe.yaml").exists()
 
 
-def test_failures_are_sorted(small: Path, tmp_path: Path, raykd: Any) -> None:
+def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any) -> None:
     wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=8")
-    done = raykd("launch", str(small), *wild)
+    done = verb("launch", str(small), *wild)
     assert done.returncode == 1
     assert "loss term not finite" in done.stderr and "first 5 trials failed" in done.stderr
     run = tmp_path / "runs/small"
@@ -115,21 +115,19 @@ def test_failures_are_sorted(small: Path, tmp_path: Path, raykd: Any) -> None:
     assert (run / "report/index.html").exists()
 
 
-def test_what_never_fits_is_told_before_anything_starts(small: Path, raykd: Any) -> None:
-    done = raykd("launch", str(small), "--set", "cluster/cpus=500")
+def test_what_never_fits_is_told_before_anything_starts(small: Path, verb: Any) -> None:
+    done = verb("launch", str(small), "--set", "cluster/cpus=500")
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
 def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
-    small: Path, tmp_path: Path, raykd: Any
+    small: Path, tmp_path: Path, verb: Any
 ) -> None:
     confirm = "confirm={seeds: 1, workers: 2, controls: [ce]}"
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
-    done = raykd(
-        "launch", str(small), "--set", "budget/trials=1", "--set", confirm, "--set", teacher, timeout=400
-    )
+    done = verb("launch", str(small), "--set", "budget/trials=1", "--set", confirm, "--set", teacher)
     assert done.returncode == 0, done.stderr + done.stdout
-    stands = json.loads(raykd("status", str(tmp_path / "runs/small"), "--json").stdout)
+    stands = json.loads(verb("status", str(tmp_path / "runs/small"), "--json").stdout)
     assert {role: len(values) for role, values in stands["confirmed"].items()} == {
         "best": 1,
         "paper": 1,
@@ -139,18 +137,18 @@ def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
 
 
 def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
-    small: Path, tmp_path: Path, raykd: Any
+    small: Path, tmp_path: Path, verb: Any
 ) -> None:
-    first = raykd("launch", str(small), "--set", "budget/trials=2")
+    first = verb("launch", str(small), "--set", "budget/trials=2")
     assert first.returncode == 0, first.stderr
     recipe = tmp_path / "runs/small/trials/00001/recipe.yaml"
     database = f"sqlite:///{tmp_path}/studies.db"
-    second = raykd(
+    second = verb(
         "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
         "--warm", str(tmp_path / "runs/small"), "--set", "space/optimizer/lr={low: 0.0499, high: 0.0501}",
     )  # fmt: skip
     assert second.returncode == 2 and "outside 0.0499 .. 0.0501" in second.stderr  # the recipe's lr
-    second = raykd(
+    second = verb(
         "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
         "--warm", str(tmp_path / "runs/small"), "--set", f"search/storage={database}",
     )  # fmt: skip

@@ -188,7 +188,7 @@ def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_study_on_an_object_store_goes_on_from_another_machine(
-    small: Path, tmp_path: Path, store: str, launched: Any, raykd: Any, verb: Any
+    small: Path, tmp_path: Path, store: str, launched: Any, verb: Any
 ) -> None:
     run = joined(store, "small")
     ledger = Ledger(run)
@@ -204,7 +204,7 @@ def test_a_study_on_an_object_store_goes_on_from_another_machine(
     done = ledger.epochs(1)[:-1]  # the last one's checkpoint may not have been written
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing of the run lies here
 
-    last = raykd("resume", run)
+    last = verb("resume", run)
     assert last.returncode == 0, last.stderr + last.stdout
     assert ledger.epochs(1)[: len(done)] == done  # went on from the checkpoint
     stands = json.loads(verb("status", run, "--json").stdout)
