@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
@@ -33,6 +34,14 @@ confirm: null
 """
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The real data sets take seconds to unpack and read: their tests are slow ones."""
+    for item in items:
+        if "data_root" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Teachers' tables of the tests, for the processes that they start too."""
@@ -41,11 +50,17 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """CIFAR-100, photographs and a small Tiny-ImageNet, unpacked once."""
+    """CIFAR-100, photographs and a small Tiny-ImageNet, unpacked once for all of pytest-xdist's processes."""
     if not (SHARED / "unpack.py").is_file():
         pytest.skip("the real data sets do not lie in ../shared/data")
-    root = tmp_path_factory.mktemp("data")
-    subprocess.run([sys.executable, str(SHARED / "unpack.py"), str(root)], check=True, capture_output=True)
+    own = tmp_path_factory.getbasetemp()
+    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "data"
+    with FileLock(f"{root}.lock"):
+        if not root.exists():
+            partial = root.with_name("partial")
+            words = [sys.executable, str(SHARED / "unpack.py"), str(partial)]
+            subprocess.run(words, check=True, capture_output=True)
+            partial.rename(root)
     return root
 
 

@@ -72,6 +72,7 @@ def analysed(spec: data.DataSpec, root: Path, teacher: bool) -> tuple[dict[str, 
     return json.loads(json.dumps(found, allow_nan=False)), dataset, student
 
 
+@pytest.mark.slow
 def test_an_analysis_of_digits() -> None:
     found, dataset, student = analysed(data.Digits(), Path("unused"), teacher=True)
     images = torch.cat([x for x, _ in data.Digits().source(dataset, CPU).plain(dataset.test, 0, 1)])
@@ -92,6 +93,7 @@ def test_an_analysis_of_digits() -> None:
     assert 0.05 < found["temperature"] <= 20 and "every other test image" in found["temperature_split"]
 
 
+@pytest.mark.slow
 def test_without_a_teacher_and_from_files(data_root: Path) -> None:
     spec = data.ImageNet(path="clothing", size=32, test="validation", loaders=0)
     found, dataset, _ = analysed(spec, data_root, teacher=False)

@@ -13,6 +13,8 @@ from raykd import data, trial
 from raykd.mistakes import BadInput
 from raykd.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
@@ -65,7 +67,6 @@ def test_corrupt_and_missing_images_are_skipped_up_to_a_number(
         list(source.plain(dataset.train, 0, 1))
 
 
-@pytest.mark.slow
 def test_a_trial_counts_on_after_it_resumes(damaged: Path, tmp_path: Path) -> None:
     """Named in the trial's folder; a state knows them, so that no allowance is had twice."""
     whole = data.load(photographs(images=None, holdout=0, test="train"), damaged, False).train

@@ -155,6 +155,7 @@ def test_folders_of_photographs(data_root: Path, tmp_path: Path) -> None:
         data.load(data.Folder(path="none"), tmp_path, False)
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_folder_is_counted_before_it_is_read(data_root: Path) -> None:
     """The padded copy too, and only the images that are used; they are the ones that all would give."""
     spec = data.Folder(path="clothing", test="test", images=50, size=32, padding=4)
@@ -177,6 +178,7 @@ def test_a_standard_deviation_of_nothing_is_refused(spec: type[data.DataSpec]) -
         spec.model_validate({"path": "clothing", "std": (0.2, 0.0, 0.2)})
 
 
+@pytest.mark.slow
 def test_tiny_imagenet(data_root: Path) -> None:
     tiny = data.load(data.Folder(path="tiny-imagenet-mini", size=64), data_root, False)
     assert len(tiny.classes) == 200 and tiny.train.pixels.shape[1:] == (64, 64, 3)

@@ -59,6 +59,7 @@ def test_resnet34_teaches_resnet18_and_resumed_is_uninterrupted(data_root: Path)
     assert 0 <= whole.test_accuracy() <= 100
 
 
+@pytest.mark.slow
 def test_photographs_are_learnt_and_banks_know_their_images(data_root: Path) -> None:
     """A bank's row of an image moves when the image was seen, and only then."""
     settings: dict[str, Any] = {"method": {"name": "crd", "negatives": 16}, "epochs": 4}

@@ -28,6 +28,7 @@ def test_resumed_is_uninterrupted(name: str) -> None:
     assert again == rows and [row["epoch"] for row in rows] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_large_banks_are_kept_apart_from_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LARGE", 1000)
     chosen = recipe(method={"name": "crd"})

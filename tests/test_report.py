@@ -41,6 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write(made(), tmp_path_factory.mktemp("report"))
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_as_png_and_svg_and_in_the_page(whole: Path) -> None:
     page = whole.read_text(encoding="utf-8")
     assert set(re.findall(r'data-figure="(\w+)"', page)) == FIGURES
@@ -50,6 +51,7 @@ def test_every_figure_is_drawn_as_png_and_svg_and_in_the_page(whole: Path) -> No
         assert ET.parse(whole.parent / f"figures/{name}.svg").getroot().tag.endswith("svg")
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_from_outside_and_its_ids_are_unique(whole: Path) -> None:
     page = whole.read_text(encoding="utf-8")
     assert re.findall(r'id="([^"]+)"', page[:200]) == []
@@ -62,6 +64,7 @@ def test_the_page_needs_nothing_from_outside_and_its_ids_are_unique(whole: Path)
     assert re.findall(r'<section aria-labelledby="(\w+)"', page) == SECTIONS
 
 
+@pytest.mark.slow
 def test_the_headline_states_numbers_with_their_n(whole: Path) -> None:
     page, run = whole.read_text(encoding="utf-8"), made()
     best, paper = run.finished()[0], run.at_paper()
@@ -73,6 +76,7 @@ def test_the_headline_states_numbers_with_their_n(whole: Path) -> None:
     assert "reconstruction" in page
 
 
+@pytest.mark.slow
 def test_tables_carry_units_and_descriptions(whole: Path) -> None:
     tables = whole.parent / "tables"
     for name in TABLES:
@@ -101,6 +105,7 @@ def test_a_run_without_trials_says_so(tmp_path: Path) -> None:
     assert "The run holds no trial yet." in page
 
 
+@pytest.mark.slow
 def test_a_running_half_written_study_shows_what_there_is(tmp_path: Path) -> None:
     """Rows that disagree: no epochs of a trial, foreign values, not-a-numbers, times out of order."""
     run, nan = made(12), float("nan")
@@ -125,12 +130,14 @@ def test_a_running_half_written_study_shows_what_there_is(tmp_path: Path) -> Non
     assert "in the middle of a row" in page
 
 
+@pytest.mark.slow
 def test_one_finished_trial_is_enough_for_a_page(tmp_path: Path) -> None:
     run = made(1)
     page = report.write(replace(run, confirm=run.confirm[:1]), tmp_path).read_text(encoding="utf-8")
     assert "history" not in missing(page)
 
 
+@pytest.mark.slow
 def test_no_text_of_a_run_becomes_markup(tmp_path: Path) -> None:
     evil, run = '<script>alert("1")</script>&$x_{\n%', made(24)
     lr = f"{evil}lr"

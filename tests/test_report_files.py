@@ -97,6 +97,7 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
     assert missing(page) == FIGURES
 
 
+@pytest.mark.slow
 def test_no_run_is_bad_input_and_a_run_given_twice_is_one(
     run: Ledger, verb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

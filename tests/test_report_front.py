@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+import pytest
 from made import made
 from optuna.trial import TrialState, create_trial
 
@@ -35,6 +36,7 @@ def test_the_front_is_optunas() -> None:
     assert {point.number for point in front(found)} == expected and 0 < len(expected) < len(found)
 
 
+@pytest.mark.slow
 def test_the_page_shows_it_where_there_are_several_objectives(tmp_path: Path) -> None:
     report.write(several(), tmp_path / "several")
     report.write(made(30), tmp_path / "one")

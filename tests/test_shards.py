@@ -15,6 +15,8 @@ from raykd import data
 from raykd.data import shards
 from raykd.mistakes import BadInput
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
@@ -91,7 +93,6 @@ def few(data_root: Path, tmp_path: Path) -> Path:
     return tmp_path / "few"
 
 
-@pytest.mark.slow
 def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An S3-compatible server on loopback; a lost object is named like a lost file."""
     from moto.server import ThreadedMotoServer

@@ -34,6 +34,7 @@ def test_a_tree_is_listed_and_split(data_root: Path) -> None:
         data.load(photographs(path="none"), data_root, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotations", [1, 4])
 def test_a_view_depends_on_image_and_id_alone(data_root: Path, rotations: int) -> None:
     """In whichever process, batch and order; its pixels are torchvision's under that seed."""

@@ -170,6 +170,7 @@ def photographs(data_root: Path, count: int, side: int) -> torch.Tensor:
     return data.load(spec, data_root, False).train.pixels[:count]
 
 
+@pytest.mark.slow
 def test_stl10_in_its_own_layout(data_root: Path, tmp_path: Path) -> None:
     base = tmp_path / "stl10_binary"
     base.mkdir()
@@ -193,6 +194,7 @@ def test_stl10_in_its_own_layout(data_root: Path, tmp_path: Path) -> None:
         data.load(data.STL10(), tmp_path, False)
 
 
+@pytest.mark.slow
 def test_cifar10_in_its_own_layout(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of its form from real photographs; their MD5s stand in for the official ones."""
     base = tmp_path / "cifar-10-batches-py"

@@ -140,6 +140,7 @@ def test_one_two_and_three_workers_see_and_judge_the_same() -> None:
         assert torch.cat(shares, dim=1).flatten().tolist() == alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dcd", "crd"])
 def test_resumed_inside_an_epoch_is_uninterrupted(name: str) -> None:
     chosen = recipe(method={"name": name}, epochs=2, **of_batch(32, accumulate=2))

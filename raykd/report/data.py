@@ -24,12 +24,12 @@ class TrialRow:
     epochs: int = 0  # finished ones
     started: float | None = None  # unix time
     ended: float | None = None
-    seconds: float | None = None  # for which it held its devices; None: from its start to its end
     reason: str = ""  # why it was stopped or failed; else empty
     role: str = "searched"  # or "paper", "first"
     device: str = "unknown"
     seconds_per_epoch: float | None = None
     parameters: int | None = None  # of the student
+    seconds: float | None = None  # for which it held its devices; None: from its start to its end
 
 
 @dataclass(frozen=True)
