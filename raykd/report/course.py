@@ -97,6 +97,8 @@ def confirmed(run: RunData) -> Figure | str:
         Line2D([], [], color=MUTED, marker="o", ms=5, ls="", label="one seed"),
     ]
     lines = [axes.axvline(row.value, color=INK, ls="--", lw=1.1, label="published") for row in run.published]
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, -2.0), min(right, 102.0))  # an interval of few seeds may leave what there is
     axes.set_yticks(range(len(groups)), [f"{name} (n={len(of)})" for name, of in groups.items()])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
