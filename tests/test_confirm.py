@@ -9,14 +9,15 @@ import pytest
 from run_files import wait_for
 
 from raykd.ledger import Ledger
+from raykd.standing import standing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
-def test_a_killed_retraining_goes_on_and_a_failed_one_leaves_the_others(
+def test_two_workers_retrain_a_killed_one_goes_on_and_a_failed_one_leaves_the_others(
     small: Path, tmp_path: Path, launched: Any
 ) -> None:
-    settings = ("budget/trials=1", "confirm={seeds: 1, controls: [ce]}", "epochs=5", "cluster/cpus=2")
+    settings = ("budget/trials=1", "confirm={seeds: 1, controls: [ce], workers: 2}", "epochs=5")
     driver = launched("launch", str(small), *(word for s in settings for word in ("--set", s)))
     ledger = Ledger(str(tmp_path / "runs/small"))
     best = ledger.confirmation("best", 1)
@@ -32,4 +33,6 @@ def test_a_killed_retraining_goes_on_and_a_failed_one_leaves_the_others(
     lost = {row["role"]: row["lost"] for row in ledger.confirmations()}
     assert lost == {"best": 1, "paper": 0, "ce": 0}
     assert ledger.state() == "stopped"  # resumed, it tries what failed again
+    assert {role: len(of) for role, of in standing(ledger)["confirmed"].items()} == {"best": 1, "paper": 1}
+    assert "test_accuracy" not in ledger.epochs(0)[-1]  # the search never opens the test set
     assert not best.exists("checkpoint.pt") and not (tmp_path / "runs/small/train").exists()

@@ -120,22 +120,6 @@ def test_what_never_fits_is_told_before_anything_starts(small: Path, verb: Any) 
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
-def test_confirm_retrains_with_two_workers_and_opens_the_test_set(
-    small: Path, tmp_path: Path, verb: Any
-) -> None:
-    confirm = "confirm={seeds: 1, workers: 2, controls: [ce]}"
-    teacher = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
-    done = verb("launch", str(small), "--set", "budget/trials=1", "--set", confirm, "--set", teacher)
-    assert done.returncode == 0, done.stderr + done.stdout
-    stands = json.loads(verb("status", str(tmp_path / "runs/small"), "--json").stdout)
-    assert {role: len(values) for role, values in stands["confirmed"].items()} == {
-        "best": 1,
-        "paper": 1,
-        "ce": 1,
-    }
-    assert "test_accuracy" not in epochs(tmp_path / "runs/small", 0)[-1]
-
-
 def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
     small: Path, tmp_path: Path, verb: Any
 ) -> None:
