@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from raykd import driver, trial
+from raykd import driver, ray_trial, trial
 from raykd.driver.cluster import connected
 from raykd.ledger import settle
 from raykd.ledger.folder import Folder, joined
@@ -104,7 +104,7 @@ def _one_process(job: trial.Job, settings: Settings, heard: Heard) -> None:
 
 def _ray_train(job: trial.Job, settings: Settings, heard: Heard) -> None:
     gpus = 1.0 if torch.cuda.is_available() else 0.0
-    trial.train_job([job], settings.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
+    ray_trial.train_job([job], settings.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
     for row in Folder(job.folder).read_json("epochs.json"):
         heard(row)
 

@@ -1,7 +1,6 @@
-"""One Recipe as one trial: in this process, in the actor of a Ray Tune trial, or as a Ray Train job of
-several workers.
+"""One Recipe as one trial, in this process: `train` without Ray, and each worker of ray_trial.py.
 
-All three run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are
+All run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are
 files of the trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
 """
 
@@ -12,10 +11,9 @@ import socket
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import safetensors.torch
@@ -40,6 +38,10 @@ KINDS: dict[type[Exception], str] = {Diverged: "diverged", StorageError: "storag
 Report = Callable[[dict[str, Any]], None]
 
 
+class Unheard(Exception):
+    """Who was to hear of an epoch is gone."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What a process must know to run a trial; plain data."""
@@ -59,14 +61,14 @@ def run(job: Job, report: Report, device: torch.device) -> None:
     """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every
     epoch.
 
-    An error is written into the trial's folder, unless it only says that another worker is gone: that one
-    has told its own, or was lost with its machine.
+    An error is written into the trial's folder, unless it only says that another process is gone: a worker
+    has told its own, or was lost with its machine; who listened is not the trial's concern.
     """
     folder, leads = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
         _run(job, folder, report, device, leads)
     except Exception as error:
-        if not _peer_is_gone(error):
+        if not isinstance(error, Unheard) and not _peer_is_gone(error):
             with suppress(StorageError):
                 folder.write_json("failure.json", _failure(error))
         raise
@@ -201,70 +203,3 @@ def weights_here(place: str, cache: Path) -> str:
         return place
     folder, name = parted(place)
     return str(Folder(folder).fetched(name, cache))
-
-
-def in_tune(config: dict[str, Any]) -> None:
-    """A trial of one worker, in the actor of its Tune trial."""
-    from ray import tune
-
-    device = torch.device("cuda" if config["gpus"] else "cpu")
-    run(Job(**config["job"]), partial(_to_tune, tune.report), device)
-
-
-def _to_tune(tell: Callable[[dict[str, Any]], None], row: dict[str, Any]) -> None:
-    tell({key: row[key] for key in TOLD})
-
-
-def in_train(config: dict[str, Any]) -> None:
-    """One of the workers of a Ray Train job that trains the given jobs, one after another."""
-    import ray.train
-    import ray.train.torch
-    import ray.util
-
-    group = ray.util.get_current_placement_group()
-
-    def tell(row: dict[str, Any]) -> None:
-        ray.train.report(
-            {key: row[key] for key in TOLD} | {"placement_group": group.id.hex() if group else ""}
-        )
-
-    for job in config["jobs"]:
-        run(Job(**job), tell, ray.train.torch.get_device())
-
-
-def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool) -> None:
-    """Run jobs one after another in one Ray Train job of `workers` processes. What a trial leaves is in its
-    own folder; Train's storage is a temporary one, which is gone afterwards.
-    """
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
-        trainer = TorchTrainer(
-            in_train,
-            train_loop_config={"jobs": [asdict(job) for job in jobs]},
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources
-            ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=storage,
-                callbacks=[TuneReportCallback()] if inside_tune else [],
-                failure_config=FailureConfig(max_failures=0),
-            ),
-        )
-        try:
-            trainer.fit()
-        except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
-            raise KeyboardInterrupt from None
-
-
-def nested(config: dict[str, Any]) -> None:
-    """A trial of several workers: a Tune trial that drives a Ray Train job."""
-    train_job(
-        [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
-        name=config["name"], inside_tune=True,
-    )  # fmt: skip

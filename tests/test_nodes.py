@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head that runs no trials, and two nodes of one CPU each. That a node is gone is known in seconds."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
         monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

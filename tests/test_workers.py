@@ -4,6 +4,7 @@ takes up.
 
 import copy
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import torch
 from taught import CPU, recipe, teaching, told
 from torch import nn
 
-from raykd import trial
+from raykd import ray_trial, trial
 from raykd.data.views import Pixels
 from raykd.driver.cluster import connected
 from raykd.evaluation import accuracy
@@ -233,6 +234,17 @@ def test_a_trial_killed_inside_an_epoch_goes_on_there(digits_teacher: Path) -> N
     assert (killed / "student.safetensors").read_bytes() == (whole / "student.safetensors").read_bytes()
 
 
+def test_a_listener_that_is_gone_is_no_failure_of_the_trial(digits_teacher: Path) -> None:
+    def tell(row: dict[str, Any]) -> None:
+        raise trial.Unheard("the controller died")
+
+    folder = digits_teacher / "unheard"
+    with pytest.raises(trial.Unheard):
+        trial.run(job(folder, recipe(**KD)), tell, CPU)
+    assert "failure.json" not in Folder(str(folder)).names()
+    assert len(Folder(str(folder)).read_json("epochs.json")) == 1
+
+
 @pytest.mark.slow
 def test_two_nodes_are_one_node_with_two_workers(
     digits_teacher: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,7 +253,6 @@ def test_two_nodes_are_one_node_with_two_workers(
     import ray
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     chosen = recipe(**KD, batch_norm="synced", **of_batch(32))
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
@@ -261,5 +272,6 @@ def test_two_nodes_are_one_node_with_two_workers(
 
 
 def rows_of(folder: Path, chosen: Recipe) -> list[dict[str, Any]]:
-    trial.train_job([job(folder, chosen)], 2, 1.0, 0.0, folder.name, False)
+    ray_trial.train_job([job(folder, chosen)], 2, 1.0, 0.0, folder.name, False)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return [told(row) for row in Folder(str(folder)).read_json("epochs.json")]

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raykd import corners, data, lesson, trial
+from raykd import corners, data, lesson, ray_trial, trial
 from raykd.driver.cluster import LOSSES, connected
 from raykd.ledger import Ledger, settle
 from raykd.ledger.folder import Folder, joined
@@ -159,7 +159,7 @@ def _teacher(study: Study, ledger: Ledger, root: Path, download: bool, tell: Tel
         workers = study.confirm.workers if study.confirm else study.cluster.workers
         folder, cluster = ledger.folder / "teacher", study.cluster
         job = _job(study, "", root, download, teacher_recipe(study.recipe), folder.uri)
-        train = partial(trial.train_job, [job], workers, cluster.cpus, cluster.gpus, "teacher", False)
+        train = partial(ray_trial.train_job, [job], workers, cluster.cpus, cluster.gpus, "teacher", False)
         if failed := _until_done(train, folder):
             raise Untaught(f"the teacher {teacher.net} was not trained: {failed}")
         kept = keep_teacher(study.recipe, folder, ledger.storage)

@@ -1,6 +1,5 @@
 """The Ray cluster that a study runs on: connecting quietly, and how many trials fit."""
 
-import gc
 import logging
 import os
 import shlex
@@ -61,7 +60,6 @@ def connected(address: str | None) -> Iterator[None]:
             with _terminate_as_interrupt():
                 yield
         finally:
-            gc.collect()  # handles that die later would end actors of the next session: Ray's ids repeat
             ray.shutdown()
             ray_constants.ENABLE_RAY_CLUSTER = before
             os.environ.pop(ALONE, None)

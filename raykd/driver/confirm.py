@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from raykd import trial
+from raykd import ray_trial, trial
 from raykd.driver.cluster import LOSSES, places
 from raykd.driver.disk import Disk
 from raykd.ledger import Ledger, settle
@@ -76,7 +76,7 @@ def confirm(
     todo, rows = pending(study, study.confirm, ledger), ledger.trials()
     cluster, workers, disk = study.cluster, study.confirm.workers, Disk(study, ledger)
     lanes = max(1, min(len(todo), places(cluster.cpus, cluster.gpus) // workers))
-    drive = ray.remote(num_cpus=0, max_retries=0)(trial.train_job)
+    drive = ray.remote(num_cpus=0, max_retries=0)(ray_trial.train_job)
 
     def start(lane: list[Retraining]) -> Any:
         folders = [ledger.confirmation(one.role, one.seed) for one in lane]

@@ -10,7 +10,7 @@ from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
-from raykd import trial
+from raykd import ray_trial, trial
 from raykd.driver.cluster import places, shape
 from raykd.driver.search import Rungs, StudySearch
 from raykd.ledger import Ledger
@@ -72,9 +72,9 @@ def search(
     searcher = StudySearch(study, ledger, prepare, slots, changed)
     if not searcher.done():
         if cluster.nested:
-            trainable = tune.with_resources(trial.nested, NESTED_DRIVER)
+            trainable = tune.with_resources(ray_trial.nested, NESTED_DRIVER)
         else:
-            trainable = tune.with_resources(trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
+            trainable = tune.with_resources(ray_trial.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
         run_trials(searcher, trainable, reuse_actors=not cluster.nested)
     return searcher
 

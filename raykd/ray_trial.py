@@ -1,0 +1,89 @@
+"""How a trial meets Ray: in the actor of its Ray Tune trial, or as a Ray Train job of several workers."""
+
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from raykd.trial import TOLD, Job, Unheard, run
+
+
+def in_tune(config: dict[str, Any]) -> None:
+    """A trial of one worker, in the actor of its Tune trial."""
+    from ray import tune
+
+    device = torch.device("cuda" if config["gpus"] else "cpu")
+    run(Job(**config["job"]), partial(_to_tune, tune.report), device)
+
+
+def _to_tune(tell: Callable[[dict[str, Any]], None], row: dict[str, Any]) -> None:
+    tell({key: row[key] for key in TOLD})
+
+
+def in_train(config: dict[str, Any]) -> None:
+    """One of the workers of a Ray Train job that trains the given jobs, one after another."""
+    import ray.train
+    import ray.train.torch
+    import ray.util
+
+    group = ray.util.get_current_placement_group()
+
+    def tell(row: dict[str, Any]) -> None:
+        try:
+            ray.train.report(
+                {key: row[key] for key in TOLD} | {"placement_group": group.id.hex() if group else ""}
+            )
+        except ray.exceptions.RayError as error:
+            raise Unheard(f"Ray Train's controller is gone: {error}") from error
+
+    for job in config["jobs"]:
+        run(Job(**job), tell, ray.train.torch.get_device())
+
+
+def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool) -> None:
+    """Run jobs one after another in one Ray Train job of `workers` processes. What a trial leaves is in its
+    own folder; Train's storage is a temporary one, which is gone afterwards.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+        trainer = TorchTrainer(
+            in_train,
+            train_loop_config={"jobs": [asdict(job) for job in jobs]},
+            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=name,
+                storage_path=storage,
+                callbacks=[TuneReportCallback()] if inside_tune else [],
+                failure_config=FailureConfig(max_failures=0),
+            ),
+        )
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit()
+        except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
+            raise KeyboardInterrupt from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(
+                    signal.SIGINT, before
+                )  # Ray Train's own would go on to abort a job that is over
+
+
+def nested(config: dict[str, Any]) -> None:
+    """A trial of several workers: a Tune trial that drives a Ray Train job."""
+    train_job(
+        [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
+        name=config["name"], inside_tune=True,
+    )  # fmt: skip
