@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -69,16 +70,22 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
                 failure_config=FailureConfig(max_failures=0),
             ),
         )
-        before = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit()
-        except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
-            raise KeyboardInterrupt from None
-        finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(
-                    signal.SIGINT, before
-                )  # Ray Train's own would go on to abort a job that is over
+        with interrupt_kept():
+            try:
+                trainer.fit()
+            except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
+                raise KeyboardInterrupt from None
+
+
+@contextmanager
+def interrupt_kept() -> Iterator[None]:
+    """Ctrl-C means afterwards what it meant before: Ray Train and Tune leave handlers of their own behind."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def nested(config: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@ the verbs.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -89,6 +90,7 @@ def verb(
         except SystemExit as end:
             code = end.code or 0
         assert isinstance(code, int)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ctrl-C is the caller's again
         return Said(code, *capsys.readouterr())
 
     return call

@@ -6,12 +6,14 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import leftover
 import optuna
 import pytest
 from optuna.trial import TrialState
 from run_files import Start, assert_whole, epochs, journal, kill_all, points, rows, wait_for
 
 from raykd.run import Run
+from raykd.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -123,9 +125,10 @@ def test_what_never_fits_is_told_before_anything_starts(small: Path, verb: Any) 
 def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
     small: Path, tmp_path: Path, verb: Any
 ) -> None:
-    first = verb("launch", str(small), "--set", "budget/trials=2")
-    assert first.returncode == 0, first.stderr
+    earlier = Study.read(small, ("budget/trials=2",))
+    ledger = leftover.write(earlier, tmp_path / "runs", confirmed=False)
     recipe = tmp_path / "runs/small/trials/00001/recipe.yaml"
+    ledger.trial(1).write_yaml(recipe.name, earlier.drawn(rows(tmp_path / "runs/small")[1]["drawn"]).plain())
     database = f"sqlite:///{tmp_path}/studies.db"
     second = verb(
         "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),

@@ -39,7 +39,7 @@ def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
     cluster: Cluster, small: Path, tmp_path: Path, launched: Start
 ) -> None:
     run = tmp_path / "runs/small"
-    settings = ("cluster/workers=2", "budget/trials=2", "epochs=8")
+    settings = ("cluster/workers=2", "budget/trials=1", "epochs=8")
     words = (w for s in settings for w in ("--set", s))
     driver = launched("launch", str(small), "--address", cluster.address, *words)
     wait_for(lambda: len(epochs(run, 0)) >= 2)
@@ -48,7 +48,7 @@ def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
     assert reached < 8
     cluster.add_node(num_cpus=1)
     assert driver.wait(240) == 0, driver.communicate()[0]
-    assert_whole(run, 2, 8)
+    assert_whole(run, 1, 8)
     lost = rows(run)[0]
     assert lost["lost"] >= 1 and lost["tries"] == 0
     assert "its process or machine was lost" in driver.communicate()[0]

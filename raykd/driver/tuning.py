@@ -103,7 +103,8 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
             ),
         )
         try:
-            tuner.fit()
+            with ray_trial.interrupt_kept():
+                tuner.fit()
         except tune.TuneError as error:
             if isinstance(error.__context__, OSError):  # the storage failed under the searcher
                 raise error.__context__ from None
