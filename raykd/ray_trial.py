@@ -2,16 +2,17 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from raykd.trial import TOLD, Job, Unheard, run
+from raykd.trial import Job, Unheard, run
+
+TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
 
 
 def in_tune(config: dict[str, Any]) -> None:
@@ -19,11 +20,11 @@ def in_tune(config: dict[str, Any]) -> None:
     from ray import tune
 
     device = torch.device("cuda" if config["gpus"] else "cpu")
-    run(Job(**config["job"]), partial(_to_tune, tune.report), device)
+    run(Job(**config["job"]), lambda row: tune.report(_told(row)), device)
 
 
-def _to_tune(tell: Callable[[dict[str, Any]], None], row: dict[str, Any]) -> None:
-    tell({key: row[key] for key in TOLD})
+def _told(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in TOLD}
 
 
 def in_train(config: dict[str, Any]) -> None:
@@ -36,9 +37,7 @@ def in_train(config: dict[str, Any]) -> None:
 
     def tell(row: dict[str, Any]) -> None:
         try:
-            ray.train.report(
-                {key: row[key] for key in TOLD} | {"placement_group": group.id.hex() if group else ""}
-            )
+            ray.train.report(_told(row) | {"placement_group": group.id.hex() if group else ""})
         except ray.exceptions.RayError as error:
             raise Unheard(f"Ray Train's controller is gone: {error}") from error
 

@@ -33,7 +33,6 @@ from raykd.tabled import KEPT, tabled
 from raykd.watch import Diverged
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
-TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
 KINDS: dict[type[Exception], str] = {Diverged: "diverged", StorageError: "storage"}
 Report = Callable[[dict[str, Any]], None]
 
@@ -68,7 +67,7 @@ def run(job: Job, report: Report, device: torch.device) -> None:
     try:
         _run(job, folder, report, device, leads)
     except Exception as error:
-        if not isinstance(error, Unheard) and not _peer_is_gone(error):
+        if not _other_is_gone(error):
             with suppress(StorageError):
                 folder.write_json("failure.json", _failure(error))
         raise
@@ -84,10 +83,12 @@ def _failure(error: Exception) -> dict[str, str]:
     }
 
 
-def _peer_is_gone(error: Exception) -> bool:
-    """Whether a collective operation failed under this worker. Gloo says so by a plain RuntimeError."""
+def _other_is_gone(error: Exception) -> bool:
+    """Whether the listener is gone, or a collective operation failed under this worker, which Gloo says by a
+    plain RuntimeError.
+    """
     broken = isinstance(error, dist.DistError) or "gloo" in str(error)
-    return dist.is_initialized() and broken
+    return isinstance(error, Unheard) or (dist.is_initialized() and broken)
 
 
 def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: bool) -> None:

@@ -81,7 +81,8 @@ def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
 def test_train_through_ray_gives_the_same_numbers(verb: Any, recipe: Path, tmp_path: Path) -> None:
     alone = verb("train", str(recipe), "--out", "alone")
     one = verb("train", str(recipe), "--out", "one", "--workers", "1")
-    assert (alone.returncode, one.returncode) == (0, 0), one.stderr
+    two = verb("train", str(recipe), "--out", "two", "--workers", "2")
+    assert (alone.returncode, one.returncode, two.returncode) == (0, 0, 0), one.stderr + two.stderr
 
     def rows(name: str) -> list[dict[str, Any]]:
         kept = ("epoch", "accuracy", "accuracy_raw", "lr", "terms")
@@ -90,4 +91,5 @@ def test_train_through_ray_gives_the_same_numbers(verb: Any, recipe: Path, tmp_p
         ]
 
     assert rows("alone") == rows("one")
+    assert rows("two")[-1]["terms"]["kd"] == pytest.approx(rows("one")[-1]["terms"]["kd"], rel=0.3)
     assert verb("train", str(recipe), "--workers", "3").returncode == 2
