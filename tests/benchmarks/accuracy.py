@@ -69,7 +69,7 @@ def main(images: str = "2000", epochs: str = "8", seeds: str = "3") -> None:
             nets = (
                 baseline(chosen, dataset, teacher),
                 ours(chosen, dataset, teacher, 0),
-                ours(chosen, dataset, teacher, 1),
+                ours(chosen, dataset, teacher, 8),
             )
             source = chosen.data.source(dataset, CPU)
             for name, net in zip(found, nets, strict=True):

@@ -3,13 +3,15 @@
 python tests/benchmarks/together.py [TEACHER STUDENT [SECONDS]]
 
 "apart": k processes, the cores divided among them (at least one thread each), every one with its own teacher.
+"apart, table": the same with the teacher's table, warm, as a study has it from its second trial on.
 "lockstep": one process, all cores, k students taught in turn on one stream of batches, one teacher's answer a
-batch. KD, batch 64, digits.
+batch. KD, batch 64, digits. Without a table the answers are the teacher's own, in float32.
 """
 
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -19,13 +21,15 @@ from raykd import data, methods, models
 from raykd.ledger.stamp import stamp
 from raykd.loop import Teaching
 from raykd.recipe import Recipe
+from raykd.tabled import tabled
 from raykd.teachers import LiveTeacher
 
 COUNTS = (1, 2, 4, 8)
 BATCH = 64
 
 
-def teaching(teacher: str, student: str) -> Teaching:
+def teaching(teacher: str, student: str, table: bool) -> Teaching:
+    torch.manual_seed(0)  # the table is of one teacher
     recipe = Recipe.model_validate(
         {
             "data": data.Digits(holdout=0.2),
@@ -36,14 +40,21 @@ def teaching(teacher: str, student: str) -> Teaching:
         strict=False,
     )
     device = torch.device("cpu")
-    net = LiveTeacher(models.make(teacher, 10), 32, device, False)
-    return Teaching(recipe, data.load(recipe.data, data.default_root(), False), net, device)
+    dataset = data.load(recipe.data, data.default_root(), False)
+    live = LiveTeacher(models.make(teacher, 10), 32, device, False)
+    answers = tabled(live, recipe.data.catalogue(dataset), 8.0 if table else 0.0, device)
+    return Teaching(recipe, dataset, answers, device)
 
 
-def steps_of_one(nets: tuple[str, str], threads: int, seconds: float, gate: Any, counted: Any) -> None:
+def steps_of_one(
+    nets: tuple[str, str], table: bool, threads: int, seconds: float, gate: Any, counted: Any
+) -> None:
     torch.set_num_threads(threads)
-    one = teaching(*nets)
+    one = teaching(*nets, table)
     one.probe(1)
+    if table:
+        for batch in one._batches(1):
+            one.teacher.view(batch)
     gate.wait()
     steps, end = 0, time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -55,12 +66,13 @@ def steps_of_one(nets: tuple[str, str], threads: int, seconds: float, gate: Any,
     counted.put(steps)
 
 
-def apart(nets: tuple[str, str], count: int, seconds: float) -> float:
+def apart(nets: tuple[str, str], count: int, seconds: float, table: bool) -> float:
     spawn = multiprocessing.get_context("spawn")
     gate, counted = spawn.Barrier(count), spawn.Queue()
     threads = max(1, (os.cpu_count() or 1) // count)
     running = [
-        spawn.Process(target=steps_of_one, args=(nets, threads, seconds, gate, counted)) for _ in range(count)
+        spawn.Process(target=steps_of_one, args=(nets, table, threads, seconds, gate, counted))
+        for _ in range(count)
     ]
     for process in running:
         process.start()
@@ -84,7 +96,7 @@ class Again:
 
 def lockstep(nets: tuple[str, str], count: int, seconds: float) -> float:
     torch.set_num_threads(os.cpu_count() or 1)
-    students = [teaching(*nets) for _ in range(count)]
+    students = [teaching(*nets, False) for _ in range(count)]
     shared = Again(students[0].teacher)
     for one in students:
         one.teacher = shared
@@ -104,18 +116,19 @@ def main(teacher: str = "resnet32x4", student: str = "resnet8x4", seconds: str =
     print(
         f"{time.strftime('%F')}, {stamp()['hardware']}, commit {stamp()['commit']}, {seconds} s each, n = 1\n"
     )
-    print(f"| {teacher} -> {student} | apart, images/s | of one | lockstep, images/s | of one |")
-    print("|---|---|---|---|---|")
+    print(f"images/s of {teacher} -> {student}, and of one trial with a live teacher:\n")
+    print("| trials at once | apart | apart, table | lockstep |")
+    print("|---|---|---|---|")
     base = 0.0
-    for count in COUNTS:
-        by_processes = apart((teacher, student), count, float(seconds))
-        by_turns = lockstep((teacher, student), count, float(seconds))
-        base = base or by_processes
-        print(
-            f"| {count} | {by_processes:.0f} | {by_processes / base:.2f} "
-            f"| {by_turns:.0f} | {by_turns / base:.2f} |",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["RAYKD_CACHE"] = cache
+        for count in COUNTS:
+            live = apart((teacher, student), count, float(seconds), table=False)
+            kept = apart((teacher, student), count, float(seconds), table=True)
+            turns = lockstep((teacher, student), count, float(seconds))
+            base = base or live
+            cells = " | ".join(f"{rate:.0f} ({rate / base:.2f})" for rate in (live, kept, turns))
+            print(f"| {count} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
