@@ -4,12 +4,12 @@
 #   sbatch cluster/slurm.sh launch studies/imagenet/crd.yaml --storage /shared/runs --data /shared/data
 #
 # What follows the script's name goes to raykd. Preempted, or out of time, the job is queued again and goes on where
-# it stood. Every node needs the same environment (RAYKD_HOME, a clone with its .venv) and the same /shared.
+# it stood; cancelled, it ends, resumable. Every node needs the same environment (RAYKD_HOME, a clone with its .venv) and the same /shared.
 #
 #SBATCH --job-name=raykd
 #SBATCH --time=24:00:00
 #SBATCH --requeue
-#SBATCH --signal=B:TERM@180
+#SBATCH --signal=B:USR1@180
 #SBATCH --output=raykd-%j.log
 #SBATCH --open-mode=append
 #SBATCH --partition=cpu --nodes=1 --ntasks-per-node=1 --cpus-per-task=4 --mem=16G
@@ -42,14 +42,19 @@ else
 fi
 exec ray symmetric-run --address "$0" --min-nodes "$1" "${offers[@]}" -- raykd "${@:2}" --address "$0"
 '
-srun --het-group=0,1 --kill-on-bad-exit=1 bash -c "$node" "$address" $((gpu_nodes + 1)) "$@" &
+# A step asks for its CPUs itself: srun does not take them over from the job.
+on_each=(bash -c "$node" "$address" $((gpu_nodes + 1)) "$@")
+srun --kill-on-bad-exit=1 \
+    --het-group=0 --cpus-per-task="$SLURM_CPUS_PER_TASK_HET_GROUP_0" "${on_each[@]}" : \
+    --het-group=1 --cpus-per-task="$SLURM_CPUS_PER_TASK_HET_GROUP_1" "${on_each[@]}" &
 step=$!
 
-# Ahead of the end Slurm sends TERM here: raykd, told so, leaves a run that goes on, and the job is queued again.
-again() {
+# raykd, told TERM, leaves a run that goes on. USR1 comes ahead of the end of the job's time: it is queued again. TERM
+# comes with scancel, and with preemption, after which Slurm queues the job again by itself.
+stop() {
     kill -TERM "$step" || true
     wait "$step" || true
-    scontrol requeue "$SLURM_JOB_ID"
 }
-trap again TERM
+trap 'stop; scontrol requeue "$SLURM_JOB_ID"' USR1
+trap stop TERM
 wait "$step"

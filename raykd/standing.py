@@ -4,7 +4,7 @@ from typing import Any
 
 from raykd.ledger import Ledger
 
-RECENT = 8  # trials whose epochs are looked at
+RECENT = 8  # trials that tell of the pace and of the table
 
 
 def standing(ledger: Ledger) -> dict[str, Any]:
@@ -55,13 +55,15 @@ def leaders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
-    """About how long the search still takes, from the pace so far; None before the first trial ended."""
-    ended = [row["ended"] for row in rows if row["ended"] is not None]
-    begun = [row["started"] for row in rows if row["started"] is not None]
+    """About how long the search still takes, by the pace of the RECENT trials that ended last; None before
+    the first.
+    """
+    ended = sorted((row for row in rows if row["ended"] is not None), key=lambda row: row["ended"])
     if not ended:
         return None
-    left = study["budget"]["trials"] - len(ended)
-    return float(max(0.0, left * (max(ended) - min(begun)) / len(ended)))
+    last = ended[-RECENT:]
+    pace = (last[-1]["ended"] - min(row["started"] or row["ended"] for row in last)) / len(last)
+    return float(max(0.0, (study["budget"]["trials"] - len(ended)) * pace))
 
 
 def device_hours(study: dict[str, Any], rows: list[dict[str, Any]]) -> float:

@@ -13,7 +13,7 @@ import pytest
 import raykd
 from raykd.ledger import Ledger
 from raykd.ledger.stamp import commit_of, stamp
-from raykd.standing import leaders, standing
+from raykd.standing import leaders, seconds_left, standing
 from raykd.study import Study
 
 PROGRAM = """
@@ -42,6 +42,16 @@ def made(small: Path, run: Path, trials: int) -> Ledger:
         folder.write_json("epochs.json", epochs)
         folder.write_json("recipe.yaml", {})
     return ledger
+
+
+def test_what_is_left_goes_by_the_latest_pace() -> None:
+    """A night between an interruption and its resumption is no part of it."""
+    study = {"budget": {"trials": 20}}
+    rows = [{"started": 100.0 * n, "ended": 100.0 * n + 90} for n in range(2)]
+    rows += [{"started": 50_000 + 100.0 * n, "ended": 50_000 + 100.0 * n + 90} for n in range(8)]
+    rows += [{"started": 50_800.0, "ended": None}]
+    assert seconds_left(study, rows) == pytest.approx(10 * 790 / 8)
+    assert seconds_left(study, rows[-1:]) is None
 
 
 def test_status_says_what_was_spent_saved_and_kept(small: Path, tmp_path: Path, verb: Any) -> None:

@@ -45,13 +45,14 @@ def launch(
     """
     from raykd import driver
     from raykd import train as single
+    from raykd.ledger import Ledger
     from raykd.ledger.folder import joined
     from raykd.show.live import progress
 
     recipes = [single.read(path) for path in first]
     read = study_of(study, set_).begun_with(recipes, warm)
     run = joined(storage, read.name)
-    with progress(read.plain(), run) as tell, _resumable(run):
+    with progress(read.plain(), run, Ledger(run).trials()) as tell, _resumable(run):
         ledger = driver.launch(
             read, storage=storage, address=address, data_root=root_of(data), download=download, tell=tell
         )
@@ -72,8 +73,11 @@ def resume(
     from raykd.show.live import progress
     from raykd.study import Study
 
-    read = Study.parse(Ledger.open(run).study(), f"{run}/study.yaml")
-    with progress(read.plain(), run) as tell, _resumable(run):
+    before = Ledger.open(run)
+    read = Study.parse(before.study(), f"{run}/study.yaml").plain()
+    if trials is not None:
+        read["budget"]["trials"] = trials
+    with progress(read, run, before.trials()) as tell, _resumable(run):
         ledger = driver.resume(
             run, trials=trials, address=address, data_root=root_of(data), download=download, tell=tell
         )

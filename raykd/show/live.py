@@ -14,9 +14,13 @@ from raykd.standing import leaders, seconds_left
 
 
 @contextmanager
-def progress(study: dict[str, Any], run: str) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Hears of the phases and changes of a run: a live table on a terminal, plain lines elsewhere."""
-    board = Board(study, run)
+def progress(
+    study: dict[str, Any], run: str, rows: list[dict[str, Any]]
+) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Hears of the phases and changes of a run: a live table on a terminal, plain lines elsewhere. `rows`:
+    of the trials that it has already.
+    """
+    board = Board(study, run, rows)
     if not console.is_terminal:
         yield board.line
         return
@@ -32,10 +36,10 @@ def progress(study: dict[str, Any], run: str) -> Iterator[Callable[[str, dict[st
 class Board:
     """What is known of a run while it goes on."""
 
-    def __init__(self, study: dict[str, Any], run: str) -> None:
+    def __init__(self, study: dict[str, Any], run: str, rows: list[dict[str, Any]]) -> None:
         self.study, self.run, self.phase = study, run, "starting"
         self.epochs = study["recipe"]["epochs"]
-        self.rows: dict[int, dict[str, Any]] = {}
+        self.rows = {row["number"]: row for row in rows}
         self.began = time.time()
 
     def hear(self, phase: str, news: dict[str, Any]) -> None:
