@@ -25,36 +25,34 @@ export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600
 RAY_AUTH_TOKEN_PATH=${RAYKD_TOKENS:-$HOME/.ray}/raykd-$SLURM_JOB_ID
 export RAY_AUTH_TOKEN_PATH
 (umask 077 && mkdir -p "$(dirname "$RAY_AUTH_TOKEN_PATH")" && openssl rand -hex 32 >"$RAY_AUTH_TOKEN_PATH")
-trap 'rm -f "$RAY_AUTH_TOKEN_PATH"' EXIT
+RAYKD_PID=$(mktemp)   # raykd's process, on the head, where this script runs too
+export RAYKD_PID
+trap 'rm -f "$RAY_AUTH_TOKEN_PATH" "$RAYKD_PID"' EXIT
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_0" | head -n 1)
 gpu_nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST_HET_GROUP_1" | wc -l)
 address=$(getent ahostsv4 "$head" | awk 'NR == 1 {print $1}'):$((20000 + SLURM_JOB_ID % 20000))
-export RAYKD_HEAD=$head
 
-# On each node: the head offers nothing, the others all that Slurm gave them.
+# Every node runs the same: Ray, whose head offers nothing; and on the head raykd, which writes down its process. A step asks
+# for its CPUs itself, since srun does not take them over from the job; Ray counts the GPUs that Slurm gave.
 # shellcheck disable=SC2016
-node='
-if [[ $(hostname -s) == "${RAYKD_HEAD%%.*}" ]]; then
-    offers=(--num-cpus=0 --num-gpus=0 --dashboard-host=127.0.0.1)
-else
-    offers=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
-fi
-exec ray symmetric-run --address "$0" --min-nodes "$1" "${offers[@]}" -- raykd "${@:2}" --address "$0"
-'
-# A step asks for its CPUs itself: srun does not take them over from the job.
-on_each=(bash -c "$node" "$address" $((gpu_nodes + 1)) "$@")
+driver='echo $$ >"$RAYKD_PID"; exec raykd "$@"'
+ray=(ray symmetric-run --address "$address" --min-nodes $((gpu_nodes + 1)))
+study=(-- bash -c "$driver" raykd "$@" --address "$address")
+head_cpus=$SLURM_CPUS_PER_TASK_HET_GROUP_0 cpus=$SLURM_CPUS_PER_TASK_HET_GROUP_1
 srun --kill-on-bad-exit=1 \
-    --het-group=0 --cpus-per-task="$SLURM_CPUS_PER_TASK_HET_GROUP_0" "${on_each[@]}" : \
-    --het-group=1 --cpus-per-task="$SLURM_CPUS_PER_TASK_HET_GROUP_1" "${on_each[@]}" &
+    --het-group=0 --cpus-per-task="$head_cpus" \
+    "${ray[@]}" --num-cpus=0 --num-gpus=0 --dashboard-host=127.0.0.1 "${study[@]}" : \
+    --het-group=1 --cpus-per-task="$cpus" "${ray[@]}" --num-cpus="$cpus" "${study[@]}" &
 step=$!
 
-# raykd, told TERM, leaves a run that goes on. USR1 comes ahead of the end of the job's time: it is queued again. TERM
-# comes with scancel, and with preemption, after which Slurm queues the job again by itself.
-stop() {
-    kill -TERM "$step" || true
+# USR1 comes ahead of the end of the job's time: raykd, told TERM, leaves a run that goes on, and the job is queued again.
+# (srun, told TERM, would kill it.) With scancel, and with preemption, after which Slurm queues the job again by itself, TERM
+# comes to raykd and to all of Ray at once: the run goes on from its last checkpoints.
+again() {
+    kill -TERM "$(<"$RAYKD_PID")" || kill -TERM "$step" || true
     wait "$step" || true
+    scontrol requeue "$SLURM_JOB_ID"
 }
-trap 'stop; scontrol requeue "$SLURM_JOB_ID"' USR1
-trap stop TERM
+trap again USR1
 wait "$step"

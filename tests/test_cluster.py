@@ -72,9 +72,10 @@ def test_slurm_starts_nodes_by_options_that_ray_knows() -> None:
     from ray.scripts import symmetric_run
     from ray.scripts.scripts import start
 
-    text = (CLUSTER / "slurm.sh").read_text()
-    for offered in re.findall(r"offers=\((.*)\)", text):
-        words = [re.sub(r'"\$.*"', "4", word) for word in offered.split()]
+    offered = re.findall(r'"\$\{ray\[@\]\}" (.*) "\$\{study\[@\]\}"', (CLUSTER / "slurm.sh").read_text())
+    assert [words.split()[0] for words in offered] == ["--num-cpus=0", '--num-cpus="$cpus"']  # head, workers
+    for options in offered:
+        words = [re.sub(r'"\$.*"', "4", word) for word in options.split()]
         own = ["--address", "10.0.0.1:20001", "--min-nodes", "5"]
         assert symmetric_run.curate_and_validate_ray_start_args([*own, *words]) == words
         start.make_context("start", words)
