@@ -4,7 +4,8 @@
 #   sbatch cluster/slurm.sh launch studies/imagenet/crd.yaml --storage /shared/runs --data /shared/data
 #
 # What follows the script's name goes to raykd. Preempted, or out of time, the job is queued again and goes on where
-# it stood; cancelled, it ends, resumable. Every node needs the same environment (RAYKD_HOME, a clone with its .venv) and the same /shared.
+# it stood; cancelled, it ends, resumable. Every node needs the same environment (RAYKD_HOME, a clone with its .venv) and
+# the same /shared.
 #
 #SBATCH --job-name=raykd
 #SBATCH --time=24:00:00

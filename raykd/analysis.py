@@ -17,7 +17,7 @@ BINS = 15
 SHOWN = 500  # images of the picture of embeddings
 SPEED_BATCH = 64
 SPEED_SECONDS = 0.3  # of each net, once it is warm
-SPLIT = "fitted on every other test image; both calibration errors are of the others"
+SPLIT = "every other test image; both calibration errors are of the others"
 
 
 class Answers(NamedTuple):

@@ -71,13 +71,9 @@ def resume(
     from raykd import driver
     from raykd.ledger import Ledger
     from raykd.show.live import progress
-    from raykd.study import Study
 
-    before = Ledger.open(run)
-    read = Study.parse(before.study(), f"{run}/study.yaml").plain()
-    if trials is not None:
-        read["budget"]["trials"] = trials
-    with progress(read, run, before.trials()) as tell, _resumable(run):
+    study = driver.extended(run, trials).plain()
+    with progress(study, run, Ledger(run).trials()) as tell, _resumable(run):
         ledger = driver.resume(
             run, trials=trials, address=address, data_root=root_of(data), download=download, tell=tell
         )

@@ -59,14 +59,19 @@ def resume(
 ) -> Ledger:
     """Go on with a run; `trials` asks for so many in all."""
     ledger = Ledger.open(run)
-    plain = ledger.study()
+    study = extended(run, trials)
     with ledger.claim():
-        if trials is not None:
-            plain["budget"]["trials"] = trials
-        study = Study.parse(plain, f"{run}/study.yaml")
         ledger.folder.write_yaml("study.yaml", study.plain())
         _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
     return ledger
+
+
+def extended(run: str, trials: int | None) -> Study:
+    """The study of a run; `trials`: asking for so many in all."""
+    plain = Ledger.open(run).study()
+    if trials is not None:
+        plain["budget"]["trials"] = trials
+    return Study.parse(plain, f"{run}/study.yaml")
 
 
 def check_same(study: Study, ledger: Ledger) -> None:

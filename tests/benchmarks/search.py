@@ -116,9 +116,9 @@ def main(repeats: int) -> None:
     }
     recorded = [one | {"drawn": json.loads(one["drawn"])} for one in table.to_pylist()]
     best = max(one["accuracy"][-1] for one in recorded)
-    ran, name = about["stamp"]["commit"], about["study"]["name"]
+    ran, run = about["stamp"]["commit"], about["study"]["name"]
     print(
-        f"{len(recorded)} recorded trials ({name}, commit {ran}), the best {best:.2f} %; {stamp()['commit']}"
+        f"{len(recorded)} recorded trials ({run}, commit {ran}), the best {best:.2f} %; {stamp()['commit']}"
     )
     print(f"replayed {repeats} times: {TRIALS} trials, {SLOTS} at once")
     searches: dict[str, list[list[tuple[float, float]]]] = {}

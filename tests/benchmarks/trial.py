@@ -100,10 +100,6 @@ class Ours:
         self.teaching.within = Sums()
         list(self.teaching._steps(1, math.inf))
 
-    def misses(self) -> int:
-        """Views of the last epoch that the teacher looked at."""
-        return self.teaching.within.teacher_misses
-
 
 def processor_seconds() -> float:
     """Of this process and of the baseline's workers, so far."""
@@ -125,7 +121,7 @@ def measure(teacher: str, student: str, rounds: int, steps: int) -> str:
             one.run(steps)
             rates[name].append(BATCH * steps / (time.perf_counter() - began))
             costs[name].append(1000 * (processor_seconds() - spent) / BATCH / steps)
-    assert loops["warm"].misses() == 0, "the table was not warm"
+    assert loops["warm"].teaching.within.teacher_misses == 0, "the table was not warm"
     cells = []
     rate, cost = (statistics.median(values["baseline"][1:]) for values in (rates, costs))
     for name in loops:
