@@ -102,3 +102,13 @@ def test_what_the_pinned_packages_need_is_pinned_too() -> None:
             if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in extras):
                 open_.append(need)
     assert not missing
+
+
+def test_a_damaged_teacher_is_refused_before_anything_is_begun(
+    verb: Any, small: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "teacher.pth"
+    damaged.write_bytes(b"no checkpoint")
+    done = verb("launch", str(small), "--set", f"teacher/weights={damaged}", "--set", "teacher/train=null")
+    assert done.returncode == 2 and f"{damaged}: not a readable checkpoint" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -89,12 +89,17 @@ def check_same(study: Study, ledger: Ledger) -> None:
 
 
 def check_lesson(recipe: Recipe, root: Path, download: bool) -> data.Figures:
-    """What is known of the data. BadInput when they are missing or the method cannot serve the nets. Nothing
-    is trained.
+    """What is known of the data. BadInput when they are missing, the method cannot serve the nets, or the
+    teacher's file, where it is seen from here, cannot be read. Nothing is trained.
     """
     try:
         figures = data.load(recipe.data, root, download).figures
         lesson.check(recipe, *figures)
+        teacher = recipe.teacher
+        if (
+            teacher and teacher.weights and Path(teacher.weights).expanduser().is_file()
+        ):  # else the nodes' own
+            trial.teacher_net(teacher, teacher.weights, figures.classes, root)
         return figures
     except BadInput:
         raise
