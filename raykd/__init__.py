@@ -9,7 +9,7 @@ raykd.methods.make(name, setting)
 import importlib
 from typing import Any
 
-_FROM = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study"}
+_FROM = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study.study"}
 
 
 def __getattr__(name: str) -> Any:

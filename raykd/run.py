@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from raykd.export import best, export
-from raykd.ledger import Ledger
-from raykd.recipe import Recipe
-from raykd.study import Study
+from raykd.store.run_files import Ledger
+from raykd.study.recipe import Recipe
+from raykd.study.study import Study
 
 
 class Run:
@@ -91,6 +91,6 @@ class Run:
 
 def launch(study: Study, *, storage: str = "runs", address: str | None = None) -> Run:
     """Begin a study's run, or go on with it, to its end. See raykd.driver.launch."""
-    from raykd import driver
+    from raykd.driver import launch
 
-    return Run(driver.launch(study, storage=storage, address=address))
+    return Run(launch.launch(study, storage=storage, address=address))

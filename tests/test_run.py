@@ -3,18 +3,18 @@
 import re
 from pathlib import Path
 
-import leftover
 import pyarrow as pa
 import pytest
+from support import fake_runs
 
 import raykd
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> raykd.Run:
     folder = tmp_path_factory.mktemp("runs")
-    return raykd.Run.open(Path(leftover.write(leftover.study("made", trials=9), folder).folder.uri))
+    return raykd.Run.open(Path(fake_runs.write(fake_runs.study("made", trials=9), folder).folder.uri))
 
 
 @pytest.mark.parametrize("name", ["trials", "epochs", "confirmations"])
@@ -40,7 +40,7 @@ def test_seeds_of_the_best_against_the_paper(run: raykd.Run) -> None:
 
 
 def test_a_run_that_was_not_confirmed_has_an_empty_table(tmp_path: Path) -> None:
-    begun = leftover.write(leftover.study("begun", trials=2), tmp_path, confirmed=False)
+    begun = fake_runs.write(fake_runs.study("begun", trials=2), tmp_path, confirmed=False)
     assert raykd.Run(begun).confirmations().num_rows == 0
     assert isinstance(raykd.Run(begun).trials(), pa.Table)
     with pytest.raises(BadInput, match="no run here"):

@@ -12,9 +12,10 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from raykd import models, teachers
-from raykd.ledger.folder import Folder
-from raykd.mistakes import BadInput, masked
+from raykd import models
+from raykd.errors import BadInput, masked
+from raykd.store.folder import Folder
+from raykd.teachers import teacher
 
 ROOT = Path(__file__).parents[1]
 SECRET = "hunter2"
@@ -46,9 +47,9 @@ def test_a_checkpoint_of_another_hash_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pth"
     torch.save(models.make("resnet8", 10).state_dict(), path)
     right = hashlib.sha256(path.read_bytes()).hexdigest()
-    teachers.load("resnet8", str(path), 10, right, tmp_path)
+    teacher.load("resnet8", str(path), 10, right, tmp_path)
     with pytest.raises(BadInput, match=f"its SHA-256 is {right}, expected 0000"):
-        teachers.load("resnet8", str(path), 10, "0" * 64, tmp_path)
+        teacher.load("resnet8", str(path), 10, "0" * 64, tmp_path)
 
 
 def test_a_checkpoint_from_a_url_needs_its_hash(verb: Any, small: Path) -> None:

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from raykd.cli import before, data, runs, students
+from raykd.cli import data, prepare, runs, students
 
 app = typer.Typer(
     help="Hyperparameter studies of contrastive knowledge distillation on Ray.",
@@ -12,7 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for verbs in (before.app, runs.app, students.app):
+for verbs in (prepare.app, runs.app, students.app):
     app.add_typer(verbs)
 app.add_typer(
     data.app, name="data", help="Data sets: what there is, and shards of large ones.", no_args_is_help=True
@@ -21,7 +21,7 @@ app.add_typer(
 
 def main() -> None:
     """Exit 0 done, 1 failed work, 2 bad input (one line a mistake on stderr), 130 interrupted."""
-    from raykd.mistakes import BadInput
+    from raykd.errors import BadInput
 
     try:
         app()

@@ -7,9 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from raykd.cli.words import (
-    Json,
-)
+from raykd.cli.options import Json
 
 app = typer.Typer()
 
@@ -17,11 +15,11 @@ app = typer.Typer()
 @app.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the data sets that a recipe can name."""
-    from raykd import show
+    from raykd.cli.output import tables
     from raykd.data import inventory
 
     found = inventory.known()
-    print(json.dumps(found, indent=1)) if as_json else show.table(found)
+    print(json.dumps(found, indent=1)) if as_json else tables.table(found)
 
 
 @app.command("show")
@@ -30,11 +28,11 @@ def data_show(
     as_json: Json = False,
 ) -> None:
     """Show what lies in a folder of images or of shards: its parts, classes and images."""
-    from raykd import show
+    from raykd.cli.output import tables
     from raykd.data import inventory
 
     found = inventory.contents(path)
-    print(json.dumps(found, indent=1)) if as_json else show.table(found)
+    print(json.dumps(found, indent=1)) if as_json else tables.table(found)
 
 
 @app.command("shard")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from raykd.cli.words import (
+from raykd.cli.options import (
     NO_PATHS,
     NOTHING,
     Address,
@@ -43,17 +43,17 @@ def launch(
     """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it
     stands.
     """
-    from raykd import driver
-    from raykd import train as single
-    from raykd.ledger import Ledger
-    from raykd.ledger.folder import joined
-    from raykd.show.live import progress
+    from raykd.cli.output.progress import progress
+    from raykd.driver import launch
+    from raykd.driver import train_one as single
+    from raykd.store.folder import joined
+    from raykd.store.run_files import Ledger
 
     recipes = [single.read(path) for path in first]
     read = study_of(study, set_).begun_with(recipes, warm)
     run = joined(storage, read.name)
     with progress(read.plain(), run, Ledger(run).trials()) as tell, _resumable(run):
-        ledger = driver.launch(
+        ledger = launch.launch(
             read, storage=storage, address=address, data_root=root_of(data), download=download, tell=tell
         )
     _close(ledger, root_of(data))
@@ -68,13 +68,13 @@ def resume(
     address: Address = None,
 ) -> None:
     """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it."""
-    from raykd import driver
-    from raykd.ledger import Ledger
-    from raykd.show.live import progress
+    from raykd.cli.output.progress import progress
+    from raykd.driver import launch
+    from raykd.store.run_files import Ledger
 
-    study = driver.extended(run, trials).plain()
+    study = launch.extended(run, trials).plain()
     with progress(study, run, Ledger(run).trials()) as tell, _resumable(run):
-        ledger = driver.resume(
+        ledger = launch.resume(
             run, trials=trials, address=address, data_root=root_of(data), download=download, tell=tell
         )
     _close(ledger, root_of(data))
@@ -83,12 +83,12 @@ def resume(
 @app.command()
 def status(run: RunPath, as_json: Json = False) -> None:
     """Say where a run stands; from any shell, while it runs and after, without Ray."""
-    from raykd.ledger import Ledger
-    from raykd.show import runs
-    from raykd.standing import standing
+    from raykd.cli.output import status
+    from raykd.store.run_files import Ledger
+    from raykd.store.status import standing
 
     stands = standing(Ledger.open(run))
-    print(json.dumps(stands, indent=1)) if as_json else runs.standing(stands)
+    print(json.dumps(stands, indent=1)) if as_json else status.standing(stands)
 
 
 @app.command()
@@ -102,7 +102,7 @@ def report(
     """Write one page with all plots and tables of a run, or compare several; works while they run, without
     Ray.
     """
-    from raykd.report.verb import report as write
+    from raykd.report.write import write_report as write
 
     print(f"report: {write(runs, out)}")
 
@@ -124,11 +124,11 @@ def export(
 
     Without --trial: the best trial's settings as the confirmation retrained them, else the best trial.
     """
-    from raykd import show
+    from raykd.cli.output import tables
     from raykd.export import export as write
-    from raykd.ledger import Ledger
+    from raykd.store.run_files import Ledger
 
-    show.exported(str(out), write(Ledger.open(run), out, trial, root_of(data)))
+    tables.exported(str(out), write(Ledger.open(run), out, trial, root_of(data)))
 
 
 @contextmanager
@@ -142,16 +142,16 @@ def _resumable(run: str) -> Any:
 
 def _close(ledger: Any, root: Path) -> None:
     """What every finished run ends in: the report and the exported student."""
-    from raykd import show
+    from raykd.cli.output import tables
     from raykd.export import export as write
-    from raykd.report.verb import report as written
-    from raykd.standing import standing
+    from raykd.report.write import write_report as written
+    from raykd.store.status import standing
 
     print(f"report: {written([ledger.folder.uri])}")
     if standing(ledger)["trials"]["complete"]:
         with (ledger.folder / "export").filled() as path:
             left_out = write(ledger, path, root=root)
-        show.exported((ledger.folder / "export").uri, left_out)
+        tables.exported((ledger.folder / "export").uri, left_out)
     if ledger.state() == "stopped":
         print(f"stopped: {ledger.why()}", file=sys.stderr)
         sys.exit(1)

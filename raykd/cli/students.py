@@ -7,16 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from raykd.cli.words import (
-    NOTHING,
-    Address,
-    Data,
-    Download,
-    Json,
-    Set,
-    Storage,
-    root_of,
-)
+from raykd.cli.options import NOTHING, Address, Data, Download, Json, Set, Storage, root_of
 
 app = typer.Typer()
 
@@ -37,19 +28,19 @@ def transfer(
     as_json: Json = False,
 ) -> None:
     """Probe a student's frozen features on another data set, beside its teacher's and an untrained net's."""
-    from raykd import show
     from raykd import transfer as probing
-    from raykd.ledger import Folder
-    from raykd.student import load
+    from raykd.cli.output import tables
+    from raykd.store.run_files import Folder
+    from raykd.training.student import load
 
     folder, root = Folder(student), root_of(data)
     read = load(folder)
     asked = tuple([*set_, f"seeds={seeds}"] if seeds else set_)
     settings = probing.probe_of(to, read, root, asked)
     theirs = probing.teacher_of(folder, read, teacher, root)
-    result = probing.transfer(read, theirs, settings, root, download, show.probed)
+    result = probing.transfer(read, theirs, settings, root, download, tables.probed)
     probing.keep(folder, to, result)
-    print(json.dumps(result, indent=1)) if as_json else show.transferred(to, result, folder)
+    print(json.dumps(result, indent=1)) if as_json else tables.transferred(to, result, folder)
 
 
 @app.command()
@@ -69,13 +60,13 @@ def train(
     address: Address = None,
 ) -> None:
     """Train one recipe, without Ray unless --workers is given; again: it goes on from its checkpoint."""
-    from raykd import show
-    from raykd import train as single
+    from raykd.cli.output import tables
+    from raykd.driver import train_one as single
 
     checked = single.read(recipe, tuple(set_))
     settings = single.Settings(storage, out, workers, test, root_of(data), download, address)
-    row, folder = single.train(checked, settings, show.epoch)
-    show.trained(row, folder)
+    row, folder = single.train(checked, settings, tables.epoch)
+    tables.trained(row, folder)
 
 
 @app.command()
@@ -83,8 +74,8 @@ def methods(
     name: Annotated[str | None, Argument(help="One method, in full.")] = None, as_json: Json = False
 ) -> None:
     """List the methods, or explain one: its source, formula, fields and ranges."""
-    from raykd import show
-    from raykd.catalogue import catalogue, entry
+    from raykd.cli.output import tables
+    from raykd.methods._catalogue import catalogue, entry
 
     found: Any = catalogue() if name is None else entry(name)
-    print(json.dumps(found, indent=1)) if as_json else show.methods(found)
+    print(json.dumps(found, indent=1)) if as_json else tables.methods(found)

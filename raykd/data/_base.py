@@ -18,8 +18,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.space import Spec
-from raykd.step import Batch
+from raykd.batch import Batch
+from raykd.spec import Spec
 
 Triple = tuple[float, float, float]
 Scale = Annotated[float, Field(gt=0)]

@@ -8,7 +8,7 @@ import torch
 
 from raykd.data._base import Raw, Triple
 from raykd.data.views import Pixels
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 
 def read(official: Any, root: Path, download: bool, mean: Triple, std: Triple) -> Raw[Pixels]:

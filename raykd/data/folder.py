@@ -13,7 +13,7 @@ from torch import Tensor
 from raykd.data._base import Figures, Raw, Std, Triple, subset
 from raykd.data.pictures import ByClass, Unreadable, decoded, listed
 from raykd.data.views import InMemory, Pixels
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 
 class Folder(InMemory):

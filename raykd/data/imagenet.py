@@ -7,7 +7,7 @@ from raykd.data import pictures, shards
 from raykd.data._base import Figures, Raw, Std, Triple
 from raykd.data.encoded import Files
 from raykd.data.stream import Streamed
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 OFFICIAL = "imagenet"
 

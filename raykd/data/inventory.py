@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from raykd.data import AnyData, pictures, shards
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 
 def known() -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from raykd.batch import Batch
 from raykd.data._base import Triple
-from raykd.step import Batch
 
 
 class Look:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from raykd.data import pictures
 from raykd.data.encoded import Encoded
-from raykd.mistakes import BadInput, masked, without_password
+from raykd.errors import BadInput, masked, without_password
 
 SHARD = 128 * 2**20  # bytes of images in a file, about
 GROUP = 8 * 2**20  # bytes of images in a row group, about: what a streaming reader holds at a time

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raykd.data._base import Figures, Raw
 from raykd.data.views import InMemory, Pixels
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 SIDE = 96
 FOLDER = "stl10_binary"

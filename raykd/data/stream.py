@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from raykd.batch import Batch
 from raykd.data import pictures
 from raykd.data._base import Catalogue, Dataset, DataSpec, Source
 from raykd.data.encoded import Encoded
 from raykd.data.look import Look
-from raykd.mistakes import BadInput
-from raykd.step import Batch
+from raykd.errors import BadInput
 
 EVALUATION_BATCH = 128
 NUM_VIEWS = 2**31

@@ -11,7 +11,7 @@ from raykd.data._base import Figures, Raw
 from raykd.data.folder import Folder
 from raykd.data.pictures import ByClass, by_class
 from raykd.data.views import InMemory, Pixels
-from raykd.mistakes import BadInput
+from raykd.errors import BadInput
 
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)  # of the training images
 FOLDER = "tiny-imagenet-200"

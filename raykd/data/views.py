@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from raykd.batch import Batch
 from raykd.data._base import Catalogue, Dataset, DataSpec, Part, Source
 from raykd.data.look import Look
-from raykd.step import Batch
 
 EVALUATION_BATCH = 1000
 ON_CPU = 128  # the memory of larger activations would go back to the system, and be cleared, at every layer

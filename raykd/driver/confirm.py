@@ -9,13 +9,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from raykd import ray_trial, trial
-from raykd.driver.cluster import LOSSES, places
-from raykd.driver.disk import Disk
-from raykd.ledger import Ledger, settle
-from raykd.recipe import Recipe
-from raykd.standing import leaders, test_accuracy
-from raykd.study import Confirm, Study
+from raykd.driver import trainables
+from raykd.driver.disk_budget import Disk
+from raykd.driver.resources import places
+from raykd.driver.session import LOSSES
+from raykd.store.run_files import Ledger, settle
+from raykd.store.status import leaders, test_accuracy
+from raykd.study.recipe import Recipe
+from raykd.study.study import Confirm, Study
+from raykd.training import trial
 
 
 class Retraining(NamedTuple):
@@ -76,7 +78,7 @@ def confirm(
     todo, rows = pending(study, study.confirm, ledger), ledger.trials()
     cluster, workers, disk = study.cluster, study.confirm.workers, Disk(study, ledger)
     lanes = max(1, min(len(todo), places(cluster.cpus, cluster.gpus) // workers))
-    drive = ray.remote(num_cpus=0, max_retries=0)(ray_trial.train_job)
+    drive = ray.remote(num_cpus=0, max_retries=0)(trainables.train_job)
 
     def start(lane: list[Retraining]) -> Any:
         folders = [ledger.confirmation(one.role, one.seed) for one in lane]

@@ -17,9 +17,9 @@ import safetensors.torch
 from raykd import data
 from raykd.export import card, programs
 from raykd.export.choice import best, chosen, handed_on
-from raykd.ledger import Ledger
-from raykd.ledger.folder import Folder
-from raykd.student import PREPROCESSING, WEIGHTS, built, preprocessing
+from raykd.store.folder import Folder
+from raykd.store.run_files import Ledger
+from raykd.training.student import PREPROCESSING, WEIGHTS, built, preprocessing
 
 __all__ = ["best", "export"]
 

@@ -8,10 +8,10 @@ from raykd import methods
 from raykd.data import Dataset
 from raykd.export.choice import Chosen, teacher_at
 from raykd.export.programs import ONNX, PROGRAM, Form
-from raykd.ledger import Ledger
 from raykd.maths.interval import half_width
-from raykd.standing import confirmed
-from raykd.student import WEIGHTS
+from raykd.store.run_files import Ledger
+from raykd.store.status import confirmed
+from raykd.training.student import WEIGHTS
 
 STATUS = {
     "official": "follows the authors' official code",

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raykd import teachers, trial
-from raykd.ledger import Ledger
-from raykd.ledger.folder import Folder
-from raykd.mistakes import BadInput
-from raykd.recipe import Recipe
-from raykd.standing import leaders
-from raykd.student import WEIGHTS, recipe_of
+from raykd.errors import BadInput
+from raykd.store.folder import Folder
+from raykd.store.run_files import Ledger
+from raykd.store.status import leaders
+from raykd.study.recipe import Recipe
+from raykd.teachers.teacher import file_sha256
+from raykd.training import trial
+from raykd.training.student import WEIGHTS, recipe_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def teacher_at(taken: Chosen, root: Path) -> tuple[str, str | None]:
     asked, file = taken.recipe.teacher, Path(trial.weights_here(place, root / "teachers"))
     if asked is not None and asked.sha256 is not None:
         return place, asked.sha256
-    return place, teachers.file_sha256(file) if file.is_file() else None
+    return place, file_sha256(file) if file.is_file() else None
 
 
 def handed_on(taken: Chosen, root: Path) -> Recipe:

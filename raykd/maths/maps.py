@@ -6,7 +6,7 @@ RepDistiller's feat[1:-1] is View.maps[1:] here: every stage, without the stem a
 import torch.nn.functional as F
 from torch import Tensor
 
-from raykd.step import Setting, View
+from raykd.batch import Setting, View
 
 
 def check_stages(setting: Setting) -> None:

@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from types import ModuleType
 
+from raykd.batch import Setting
+from raykd.errors import BadInput, nearest
 from raykd.methods._base import Method, MethodConfig
-from raykd.mistakes import BadInput, nearest
-from raykd.step import Setting
 
 
 def names() -> tuple[str, ...]:

@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.space import Choice, Spec
-from raykd.step import Setting, Step
+from raykd.batch import Setting, Step
+from raykd.spec import Choice, Spec
 
 Weight = Annotated[float, Field(ge=0)]
 Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)

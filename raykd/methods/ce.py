@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from raykd.batch import Step
 from raykd.methods import _base
-from raykd.step import Step
 
 
 class Config(_base.MethodConfig):

@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.linalg import vector_norm
 
+from raykd.batch import Step
 from raykd.maths.gather import gather
 from raykd.maths.logits import pair
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Range
-from raykd.step import Step
+from raykd.spec import Range
 
 EPSILON = 1e-8  # as released
 

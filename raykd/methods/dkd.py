@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
+from raykd.batch import Step
 from raykd.maths import ramp
 from raykd.maths.logits import non_target_divergence, pair, target_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Range
-from raykd.step import Step
+from raykd.spec import Range
 
 
 class Weights(_base.Weights):

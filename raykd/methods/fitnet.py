@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Step
 from raykd.maths.norm import JoinedBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Choice, Range
-from raykd.step import Setting, Step
+from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):

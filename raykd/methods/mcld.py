@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from raykd.batch import Step
 from raykd.maths import ramp
 from raykd.maths.contrast import info_nce
 from raykd.maths.gather import gather, offset
 from raykd.maths.logits import pair
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Choice, Range
-from raykd.step import Step
+from raykd.spec import Choice, Range
 
 Sample = Literal["student_anchor", "teacher_anchor", "similarity"]
 

@@ -32,13 +32,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Step
 from raykd.maths.gather import gather, offset
 from raykd.maths.logits import pair, soft_divergence
 from raykd.maths.norm import JoinedBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Choice, Range, Spec
-from raykd.step import Setting, Step
+from raykd.spec import Choice, Range, Spec
 
 PAPER_EPOCHS = 240
 EPSILON = 1e-7  # as released, in `category`

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Shapes, Step, View
 from raykd.maths import ramp
 from raykd.maths.maps import check_stages, stages
 from raykd.maths.norm import JoinedBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
-from raykd.step import Setting, Shapes, Step, View
+from raykd.spec import Range
 
 MOST = 512  # channels inside a fusion, as released
 SIZES = (4, 2, 1)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from raykd.batch import Step
 from raykd.maths.gather import gather, offset
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
-from raykd.step import Step
+from raykd.spec import Range
 
 EPSILON = 1e-12  # as released, under the square root
 

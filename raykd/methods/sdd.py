@@ -21,12 +21,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from raykd.batch import Head, Setting, Step, View
 from raykd.maths import ramp
 from raykd.maths.logits import non_target_divergence, pair, soft_divergence, target_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Choice, Range, Spec
-from raykd.step import Head, Setting, Step, View
+from raykd.spec import Choice, Range, Spec
 
 FINEST = 4  # coarser scales are pooled from this one, as released
 

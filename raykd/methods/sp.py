@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from raykd.batch import Step
 from raykd.maths.gather import gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
-from raykd.step import Step
+from raykd.spec import Range
 
 
 class Weights(_base.Weights):

@@ -24,12 +24,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Step
 from raykd.maths.gather import gather, num_ranks, offset
 from raykd.maths.logits import pair, soft_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
-from raykd.space import Choice, Range
-from raykd.step import Setting, Step
+from raykd.spec import Choice, Range
 
 ROTATIONS = 4
 

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Step
 from raykd.maths.maps import check_stages, matched, stages
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Range
-from raykd.step import Setting, Step
+from raykd.spec import Range
 
 EPSILON = 1e-5  # as released
 

@@ -28,13 +28,13 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from raykd.batch import Setting, Step
 from raykd.maths import lipschitz, transport
 from raykd.maths.bank import Memory
 from raykd.maths.gather import gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
-from raykd.space import Choice, Range
-from raykd.step import Setting, Step
+from raykd.spec import Choice, Range
 
 Critic = Literal["sn_linear_nonorm", "sn_linear_l2", "sn_mlp2"]
 CRITICS = ("sn_linear_nonorm", "sn_linear_l2", "sn_mlp2")

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from raykd.step import Shapes, View
+from raykd.batch import Shapes, View
 
 
 class Net(nn.Module, ABC):

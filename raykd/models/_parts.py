@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.step import Head, Shapes, View
+from raykd.batch import Head, Shapes, View
 
 Stage = tuple[int, int]  # (channels, stride) of a map; the stride is taken against the map before it
 

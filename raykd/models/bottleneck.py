@@ -6,9 +6,9 @@ Names and structure as read in HobbitLong/RepDistiller, models/resnetv2.py.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
-from raykd.step import Shapes, View
 
 
 class Bottleneck(nn.Module):

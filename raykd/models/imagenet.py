@@ -6,9 +6,9 @@ ours, which keeps the maps.
 
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer
-from raykd.step import Shapes, View
 
 
 class ImageNetResNet(Net):

@@ -8,9 +8,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv, kaiming_convs, small_head
-from raykd.step import Shapes, View
 
 # expansion, channels, number of blocks, stride of the first one
 STAGES = (

@@ -6,9 +6,9 @@ dvlab-research/ReviewKD's; weights start as PyTorch's layers do, as there.
 
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv
-from raykd.step import Shapes, View
 
 # channels and stride of each separable block; the stem has 32 channels and stride 2
 BLOCKS = (

@@ -7,9 +7,9 @@ have widths 16, 16, 32, 64; the wide ones (resnet8x4) 32, 64, 128, 256, the stem
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
-from raykd.step import Shapes, View
 
 Widths = tuple[int, int, int, int]  # channels of the stem and of the three stages
 

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv, shuffle
-from raykd.step import Shapes, View
 
 STEM, GROUPS = 24, 3
 

@@ -6,9 +6,9 @@ Names and structure as read in HobbitLong/RepDistiller, models/vgg.py: vgg8 is i
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, kaiming_convs, small_head
-from raykd.step import Shapes, View
 
 WIDTHS = (64, 128, 256, 512, 512)
 

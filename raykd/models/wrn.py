@@ -9,9 +9,9 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raykd.batch import Shapes, View
 from raykd.models._base import Net
 from raykd.models._parts import announce, answer, conv, kaiming_convs
-from raykd.step import Shapes, View
 
 
 class PreActivationBlock(nn.Module):

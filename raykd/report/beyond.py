@@ -8,10 +8,10 @@ from math import isfinite
 
 from matplotlib.figure import Figure
 
-from raykd.report import html
-from raykd.report.data import Analysis, ConfirmRow, RunData, Spot
-from raykd.report.html import Head, paragraph, points, text
-from raykd.report.style import CARD, GRID, WIDE, figure, legend, look
+from raykd.report.figures.style import CARD, GRID, WIDE, figure, legend, look
+from raykd.report.page import html
+from raykd.report.page.html import Head, paragraph, points, text
+from raykd.report.rows.types import Analysis, ConfirmRow, RunData, Spot
 
 MOST_CLASSES, LOST = 10, 3  # in the tables of gains and in the picture; of these, losses
 MEASURES = (

@@ -19,14 +19,15 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from raykd import data, models, trial
+from raykd import data, models
 from raykd.data import AnyData
-from raykd.ledger.folder import Folder
-from raykd.ledger.stamp import stamp
+from raykd.errors import BadInput, checked, nearest
 from raykd.maths.interval import half_width
-from raykd.mistakes import BadInput, checked, nearest
-from raykd.settings import override
-from raykd.student import Student
+from raykd.store.folder import Folder
+from raykd.store.provenance import stamp
+from raykd.study.yaml_file import override
+from raykd.training import trial
+from raykd.training.student import Student
 from raykd.transfer.probe import Features, Probe, accuracy
 
 __all__ = ["Probe", "keep", "probe_of", "teacher_of", "transfer"]

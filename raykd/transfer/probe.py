@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.data import AnyData, Dataset, Source, draw, order
-from raykd.optimizer import Optimizer, Schedule, StepDecay
-from raykd.space import Spec
+from raykd.spec import Spec
+from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 
 Embedded = tuple[Tensor, Tensor]  # embedding [n, d], labels [n]
 

@@ -15,12 +15,12 @@ import torch
 from trial import CLASSES, Plain
 
 from raykd import data
-from raykd.evaluation import accuracy
-from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching
-from raykd.recipe import Recipe
-from raykd.tabled import tabled
-from raykd.teachers import LiveTeacher, NoTeacher
+from raykd.store.provenance import stamp
+from raykd.study.recipe import Recipe
+from raykd.teachers.cached import tabled
+from raykd.teachers.teacher import LiveTeacher, NoTeacher
+from raykd.training.evaluation import accuracy
+from raykd.training.trainer import Teaching
 
 CPU = torch.device("cpu")
 TEACHER, STUDENT = "resnet20", "resnet8"

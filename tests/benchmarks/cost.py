@@ -22,15 +22,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from steps import peak_bytes
+from support.synthetic_batch import peak_bytes
 
 from raykd import data, methods, models
 from raykd.data import cifar100
-from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching
-from raykd.optimizer import Optimizer
-from raykd.recipe import Recipe
-from raykd.teachers import LiveTeacher
+from raykd.store.provenance import stamp
+from raykd.study.optimizer import Optimizer
+from raykd.study.recipe import Recipe
+from raykd.teachers.teacher import LiveTeacher
+from raykd.training.trainer import Teaching
 
 ROUNDS = 5
 ROTATED = ("pckd", "sskd")

@@ -15,11 +15,11 @@ from typing import Any
 
 from ray import tune
 
-from raykd.driver.cluster import connected
-from raykd.driver.search import StudySearch
-from raykd.driver.tuning import run_trials
-from raykd.ledger import Ledger
-from raykd.study import Study
+from raykd.driver.searcher import StudySearch
+from raykd.driver.session import connected
+from raykd.driver.tune_run import run_trials
+from raykd.store.run_files import Ledger
+from raykd.study.study import Study
 
 EPOCHS, NAP, SLOTS = 3, 0.02, 2
 

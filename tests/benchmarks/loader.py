@@ -23,7 +23,7 @@ from torchvision.transforms import v2
 
 from raykd import data
 from raykd.data import shards
-from raykd.ledger.stamp import stamp
+from raykd.store.provenance import stamp
 
 ROUNDS, BATCH, MEAN, STD = 7, 32, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 

@@ -17,10 +17,10 @@ import torch
 from scipy import stats
 
 from raykd import data, models
-from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching
-from raykd.recipe import Recipe
-from raykd.teachers import LiveTeacher, NoTeacher
+from raykd.store.provenance import stamp
+from raykd.study.recipe import Recipe
+from raykd.teachers.teacher import LiveTeacher, NoTeacher
+from raykd.training.trainer import Teaching
 
 IMAGES, EPOCHS, NEGATIVES = 3000, 8, 1000
 CPU = torch.device("cpu")

@@ -16,9 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from raykd.ledger.folder import Folder
-from raykd.ledger.stamp import stamp
 from raykd.run import Run
+from raykd.store.folder import Folder
+from raykd.store.provenance import stamp
 
 QUICKSTART = str(Path(__file__).parents[2] / "studies/quickstart.yaml")
 

@@ -14,22 +14,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import leftover
-from browser import opened
+from support import fake_runs
+from support.browser import opened
 
-from raykd.ledger.stamp import stamp
-from raykd.report.verb import report
+from raykd.report.write import write_report
+from raykd.store.provenance import stamp
 
 TURNS = 3
 
 
 def measured(trials: int, folder: Path) -> Path:
-    ledger = leftover.write(leftover.study(f"made-{trials}", trials=trials), folder)
+    ledger = fake_runs.write(fake_runs.study(f"made-{trials}", trials=trials), folder)
     began = time.perf_counter()
-    page = Path(report([ledger.folder.uri]))
+    page = Path(write_report([ledger.folder.uri]))
     first = time.perf_counter() - began
     began = time.perf_counter()
-    report([ledger.folder.uri])
+    write_report([ledger.folder.uri])
     again = time.perf_counter() - began
     size = page.stat().st_size / 1e6
     print(f"{trials} trials: written in {first:.1f} s, again in {again:.1f} s, {size:.2f} MB")

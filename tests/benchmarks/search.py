@@ -20,12 +20,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raykd.driver.search import StudySearch
-from raykd.ledger import Ledger
-from raykd.ledger.stamp import stamp
+from raykd.driver.searcher import StudySearch
 from raykd.run import Run
-from raykd.space import Choice, Dimension, Scalar
-from raykd.study import Study
+from raykd.spec import Choice, Dimension, Scalar
+from raykd.store.provenance import stamp
+from raykd.store.run_files import Ledger
+from raykd.study.study import Study
 
 TABLE = Path(__file__).with_name("recorded.parquet")
 SLOTS, TRIALS = 4, 60

@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raykd.ledger import Ledger
-from raykd.ledger.folder import Folder, joined
-from raykd.ledger.stamp import stamp
-from raykd.standing import standing
-from raykd.study import Study
+from raykd.store.folder import Folder, joined
+from raykd.store.provenance import stamp
+from raykd.store.run_files import Ledger
+from raykd.store.status import standing
+from raykd.study.study import Study
 
 STUDY = Path(__file__).parents[2] / "studies/quickstart.yaml"
 EPOCH = {"epoch": 1, "accuracy": 50.0, "accuracy_raw": 49.0, "lr": 0.1, "seconds": 3.0, "terms": {"dcd": 1.0}}

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from raykd import data, methods, models
-from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching
-from raykd.recipe import Recipe
-from raykd.tabled import tabled
-from raykd.teachers import LiveTeacher
+from raykd.store.provenance import stamp
+from raykd.study.recipe import Recipe
+from raykd.teachers.cached import tabled
+from raykd.teachers.teacher import LiveTeacher
+from raykd.training.trainer import Teaching
 
 COUNTS = (1, 2, 4, 8)
 BATCH = 64

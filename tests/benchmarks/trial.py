@@ -25,12 +25,12 @@ import torchvision
 from torchvision import transforms as T
 
 from raykd import data, models
-from raykd.epoch import Sums
-from raykd.ledger.stamp import stamp
-from raykd.loop import Teaching
-from raykd.recipe import Recipe
-from raykd.tabled import tabled
-from raykd.teachers import LiveTeacher
+from raykd.store.provenance import stamp
+from raykd.study.recipe import Recipe
+from raykd.teachers.cached import tabled
+from raykd.teachers.teacher import LiveTeacher
+from raykd.training.metrics import Sums
+from raykd.training.trainer import Teaching
 
 PAIRS = (("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"), ("wrn_40_2", "wrn_16_2"))
 BATCH, CLASSES = 64, 100

@@ -7,9 +7,9 @@ from matplotlib.ticker import PercentFormatter
 
 from raykd import methods
 from raykd.report.comparison.lines import CE, KD, Table
-from raykd.report.data import RunData, accuracy, scored, spent
-from raykd.report.figures import HELD_OUT
-from raykd.report.style import CARD, HALF, INK, MUTED, WIDE, Look, figure, legend, look, window
+from raykd.report.figures.history import HELD_OUT
+from raykd.report.figures.style import CARD, HALF, INK, MUTED, WIDE, Look, figure, legend, look, window
+from raykd.report.rows.types import RunData, accuracy, scored, spent
 
 CONTROLS = {CE: Look(MUTED, "o", "-"), KD: Look(INK, "s", "-")}
 

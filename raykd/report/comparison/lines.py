@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from raykd.report import stats
-from raykd.report.asked import printed, settings
-from raykd.report.data import PublishedRow, RunData, accuracy
-from raykd.space import Scalar
+from raykd.report.rows.study_file import printed, settings
+from raykd.report.rows.types import PublishedRow, RunData, accuracy
+from raykd.report.stats import tests
+from raykd.spec import Scalar
 
 What = Literal["searched", "paper's point"]
 Conditions = tuple[tuple[str, Scalar | None], ...]
@@ -30,7 +30,7 @@ class Against:
     """A difference by seed from another line of the table."""
 
     line: str
-    difference: stats.Paired
+    difference: tests.Paired
     p: float | None = None  # corrected
 
 
@@ -63,8 +63,8 @@ class Line:
         """The name, and the run where there may be several."""
         return f"{self.name} ({self.run})" if self.named else self.name
 
-    def mean(self) -> stats.Mean | None:
-        return stats.mean_interval(list(self.seeds.values())) if self.seeds else None
+    def mean(self) -> tests.Mean | None:
+        return tests.mean_interval(list(self.seeds.values())) if self.seeds else None
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _compared(table: Table) -> Table:
     """The table with its differences and their corrected p values."""
     pairs = [(_against(line, _kd(line, table)), _against(line, _paper(line, table))) for line in table.lines]
     chances = [against.difference.p if against else None for pair in pairs for against in pair]
-    corrected = iter(stats.holm(chances))
+    corrected = iter(tests.holm(chances))
     lines = []
     for line, (from_kd, from_paper) in zip(table.lines, pairs, strict=True):
         kd_p, paper_p = next(corrected), next(corrected)
@@ -169,7 +169,7 @@ def _compared(table: Table) -> Table:
 
 
 def _against(line: Line, other: Line | None) -> Against | None:
-    found = stats.paired(line.seeds, other.seeds) if other is not None else None
+    found = tests.paired(line.seeds, other.seeds) if other is not None else None
     return Against(other.place, found) if other is not None and found is not None else None
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from raykd.report import html
 from raykd.report.comparison.lines import Against, Line, Table
 from raykd.report.comparison.unequal import unequal
-from raykd.report.data import RunData
-from raykd.report.html import EMPTY, Head, code, hours, interval, paragraph, points, text
+from raykd.report.page import html
+from raykd.report.page.html import EMPTY, Head, code, hours, interval, paragraph, points, text
+from raykd.report.rows.types import RunData
 
 NOTE = (
     "± is half of a 95 % t interval over n seeds on the test set, last epoch. Published numbers are those "

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from raykd.report.arrow import REAL, TEXT, WHOLE, Column, table
 from raykd.report.comparison.figures import so_far
 from raykd.report.comparison.lines import Against, Line, Table
 from raykd.report.comparison.unequal import unequal
-from raykd.report.data import PublishedRow, RunData
-from raykd.report.stats import Mean, Paired
+from raykd.report.rows.types import PublishedRow, RunData
+from raykd.report.stats.tests import Mean, Paired
+from raykd.report.tables.columns import REAL, TEXT, WHOLE, Column, table
 
 
 class Row(NamedTuple):

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from raykd.report.data import RunData
-from raykd.space import Scalar
+from raykd.report.rows.types import RunData
+from raykd.spec import Scalar
 
 FIRST = (  # what a reader must know before any number
     "budget/", "trials that ended", "recipe/epochs", "recipe/data/", "seeds on the test set", "confirm/",

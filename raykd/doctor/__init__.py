@@ -1,0 +1,1 @@
+"""What keeps a cluster from running a study."""

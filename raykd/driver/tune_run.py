@@ -1,0 +1,130 @@
+"""The search itself: one Ray Tune experiment over the study's memory."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ray import tune
+from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from ray.util import remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group_table
+
+from raykd.driver import trainables
+from raykd.driver.resources import places, shape
+from raykd.driver.scheduler import Rungs
+from raykd.driver.searcher import StudySearch
+from raykd.errors import BadInput
+from raykd.store.run_files import Ledger
+from raykd.study.study import Study
+from raykd.training import trial
+
+# What the actor takes that only drives a Ray Train job: no CPU, which its workers may need to the last.
+NESTED_DRIVER = {"cpu": 0, "memory": 200 * 2**20}
+
+
+class Reaper(Callback):
+    """Frees what the workers of a stopped Ray Train job held: Ray leaves their placement group behind."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, str] = {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if result.get("placement_group"):
+            self._groups[trial.trial_id] = result["placement_group"]
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._free(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._free(trial.trial_id)
+
+    def _free(self, trial_id: str) -> None:
+        group = self._groups.pop(trial_id, None)
+        if group and placement_group_table().get(group, {}).get("state") == "CREATED":
+            from ray._raylet import PlacementGroupID
+
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+
+
+def search(
+    study: Study,
+    ledger: Ledger,
+    job: Callable[..., trial.Job],
+    changed: Callable[[dict[str, Any]], None],
+) -> StudySearch:
+    """Run trials until the study has all that it asked for, or is interrupted. `job(recipe, folder)` makes a
+    Job.
+    """
+    cluster = study.cluster
+    check_fits(study)
+
+    def slots() -> int:
+        return places(cluster.cpus, cluster.gpus) // cluster.workers
+
+    def prepare(number: int, drawn: dict[str, Any]) -> dict[str, Any]:
+        made = job(study.drawn(drawn), ledger.trial(number).uri)
+        return {
+            "number": number, "job": asdict(made), "workers": cluster.workers, "cpus": cluster.cpus,
+            "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}",
+        }  # fmt: skip
+
+    searcher = StudySearch(study, ledger, prepare, slots, changed)
+    if not searcher.done():
+        if cluster.nested:
+            trainable = tune.with_resources(trainables.nested, NESTED_DRIVER)
+        else:
+            trainable = tune.with_resources(trainables.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
+        run_trials(searcher, trainable, reuse_actors=not cluster.nested)
+    return searcher
+
+
+def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> None:
+    """A Tune experiment of all the trials that the searcher has to give. Of Tune's own files nothing is read
+    again: they are gone afterwards.
+    """
+    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Rungs(searcher),
+                num_samples=-1,
+                reuse_actors=reuse_actors,
+                trial_dirname_creator=_dirname,
+            ),
+            run_config=RunConfig(
+                name=searcher.ledger.name,
+                storage_path=storage,
+                verbose=0,
+                callbacks=[Reaper()],
+                failure_config=FailureConfig(max_failures=0),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+        try:
+            with trainables.interrupt_kept():
+                tuner.fit()
+        except tune.TuneError as error:
+            if isinstance(error.__context__, OSError):  # the storage failed under the searcher
+                raise error.__context__ from None
+            raise
+
+
+def check_fits(study: Study) -> None:
+    """BadInput when a trial can never be placed."""
+    cluster = study.cluster
+    if places(cluster.cpus, cluster.gpus) < cluster.workers:
+        each = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+        raise BadInput(
+            [
+                f"cluster: a trial takes {cluster.workers} x ({each}), "
+                f"which never fits on this cluster: {shape()}"
+            ]
+        )
+
+
+def _dirname(tune_trial: Any) -> str:
+    return f"trial_{tune_trial.trial_id}"

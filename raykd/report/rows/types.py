@@ -1,0 +1,187 @@
+"""What a report is made from: plain rows of one run. Accuracies are percentages, times seconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import isfinite, nan
+from typing import Literal
+
+from raykd.spec import Dimension, Scalar
+
+TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
+STATES: tuple[TrialState, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+
+Spot = tuple[float, float, str | int]  # x, y, class
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One trial as the search's memory has it. What has a default may be missing in older runs."""
+
+    number: int
+    state: TrialState
+    drawn: dict[str, Scalar] = field(default_factory=dict)  # path: value; what was not called for is missing
+    accuracy: float | None = None  # held-out, averaged weights, at the trial's last epoch
+    epochs: int = 0  # finished ones
+    started: float | None = None  # unix time
+    ended: float | None = None
+    reason: str = ""  # why it was stopped or failed; else empty
+    role: str = "searched"  # or "paper", "first"
+    device: str = "unknown"
+    seconds_per_epoch: float | None = None
+    parameters: int | None = None  # of the student
+    seconds: float | None = None  # for which it held its devices; None: from its start to its end
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one trial. What has a default may be missing in older runs."""
+
+    trial: int
+    epoch: int  # 1-based
+    accuracy: float  # held-out, averaged weights
+    accuracy_raw: float = nan  # held-out, the weights as they are
+    seconds: float = nan
+    lr: float = nan
+    terms: dict[str, float] = field(default_factory=dict)  # raw loss terms, before their weights
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """Test accuracies of one class."""
+
+    name: str | int
+    accuracy: float
+    teacher: float | None = None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a retrained student beyond its accuracy, all on the test set; None: not measured."""
+
+    teacher_accuracy: float | None = None
+    agreement: float | None = None  # %, of images on which student and teacher answer the same
+    kl: float | None = None  # nats, mean KL(teacher || student)
+    calibration_error: float | None = None  # %, 15 bins
+    calibration_error_scaled: float | None = None  # after temperature scaling
+    temperature: float | None = None
+    temperature_split: str | None = None  # what the temperature was fitted on
+    per_class: tuple[ClassRow, ...] = ()
+    # of "student" and "teacher":
+    images_per_second: dict[str, float | None] = field(default_factory=dict)
+    parameters: dict[str, int | None] = field(default_factory=dict)
+    embedding: dict[str, tuple[Spot, ...] | None] = field(default_factory=dict)  # test images, two components
+
+
+@dataclass(frozen=True)
+class ConfirmRow:
+    """One retraining on the full training set, and its accuracy on the test set."""
+
+    role: str  # "best", "paper", "ce", "kd", ...
+    trial: int | None
+    seed: int
+    accuracy: float
+    split: str = "test"
+    epochs: int = 0
+    seconds: float = nan  # of all epochs, wall-clock
+    analysis: Analysis | None = None
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A number that a paper or an official code prints for a method, student and teacher."""
+
+    value: float  # test accuracy
+    source: str
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run. Everything may be empty: a report says what is missing."""
+
+    name: str
+    method: str
+    status: str  # "official" or "reconstruction"
+    paper: str
+    student: str
+    teacher: str
+    dataset: str
+    state: Literal["running", "interrupted", "finished"]
+    facts: dict[str, str]  # commit, hardware, versions, command, seeds, split ...
+    space: dict[str, Dimension]
+    paper_point: dict[str, Scalar]
+    trials: Sequence[TrialRow]
+    epochs: Sequence[EpochRow]
+    budget_epochs: int  # of one full trial
+    rungs: Sequence[int]  # epochs at which the pruner judged
+    split: str = ""  # how the held-out images were set apart
+    objectives: Sequence[str] = ("accuracy",)  # of the search
+    plus_kd: bool = False  # the method's loss stands beside KD's
+    confirm: Sequence[ConfirmRow] = ()
+    published: Sequence[PublishedRow] = ()  # of this method and pair
+    device: str = "device"  # what device-hours count: "GPU" or "CPU"
+    trial_devices: float = 1.0  # of one trial
+    devices: float = 1.0  # of one retraining
+    teacher_hours: float = 0.0  # device-hours that the study's own teacher took
+    settings: tuple[tuple[str, Scalar | None], ...] = ()  # of the method at the paper's point
+    conditions: dict[str, Scalar | None] = field(default_factory=dict)  # what compared runs should share
+    units: dict[str, str] = field(default_factory=dict)  # path -> unit, for the axis titles
+    problems: Sequence[str] = ()  # what could not be read, or differs from what was expected
+
+    def finished(self) -> list[TrialRow]:
+        """Complete trials with a finite accuracy, best first."""
+        done = [t for t in self.trials if t.state == "COMPLETE" and scored(t)]
+        return sorted(done, key=lambda t: (-accuracy(t), t.number))
+
+    def at_paper(self) -> TrialRow | None:
+        """The finished trial of the paper's point."""
+        return next((t for t in self.finished() if t.role == "paper"), None)
+
+    def difference(self) -> dict[str, tuple[Scalar | None, Scalar | None]]:
+        """Where the best recipe leaves the paper's: {path: (paper, best)}."""
+        best = self.finished()[:1]
+        drawn = best[0].drawn if best else {}
+        pairs = {path: (self.paper_point.get(path), drawn.get(path)) for path in self.space}
+        return {path: pair for path, pair in pairs.items() if best and pair[0] != pair[1]}
+
+    def curves(self) -> dict[int, list[EpochRow]]:
+        """Each trial's epochs in order; of an epoch that was run again after a preemption, the last."""
+        rows: dict[int, dict[int, EpochRow]] = {}
+        for row in self.epochs:
+            rows.setdefault(row.trial, {})[row.epoch] = row
+        return {trial: [of[e] for e in sorted(of)] for trial, of in sorted(rows.items())}
+
+    def hours(self) -> float:
+        """Device-hours of the search."""
+        return sum(map(spent, self.trials)) / 3600 * self.trial_devices
+
+    def retraining_hours(self) -> float:
+        """Device-hours of all retrainings."""
+        return sum(row.seconds for row in self.confirm if isfinite(row.seconds)) / 3600 * self.devices
+
+    def title(self, path: str) -> str:
+        """An axis title: the path in the study file, and its unit where it has one."""
+        return f"{path} ({self.units[path]})" if path in self.units else path
+
+
+def scored(trial: TrialRow) -> bool:
+    return trial.accuracy is not None and isfinite(trial.accuracy)
+
+
+def accuracy(trial: TrialRow) -> float:
+    """The accuracy of a trial that has one."""
+    assert trial.accuracy is not None, f"trial {trial.number} has no accuracy"
+    return trial.accuracy
+
+
+def spent(trial: TrialRow) -> float:
+    """The seconds for which a trial held its devices."""
+    if trial.seconds is not None:
+        return trial.seconds
+    if trial.started is None or trial.ended is None:
+        return 0.0
+    return max(0.0, trial.ended - trial.started)
+
+
+def said(state: TrialState) -> str:
+    """A trial's state as a word of a sentence."""
+    return "failed" if state == "FAIL" else state.lower()

@@ -1,0 +1,1 @@
+"""The statistics that a report states."""

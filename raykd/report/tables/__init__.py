@@ -1,0 +1,1 @@
+"""The tables of a report, as Parquet, CSV and TensorBoard events."""

@@ -1,0 +1,225 @@
+"""A folder on any storage that pyarrow.fs understands: this machine's disk, an object store, HDFS.
+
+What holds. On a disk and on an object store (s3, gs, abfs) a file is written whole or not at all. On HDFS a
+writer that dies while it writes leaves a torn file; `read_json` answers None for it, as for a missing one.
+"""
+
+import copy
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.fs
+from ruamel.yaml import YAML
+
+from raykd.errors import BadInput, masked, without_password
+
+AT_ONCE = 32  # requests to an object store
+PATIENCE = 30  # seconds in which a storage must answer before a verb works on it
+PROBE = """
+import sys, pyarrow.fs as fs
+system, path = fs.FileSystem.from_uri(sys.argv[1])
+top = path.split("/")[0]
+if system.get_file_info(top or path).type == fs.FileType.NotFound:
+    if "allow_bucket_creation=true" not in sys.argv[1]:
+        sys.exit(f"there is no '{top}'")
+    system.create_dir(top)
+"""
+
+
+class StorageError(OSError):
+    """A file could not be written. The line names it, and why."""
+
+
+class Folder:
+    """A folder, there or not yet. `uri` is its path on this machine, or its URI with the query it came with
+    (s3://bucket/prefix?region=...&endpoint_override=...&scheme=http).
+    """
+
+    def __init__(self, uri: str) -> None:
+        if "://" in uri:
+            path, mark, query = uri.partition("?")
+            self._path, self._query = path.rstrip("/"), mark + query
+            self._fs, self._root = _opened(self._path + self._query)
+        else:
+            self._path, self._query = str(Path(uri).absolute()), ""
+            self._fs, self._root = pyarrow.fs.LocalFileSystem(), self._path
+
+    @property
+    def uri(self) -> str:
+        return self._path + self._query
+
+    @property
+    def name(self) -> str:
+        return self._path.rsplit("/", 1)[-1]
+
+    @property
+    def local(self) -> Path | None:
+        """The path on this machine, where there is one."""
+        return Path(self._root) if isinstance(self._fs, pyarrow.fs.LocalFileSystem) else None
+
+    def __truediv__(self, name: str) -> "Folder":
+        below = copy.copy(self)
+        below._path, below._root = f"{self._path}/{name}", f"{self._root}/{name}"
+        return below
+
+    @property
+    def parent(self) -> "Folder":
+        above = copy.copy(self)
+        above._path, above._root = self._path.rpartition("/")[0], self._root.rpartition("/")[0]
+        return above
+
+    def reach(self) -> None:
+        """BadInput when the storage does not answer; a disk of this machine always does."""
+        scheme, _, rest = self._path.partition("://")
+        top = f"{scheme}://{rest.split('/')[0]}{self._query}"
+        if self.local is None and (reason := _unreachable(top)):
+            raise BadInput([f"{self.uri}: {reason}"])
+
+    def exists(self, name: str) -> bool:
+        info = self._fs.get_file_info(f"{self._root}/{name}")
+        return bool(info.type != pyarrow.fs.FileType.NotFound)
+
+    def names(self) -> list[str]:
+        """What lies in the folder, sorted; nothing when there is no such folder."""
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file in the folder and below, by its path in the folder."""
+        selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True, recursive=True)
+        return {
+            info.path.removeprefix(f"{self._root}/"): info.size
+            for info in self._fs.get_file_info(selector)
+            if info.is_file
+        }
+
+    def read(self, name: str) -> bytes:
+        with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
+            data: bytes = stream.read()
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        try:
+            if self.local is None:
+                with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
+                    stream.write(data)
+            else:
+                _replace(Path(self._root) / name, data)
+        except OSError as error:
+            reason = error.strerror or (str(error).splitlines() or [""])[0]
+            place = f"{self._path}/{name}"
+            raise StorageError(f"{place}: {len(data):,} bytes could not be written ({reason})") from error
+
+    def remove(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            self._fs.delete_file(f"{self._root}/{name}")
+
+    def read_json(self, name: str) -> Any:
+        """The file's content, or None when it is missing or torn."""
+        try:
+            return json.loads(self.read(name))
+        except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+            return None
+
+    def read_every(self, names: list[str]) -> list[Any]:
+        """`read_json` of many files; of an object store many at once."""
+        if self.local is not None:
+            return [self.read_json(name) for name in names]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(self.read_json, names))
+
+    def write_json(self, name: str, data: Any) -> None:
+        self.write(name, (json.dumps(data, indent=1) + "\n").encode())
+
+    def write_yaml(self, name: str, data: dict[str, Any]) -> None:
+        stream = io.StringIO()
+        YAML().dump(data, stream)
+        self.write(name, stream.getvalue().encode())
+
+    @contextmanager
+    def filled(self) -> Iterator[Path]:
+        """A path to write files at, which are in this folder afterwards: the folder itself on this machine,
+        else a temporary one that is copied at the end.
+        """
+        if self.local is not None:
+            yield self.local
+            return
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+            for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
+                self.write(path.relative_to(name).as_posix(), path.read_bytes())
+
+    def fetched(self, name: str, cache: Path) -> Path:
+        """The file as a path on this machine: its own, or a copy in `cache` as old as the file is now."""
+        if self.local is not None:
+            return self.local / name
+        info = self._fs.get_file_info(f"{self._root}/{name}")
+        if not info.is_file:
+            raise BadInput([f"{self._path}/{name}: no such file"])
+        version = hashlib.sha256(f"{self.uri} {name} {info.size} {info.mtime_ns}".encode()).hexdigest()[:16]
+        copied = cache / version / name
+        if not copied.exists():
+            _replace(copied, self.read(name))
+        return copied
+
+
+def joined(uri: str, name: str) -> str:
+    """The path or URI of what lies in a folder; its query stays at the end."""
+    path, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
+    return f"{path.rstrip('/')}/{name}{mark}{query}"
+
+
+def parted(uri: str) -> tuple[str, str]:
+    """A file's path or URI as (folder, name)."""
+    path, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
+    folder, _, name = path.rpartition("/")
+    return (folder or ".") + mark + query, name
+
+
+def _opened(uri: str) -> tuple[Any, str]:
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
+    try:
+        system, path = pyarrow.fs.FileSystem.from_uri(without_password(uri))
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise BadInput([f"{masked(uri)}: {str(error).splitlines()[0]}"]) from None
+    return system, path.rstrip("/")
+
+
+@lru_cache
+def _unreachable(uri: str) -> str:
+    """Why a storage cannot be worked on; "" when it can. Asked by a process that can be killed: some of
+    pyarrow's file systems wait for minutes, and keep this process from ending.
+    """
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", PROBE, uri],
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"the storage did not answer within {PATIENCE} seconds"
+    lines = asked.stderr.splitlines()
+    return (lines or ["no reason given"])[-1] if asked.returncode else ""
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

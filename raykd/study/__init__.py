@@ -1,0 +1,1 @@
+"""What is searched and what decides a trial: studies, recipes, their search space."""

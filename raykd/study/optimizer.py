@@ -1,0 +1,80 @@
+"""How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget (ruling
+3).
+"""
+
+import math
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from raykd.spec import Choice, Range, Spec
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Optimizer(Spec):
+    """SGD with momentum, at the settings of RepDistiller's CIFAR-100 protocol.
+
+    `accumulate` cuts each worker's share of a batch into so many micro-batches, one after another, when the
+    batch does not fit the device. A loss that is a mean over images stays the same; what a method compares
+    within a batch (contrast with its other images, batch statistics) is a micro-batch of all workers then,
+    and a local batch norm sees one worker's micro-batch.
+    """
+
+    lr: Annotated[float, Field(gt=0), Range(0.005, 0.5, log=True)] = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1), Range(0.8, 0.98)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0), Range(1e-5, 5e-3, log=True)] = 5e-4
+    nesterov: bool = False
+    batch_size: Annotated[int, Field(ge=2), Choice((32, 64, 128, 256))] = 64  # of all workers together
+    accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches of a worker in each step
+    lr_of_batch: Annotated[int, Field(ge=1)] | None = None  # `lr` is that of this batch size; None: of any
+    decay_scalars: bool = False  # the released codes also decay learnable temperatures and biases (ruling 2)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of `batch_size`: scaled linearly where `lr` is another's (arXiv:1706.02677)."""
+        return self.lr if self.lr_of_batch is None else self.lr * self.batch_size / self.lr_of_batch
+
+    def make(self, module: nn.Module) -> torch.optim.SGD:
+        """Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`."""
+        scalars = [p for p in module.parameters() if p.ndim == 0]
+        others = [p for p in module.parameters() if p.ndim > 0]
+        groups = [
+            {"params": others, "weight_decay": self.weight_decay},
+            {"params": scalars, "weight_decay": self.weight_decay if self.decay_scalars else 0.0},
+        ]
+        return torch.optim.SGD(
+            [g for g in groups if g["params"]],
+            lr=self.rate,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            fused=True,
+        )
+
+
+class StepDecay(Spec):
+    """The learning rate times `factor` after each milestone, a fraction of the epochs (paper: 150, 180, 210
+    of 240).
+    """
+
+    kind: Literal["step"] = "step"
+    milestones: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (0.625, 0.75, 0.875)
+    factor: Annotated[float, Field(gt=0, lt=1), Range(0.05, 0.5, log=True)] = 0.1
+
+    def scale(self, epoch: int, epochs: int) -> float:
+        """Factor on the learning rate in an epoch (1-based)."""
+        return math.prod(self.factor for m in self.milestones if epoch > m * epochs)
+
+
+class CosineDecay(Spec):
+    """The learning rate follows half a cosine to zero, a step an epoch."""
+
+    kind: Literal["cosine"] = "cosine"
+
+    def scale(self, epoch: int, epochs: int) -> float:
+        return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
+
+
+Schedule = Annotated[StepDecay | CosineDecay, Field(discriminator="kind")]

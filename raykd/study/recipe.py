@@ -1,0 +1,143 @@
+"""A Recipe: everything that decides one trial, as frozen plain data."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from raykd import methods, models
+from raykd.data import AnyData
+from raykd.errors import nearest, without_password
+from raykd.methods._base import MethodConfig
+from raykd.spec import Choice, Range, Spec
+from raykd.study.optimizer import Optimizer, Schedule, StepDecay
+
+
+class _ByName:
+    """Validates a method's settings against the Config of the file that its `name` calls for."""
+
+    def arms(self) -> dict[str, type[MethodConfig]]:
+        return {name: methods.config(name) for name in methods.names()}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {name: handler.generate_schema(config) for name, config in self.arms().items()}
+        return core_schema.tagged_union_schema(choices, discriminator="name")
+
+
+def _known_net(name: str) -> str:
+    if name not in models.names():
+        raise ValueError(
+            f"no such net.{nearest(name, models.names())} There are: {', '.join(models.names())}"
+        )
+    return name
+
+
+Net = Annotated[str, AfterValidator(_known_net)]
+
+
+class Student(Spec):
+    net: Net
+
+
+class TeacherTraining(Spec):
+    """How a study trains its own teacher: once, by cross-entropy; kept in storage by the hash of all that
+    decides it.
+    """
+
+    epochs: Annotated[int, Field(ge=1)] = 240
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = StepDecay()
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class Teacher(Spec):
+    """Where the teacher comes from: a checkpoint (`weights`: path or URL), or the study's own training
+    (`train`).
+    """
+
+    net: Net
+    weights: Annotated[str, AfterValidator(without_password)] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    train: TeacherTraining | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.weights is None) == (self.train is None):
+            raise ValueError(
+                "say either weights (a checkpoint) or train (settings of its training), not both"
+            )
+        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
+            raise ValueError("weights from a URL need their sha256, by which the download is verified")
+        return self
+
+
+class PlusKD(Spec):
+    """KD beside another method, as the papers' "+KD" rows."""
+
+    temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    weight: Annotated[float, Field(ge=0), Range(0.1, 20, log=True)] = 1.0
+    standardize: Annotated[bool, Choice((True, False))] = False  # logits by their z-score first
+
+
+class Recipe(Spec):
+    """One trial. Every field's path is its name in the study file, in Optuna, in tables, plots and --set."""
+
+    data: AnyData
+    teacher: Teacher | None = None
+    student: Student
+    method: Annotated[MethodConfig, _ByName()]
+    plus_kd: PlusKD | None = None
+    epochs: Annotated[int, Field(ge=1)] = 240
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = StepDecay()
+    averaging: Annotated[float, Field(ge=0, lt=1), Choice((0.9, 0.99, 0.999))] = 0.99  # decay a step; 0 = off
+    batch_norm: Literal["local", "synced"] = "local"  # a worker's own statistics, or those of all workers
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        needs = methods.module(self.method.name).Method.needs
+        if (needs or self.plus_kd) and self.teacher is None:
+            raise ValueError(f"method '{self.method.name}' needs a teacher, and the recipe names none")
+        if self.plus_kd and self.method.name == "kd":
+            raise ValueError("plus_kd adds KD to another method; the method is kd already")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As plain data (dict, list, str, numbers), for a file or another process."""
+        data: dict[str, Any] = self.model_dump(mode="json")
+        return data
+
+    def weights(self) -> dict[str, float]:
+        """The weight of each loss term, cross-entropy ("task") included."""
+        own: dict[str, float] = self.method.weights.model_dump()
+        return own | ({"plus_kd": self.plus_kd.weight} if self.plus_kd else {})
+
+    def changed(self, settings: dict[str, Any]) -> "Recipe":
+        """Another recipe: some top-level settings replaced, all validated anew."""
+        return Recipe.model_validate_json(json.dumps(self.plain() | settings))
+
+
+def teacher_recipe(recipe: Recipe) -> Recipe:
+    """The recipe by which the study trains its own teacher: cross-entropy, on the same training part."""
+    assert recipe.teacher is not None and recipe.teacher.train is not None
+    training = recipe.teacher.train
+    return Recipe.model_validate_json(
+        json.dumps(
+            {
+                "data": recipe.plain()["data"] | {"rotations": 1},
+                "student": {"net": recipe.teacher.net},
+                "method": {"name": "ce"},
+                "precision": recipe.precision,
+                **training.model_dump(mode="json"),
+            }
+        )
+    )
+
+
+def digest(recipe: Recipe) -> str:
+    """12 hexadecimal digits that differ when anything in the recipe does."""
+    return hashlib.sha256(json.dumps(recipe.plain(), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""Where a teacher's outputs come from: a live net, or a cache file that all trials on a node share."""

@@ -1,0 +1,1 @@
+"""One student's training; knows no Ray."""

@@ -1,0 +1,143 @@
+"""Shards of a folder of photographs: the same images at the same positions, on any storage."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from support.photographs import photographs, stream
+
+from raykd import data
+from raykd.data import shards
+from raykd.errors import BadInput
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def sharded(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clothing set in shards so small that there are several of each part."""
+    out = tmp_path_factory.mktemp("shards") / "clothing"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "SHARD", 2 * 2**20)
+        patch.setattr(shards, "GROUP", 2**19)
+        told = list(shards.write(data_root / "clothing", str(out)))
+    assert told[-1] == ("validation", told[-1][2], told[-1][2]) and len(list((out / "train").iterdir())) > 2
+    return out
+
+
+def test_every_image_lies_where_the_folder_has_it(data_root: Path, sharded: Path) -> None:
+    settings: dict[str, Any] = {"images": None, "holdout": 0}
+    files, _ = stream(photographs(**settings), data_root)
+    shard, _ = stream(photographs(**settings), sharded.parent)
+    assert shard.classes == files.classes and torch.equal(shard.train.labels, files.train.labels)
+    for part, other in ((files.train, shard.train), (files.test, shard.test)):
+        assert all(part.data(k) == other.data(k) for k in range(len(part.labels)))
+        assert Path(part.name(7)).name == Path(other.name(7)).name
+
+
+def test_shards_are_parquet_that_any_reader_streams(data_root: Path, sharded: Path) -> None:
+    files = data.load(photographs(images=None, holdout=0), data_root, False).train
+    seen = []
+    for path in sorted((sharded / "train").iterdir()):
+        assert pq.ParquetFile(path).num_row_groups > 1
+        for row in pq.read_table(path).to_pylist():
+            assert row["jpeg"] == files.data(row["index"])
+            assert row["file"].split("/")[0] == row["class"] and row["label"] == files.labels[row["index"]]
+            seen.append(row["index"])
+    assert sorted(seen) == list(range(len(files.labels))) and seen != sorted(seen)
+
+
+def test_a_study_on_shards_is_the_study_on_the_folder(data_root: Path, sharded: Path) -> None:
+    """Held-out images, order, views and pixels; from processes too, and from a URI."""
+    positions, views = torch.tensor([[5, 40], [17, 2]]), torch.tensor([[[1], [2]], [[3], [4]]])
+    dataset, source = stream(photographs(), data_root)
+    expected = list(source.batches(positions, views))
+    for settings in ({"path": "clothing"}, {"path": sharded.as_uri(), "loaders": 1}):
+        other, ours = stream(photographs(**settings), sharded.parent)
+        assert torch.equal(other.heldout.labels, dataset.heldout.labels)
+        for a, b in zip(ours.batches(positions, views), expected, strict=True):
+            assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+def test_a_lost_shard_is_named(data_root: Path, sharded: Path, tmp_path: Path) -> None:
+    shutil.copytree(sharded, tmp_path / "clothing")
+    dataset, source = stream(photographs(), tmp_path)
+    (tmp_path / "clothing/train" / f"{dataset.train.shard[3]:05d}.parquet").unlink()
+    with pytest.raises(BadInput, match=r"clothing/train/0000.\.parquet: \S+/\S+: not a readable image \("):
+        list(source.batches(torch.tensor([[3]]), torch.tensor([[[1]]])))
+    (tmp_path / "clothing/train.index.parquet").unlink()
+    with pytest.raises(BadInput, match="train: no images for"):
+        stream(photographs(), tmp_path)
+    with pytest.raises(BadInput, match=r"file://.*: no shards\. Expected: train\.index\.parquet and"):
+        stream(photographs(path=(tmp_path / "clothing").as_uri()), tmp_path)
+
+
+@pytest.fixture
+def few(data_root: Path, tmp_path: Path) -> Path:
+    """Two parts of two classes of three photographs each."""
+    for part in ("train", "val"):
+        for name in ("dress", "hat"):
+            (tmp_path / "few" / part / name).mkdir(parents=True)
+            for file in sorted((data_root / "clothing/train" / name).iterdir())[:3]:
+                shutil.copy(file, tmp_path / "few" / part / name)
+    return tmp_path / "few"
+
+
+def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An S3-compatible server on loopback; a lost object is named like a lost file."""
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "raykd")
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    uri = f"s3://data/few?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    try:
+        list(shards.write(few, f"{uri}&allow_bucket_creation=true"))
+        settings: dict[str, Any] = {"images": None, "holdout": 0, "test": "val"}
+        local, source = stream(photographs(**settings, path=str(few)), few)
+        there, remote = stream(photographs(**settings, path=uri), few)
+        assert there.train.remote and not local.train.remote
+        positions, views = torch.tensor([[5, 0, 3]]), torch.tensor([[[1], [2], [3]]])
+        (ours,), (expected,) = remote.batches(positions, views), source.batches(positions, views)
+        assert torch.equal(ours.images, expected.images)
+        storage, root = shards.place(uri)
+        storage.delete_file(f"{root}/train/00000.parquet")
+        shards._stream.cache_clear()
+        with pytest.raises(BadInput, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
+            list(remote.batches(positions, views))
+    finally:
+        moto.stop()
+
+
+def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
+    assert verb("data", "shard", "few", "out").stdout.splitlines() == [
+        "out/train: 6 of 6 images",
+        "out/val: 6 of 6 images",
+    ]
+    rows = [{"part": part, "form": "shards", "classes": 2, "images": 6} for part in ("train", "val")]
+    assert json.loads(verb("data", "show", "out", "--json").stdout) == rows
+    assert json.loads(verb("data", "show", "few", "--json").stdout) == [r | {"form": "files"} for r in rows]
+    assert "shards" in verb("data", "show", "out").stdout
+    again = verb("data", "shard", "few", "out")
+    assert (again.returncode, again.stderr) == (2, "data: out: holds shards of train, val already\n")
+    nothing = verb("data", "show", "nowhere")
+    assert (
+        nothing.returncode == 2
+        and "nowhere: holds no images. Expected: nowhere/PART/CLASS/" in nothing.stderr
+    )
+    named = {row["name"]: row["images"] for row in json.loads(verb("data", "list", "--json").stdout)}
+    expected = {"cifar100": 50_000, "digits": 1437, "folder": None, "imagenet": 1_281_167}
+    assert expected.items() <= named.items()
+    assert "imagenet" in verb("data", "list").stdout

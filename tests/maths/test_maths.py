@@ -1,0 +1,203 @@
+"""Each function of raykd.maths against its definition, written another way."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support import gloo
+from support.synthetic_batch import peak_bytes
+from torch import Tensor
+from torch.testing import assert_close
+
+from raykd.maths import bank, noise, ramp
+from raykd.maths.contrast import consistency, info_nce
+from raykd.maths.gather import gather, num_ranks, offset
+
+LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_info_nce_is_the_mean_of_negative_log_probabilities() -> None:
+    scores, first = random(3, 7), 2
+    losses = []
+    for i, row in enumerate(scores.tolist()):
+        losses.append(-math.log(math.exp(row[first + i]) / sum(math.exp(s) for s in row)))
+    assert info_nce(scores, first).item() == pytest.approx(sum(losses) / 3)
+
+
+def test_consistency_is_the_divergence_of_two_softmaxes() -> None:
+    scores, target = random(3, 5), random(3, 5, seed=1)
+    total = 0.0
+    for a, b in zip(scores.tolist(), target.tolist(), strict=True):
+        p = [math.exp(x) / sum(map(math.exp, a)) for x in a]
+        q = [math.exp(x) / sum(map(math.exp, b)) for x in b]
+        total += sum(y * math.log(y / x) for x, y in zip(p, q, strict=True))
+    assert consistency(scores, target).item() == pytest.approx(total / 3)
+    assert consistency(scores, scores).item() == pytest.approx(0)
+
+
+@pytest.mark.parametrize("chunk", [2, 3, 100])
+def test_nce_is_that_of_loops_over_the_released_formula(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RepDistiller, crd/criterion.py. Rows of an anchor's class are left out, and the rest stand for num."""
+    monkeypatch.setattr(noise, "CHUNK", chunk)
+    anchors, rows = random(4, 3), random(10, 3, seed=1)
+    drawn, own, positives, num, z = torch.tensor([9, 0, 3, 7, 5]), LABELS[[2, 4, 9, 5]], [2, 4, 9, 5], 7, 3.0
+    k = num / 10
+    for i in range(4):
+        p = math.exp(anchors[i] @ rows[positives[i]]) / z
+        kept = [math.exp(anchors[i] @ rows[j]) / z for j in drawn.tolist() if LABELS[j] != own[i]]
+        assert 0 < len(kept) <= 5
+        loss = -math.log(p / (p + k + noise.EPSILON))
+        loss -= sum(math.log(k / (q + k + noise.EPSILON)) for q in kept) / len(kept) * num
+        negatives = noise.Negatives(drawn, LABELS[drawn], own)
+        found = noise.nce(anchors, rows[positives], rows, negatives, num, torch.tensor(z).double())
+        assert found[i].item() == pytest.approx(loss)
+        means = noise.mean_exp(anchors, rows, negatives)
+        assert means[i].item() == pytest.approx(sum(kept) / len(kept) * z)
+
+
+def test_the_slope_of_the_noise_loss_is_a_finite_difference() -> None:
+    rows, drawn, own = random(10, 3, seed=1), torch.tensor([9, 0, 3, 7, 5]), torch.tensor([0, 3, 2, 1])
+    negatives, shift = noise.Negatives(drawn, LABELS[drawn], own), torch.tensor(0.3).double()
+    anchors = random(4, 3).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: noise.mean_loss(x, rows, negatives, shift), anchors)
+    wide = (100 * anchors.detach()).float().requires_grad_()  # exp of it is no float32
+    loss = noise.mean_loss(wide, rows.float(), negatives, shift.float())
+    loss.sum().backward()
+    assert loss.isfinite().all() and wide.grad is not None and wide.grad.isfinite().all()
+
+
+def test_an_anchor_whose_negatives_are_all_of_its_class_has_none() -> None:
+    negatives = noise.Negatives(torch.tensor([0, 1]), LABELS[[0, 1]], torch.tensor([0]))
+    assert noise.mean_loss(random(1, 3), random(10, 3), negatives, torch.tensor(0.0)).tolist() == [0]
+
+
+def test_memory_of_a_contrast_does_not_grow_with_its_negatives() -> None:
+    """Bytes at once beside bank and rows, by torch's own count of allocations."""
+    rows, own = F.normalize(torch.randn(40000, 16), dim=1), torch.zeros(64, dtype=torch.int64)
+    labels = torch.arange(40000) % 100
+
+    def peak(num: int) -> int:
+        negatives = noise.Negatives(torch.arange(num), labels[:num], own)
+        anchors = torch.randn(64, 16, requires_grad=True)
+        with torch.profiler.profile(profile_memory=True) as profile:
+            noise.mean_loss(anchors, rows, negatives, torch.tensor(0.0)).sum().backward()
+        return peak_bytes(profile)
+
+    assert peak(40000) < 1.1 * peak(4096) < 8 * 2**20
+
+
+def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
+    torch.manual_seed(0)
+    rows = bank.new_bank(50, 12)
+    assert rows.abs().max() <= 0.5 and rows.abs().max() > 0.49
+    before, new, index = rows.clone(), torch.randn(3, 12), torch.tensor([7, 0, 49])
+    bank.update(rows, index, new, 0.25)
+    for i in range(50):
+        expected = before[i]
+        if i in index:
+            mixed = 0.25 * before[i] + 0.75 * new[index.tolist().index(i)]
+            expected = mixed / mixed.pow(2).sum().sqrt()
+        assert_close(rows[i], expected)
+
+
+@pytest.mark.parametrize("num", [4, 6, 7, 30])
+def test_draws_are_of_other_classes_and_distinct(num: int) -> None:
+    anchors, generator = torch.tensor([2, 0, 2, 3]), torch.Generator().manual_seed(1)
+    shared = bank.shared_draw(anchors, LABELS, num, generator)
+    assert len(shared.rows) == len(shared.rows.unique()) == min(num, len(LABELS))
+    assert shared.classes.equal(LABELS[shared.rows]) and shared.own.equal(anchors)
+    for anchor in anchors.split(1):
+        own = bank.own_draw(anchor, LABELS, num, generator)
+        assert own.rows.shape == (num,) and own.classes.equal(LABELS[own.rows])
+        assert (own.classes != anchor).all()
+        assert len(own.rows.unique()) == num or num > 6
+
+
+def test_both_draws_have_the_same_expected_loss() -> None:
+    """For each anchor: the mean over all images of other classes, written as a loop."""
+    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    value, zero = F.softplus(anchors @ rows.T), torch.tensor(0.0).double()
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
+    generator = torch.Generator().manual_seed(0)
+    total, times = torch.zeros(2, 3).double(), 1000
+    for _ in range(times):
+        total[0] += noise.mean_loss(anchors, rows, bank.shared_draw(own, LABELS, 5, generator), zero)
+        for k in range(3):
+            drawn = bank.own_draw(own[k : k + 1], LABELS, 5, generator)
+            total[1, k] += noise.mean_loss(anchors[k : k + 1], rows, drawn, zero)[0]
+    assert_close(total / times, exact.expand(2, -1), rtol=0, atol=0.03)
+
+
+def test_a_shared_draw_of_all_images_has_no_variance() -> None:
+    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    value = F.softplus(anchors @ rows.T)
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
+    draw = bank.shared_draw(own, LABELS, 20, torch.Generator().manual_seed(0))
+    assert_close(noise.mean_loss(anchors, rows, draw, torch.tensor(0.0).double()), exact)
+
+
+@pytest.mark.parametrize("way", ["shared", "per_sample"])
+def test_a_memory_draws_anew_each_step_and_again_after_its_state_is_loaded(way: bank.Way) -> None:
+    def memory() -> bank.Memory:
+        return bank.Memory(LABELS, dim=4, num=5, way=way, temperature=0.1, momentum=0.5)
+
+    first, index, features = memory(), torch.tensor([1, 5, 2]), random(3, 4).float()
+    draws = []
+    for _ in range(3):
+        draws.append([rows.tolist() for _, (rows, _, _) in first.draws(index)])
+        first(features, features, index)
+    assert draws[0] != draws[1] != draws[2] and len(draws[0]) == (1 if way == "shared" else 3)
+    other = memory()
+    other.load_state_dict(first.state_dict())
+    assert [d.negatives.rows.tolist() for d in other.draws(index)] == [
+        d.negatives.rows.tolist() for d in first.draws(index)
+    ]
+
+
+def joined_loss(x: Tensor) -> Tensor:
+    """Every row of this rank against the rows of all ranks; asymmetric, so rows and columns both matter."""
+    keys = gather(x)
+    first = offset(x)
+    return info_nce(x @ keys.sin().T, first) + keys[first : first + len(x)].pow(3).mean()
+
+
+def on_a_rank(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    half = len(x) // num_ranks()
+    first = torch.distributed.get_rank() * half
+    own = x[first : first + half].clone().requires_grad_()
+    loss = joined_loss(own)
+    loss.backward()
+    assert own.grad is not None
+    return gather(own.detach()), loss.detach(), own.grad / num_ranks()
+
+
+def test_gather_makes_two_ranks_one() -> None:
+    x = random(6, 3).requires_grad_()
+    assert gather(x) is x and offset(x) == 0
+    loss = joined_loss(x)
+    loss.backward()
+    ranks = gloo.run(on_a_rank, x.detach())
+    for rows, _, _ in ranks:
+        assert_close(rows, x.detach())
+    assert_close(torch.stack([value for _, value, _ in ranks]).mean(), loss.detach())
+    assert_close(torch.cat([grad for _, _, grad in ranks]), x.grad)
+
+
+def fails_on_a_rank() -> None:
+    raise ArithmeticError("as asked")
+
+
+def test_a_failing_rank_says_why_and_the_pool_lives_on() -> None:
+    with pytest.raises(RuntimeError, match=r"rank 0: (?s:.*)ArithmeticError: as asked"):
+        gloo.run(fails_on_a_rank)
+    assert gloo.run(num_ranks) == [2, 2]
+
+
+def test_a_ramp_is_linear_then_one() -> None:
+    assert [ramp.linear(p, 0.2) for p in (0.0, 0.05, 0.2, 0.9)] == pytest.approx([0, 0.25, 1, 1])
+    assert ramp.linear(0.0, 0.0) == 1

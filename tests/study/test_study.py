@@ -1,0 +1,145 @@
+"""Study files: read strictly, every mistake at once, each with its place, value, what is allowed, the
+nearest word.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from raykd.errors import BadInput
+from raykd.spec import Choice, Dimension, Range, Scalar
+from raykd.study.space import draw
+from raykd.study.study import Study
+
+STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
+PLAIN = """
+name: small
+recipe:
+  data: {name: digits}
+  teacher: {net: resnet20, train: {epochs: 2}}
+  student: {net: resnet8}
+  method: {name: dcd}
+  epochs: 3
+"""
+
+
+def read(tmp_path: Path, text: str, *overrides: str) -> Study:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return Study.read(path, overrides)
+
+
+def lines(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text, *overrides)
+    return error.value.lines
+
+
+def at_random(seed: int):
+    chance = random.Random(seed)
+
+    def choose(path: str, dimension: Dimension) -> Scalar:
+        if isinstance(dimension, Choice):
+            return chance.choice(dimension.values)
+        if dimension.integer:
+            return chance.randint(int(dimension.low), int(dimension.high))
+        return chance.uniform(dimension.low, dimension.high)
+
+    return choose
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_study_file_reads_and_draws_recipes(path: Path) -> None:
+    study = Study.read(path)
+    space = study.opened()
+    assert study.drawn(study.paper_point()) == study.recipe
+    for seed in range(200):
+        recipe = study.drawn(draw(space, at_random(seed)))
+        assert recipe.method.name == study.recipe.method.name
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_every_study_file_opens_with_paper_command_and_cost(path: Path) -> None:
+    head = path.read_text().split("\nname:")[0]
+    assert all(f"# {word}" in head for word in ("Paper:", "Command:", "Cost:"))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    study = read(tmp_path, PLAIN)
+    assert Study.parse(study.plain(), "again") == study
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (("epochs: 3", "epochs: three"), 'recipe/epochs = "three": should be a valid integer'),
+        (("epochs: 3", "epochs: 0"), "recipe/epochs = 0: should be greater than or equal to 1"),
+        (("epochs: 3", "epoch: 3"), "recipe/epoch: no such field. Did you mean 'epochs'?"),
+        (("name: dcd", "name: dcdd"), "recipe/method/name = dcdd: unknown. Did you mean 'dcd'?"),
+        (("name: dcd", "name: dcd, temprature: 4"), "recipe/method/temprature: no such field."),
+        (("net: resnet8", "net: resnet9"), "no such net. Did you mean 'resnet8'?"),
+        (("name: digits", "name: digit"), "recipe/data/name = digit: unknown. Did you mean 'digits'?"),
+        (("name: dcd}", "name: dcd, weights: {contrast: -1}}"), "recipe/method/weights/contrast = -1"),
+        (("train: {epochs: 2}", "weights: x.pth, train: {epochs: 2}"), "either weights"),
+        (("teacher: {net: resnet20, train: {epochs: 2}}", ""), "needs a teacher"),
+        (("name: small", "name: 'no good'"), 'name = "no good"'),
+        (("epochs: 3", "epochs: 3\nbudgett: {trials: 3}"), "budgett: no such field. Did you mean 'budget'?"),
+        (("epochs: 3", "epochs: 3\nsearch: {sampler: {kind: tpee}}"), "unknown. Did you mean 'tpe'?"),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 1, high: 0.1}}"), "low must be below high"),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lrr: open}"), "Did you mean 'optimizer/lr'?"),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 1, high: 2}}"),
+            "leaves out recipe/optimizer/lr = 0.05",
+        ),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, hihg: 2}}"), "Did you mean 'high'?"),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: maybe}"), "should be open, fixed"),
+        (("epochs: 3", "epochs: 3\n  epochs: 4"), "duplicate key"),
+        (("epochs: 3", "epochs: [3"), "line"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
+    text = PLAIN.replace(*change)
+    assert text != PLAIN
+    told = lines(tmp_path, text)
+    assert any(expected in line for line in told), told
+    assert all(line.startswith(str(tmp_path / "study.yaml")) and "\n" not in line for line in told)
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    text = PLAIN.replace("epochs: 3", "epochs: 0").replace("resnet8", "resnet9")
+    told = lines(
+        tmp_path, text + "space: {optimizer/lr: {low: 2, high: 1}, method/tauu: open}\nbudget: {trails: 3}\n"
+    )
+    assert len(told) == 5, told
+
+
+def test_overrides(tmp_path: Path) -> None:
+    study = read(tmp_path, PLAIN, "epochs=5", "budget/trials=7", "data/images=200", "space/optimizer/lr=open")
+    assert (study.recipe.epochs, study.budget.trials, study.recipe.data.images) == (5, 7, 200)
+    assert "optimizer/lr" in study.opened()
+    assert "no such field" in lines(tmp_path, PLAIN, "recipe/epoch=5")[0]
+    assert "path=value" in lines(tmp_path, PLAIN, "epochs")[0]
+
+
+def test_a_study_narrows_and_closes_the_methods_space(tmp_path: Path) -> None:
+    own = read(tmp_path, PLAIN).opened()
+    path = next(p for p, d in own.items() if isinstance(d, Range))
+    closed = read(tmp_path, PLAIN + f"space: {{{path}: fixed}}\n").opened()
+    assert set(own) - set(closed) == {path}
+
+
+def test_conditional_parts_are_drawn_only_when_called_for(tmp_path: Path) -> None:
+    study = read(tmp_path, PLAIN + "space: {schedule/kind: open, schedule/factor: open}\n")
+    space = study.opened()
+    assert space["schedule/factor"].when == (("schedule/kind", "step"),)
+    points = [draw(space, at_random(seed)) for seed in range(40)]
+    for point in points:
+        assert ("schedule/factor" in point) == (point["schedule/kind"] == "step")
+        assert study.drawn(point).schedule.kind == point["schedule/kind"]
+    assert {p["schedule/kind"] for p in points} == {"step", "cosine"}
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file"):
+        Study.read(tmp_path / "none.yaml")
