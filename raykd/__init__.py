@@ -3,19 +3,19 @@
 raykd.Study.read(path)      a study file, checked
 raykd.launch(study)         run it: -> Run
 raykd.Run.open(path)        read a run: .trials(), .epochs(), .best(), .export(dir)
-raykd.methods.make(name, setting)
+raykd.methods.make(name, context)
 """
 
 import importlib
 from typing import Any
 
-_FROM = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study.study"}
+_LAZY_NAMES = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study.study"}
 
 
 def __getattr__(name: str) -> Any:
     """Imported on first use: `import raykd` is quick, and torch and Ray are loaded when they are needed."""
-    if name in _FROM:
-        return getattr(importlib.import_module(_FROM[name]), name)
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(_LAZY_NAMES[name]), name)
     if name in ("methods", "models", "data"):
         return importlib.import_module(f"raykd.{name}")
     raise AttributeError(f"module 'raykd' has no attribute '{name}'")

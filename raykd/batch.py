@@ -1,5 +1,5 @@
-"""The words of one batch: what a net answers (View), what it promises to answer (Shapes), what a method is
-given (Step).
+"""The types of one batch: what a net puts out (Outputs) and in which shapes (OutputShapes); what a method is
+built for (MethodContext) and what it reads of a batch (MethodBatch).
 
 Legend: n images of the batch (times the rotations), c classes, d width of the embedding.
 """
@@ -18,8 +18,8 @@ class Head(NamedTuple):
     bias: Tensor  # [c]
 
 
-class View(NamedTuple):
-    """What a net answers for a batch. A teacher's answer from the table has no maps and nothing pooled."""
+class Outputs(NamedTuple):
+    """What a net puts out for a batch. Cached outputs of a teacher have no maps and nothing pooled."""
 
     logits: Tensor  # [n, c]
     embedding: Tensor  # [n, d], the pooled features that the head reads
@@ -28,8 +28,8 @@ class View(NamedTuple):
     pooled: Tensor  # [n, d, height, width], the features whose spatial mean is the embedding
 
 
-class Shapes(NamedTuple):
-    """The shapes of a View without its batch axis, known without a forward pass."""
+class OutputShapes(NamedTuple):
+    """The shapes of Outputs without the batch axis, known without a forward pass."""
 
     classes: int
     embedding: int
@@ -37,16 +37,16 @@ class Shapes(NamedTuple):
 
     @property
     def pooled(self) -> tuple[int, int, int]:
-        """(channels, height, width) of View.pooled: as large as the last map."""
+        """(channels, height, width) of Outputs.pooled: as large as the last map."""
         return (self.embedding, *self.maps[-1][1:])
 
 
-class Setting(NamedTuple):
+class MethodContext(NamedTuple):
     """What a method is built for: the two nets and the labels of the training images."""
 
-    student: Shapes
-    teacher: Shapes
-    labels: Tensor  # [images], int64, in the order of Step.index
+    student: OutputShapes
+    teacher: OutputShapes
+    labels: Tensor  # [images], int64, in the order of MethodBatch.index
 
 
 @dataclass(frozen=True)
@@ -57,25 +57,23 @@ class Batch:
     labels: Tensor  # [n], int64, repeated for each rotated view
     index: Tensor  # [n], int64, position in the training set, repeated likewise
     view: Tensor  # [n], int64, which augmented view of the image this is
-    row: Tensor | None = (
-        None  # [n], int64, on the host: its number in the catalogue of all views, if there is one
-    )
+    row: Tensor | None = None  # [n], int64, on the host: its row in the index of all views, if there is one
 
 
 @dataclass(frozen=True)
-class Step:
+class MethodBatch:
     """What a method sees of one batch."""
 
     labels: Tensor  # [n]
     index: Tensor  # [n], position in the training set
     progress: float  # part of the trial's epochs behind it, 0 <= progress < 1
-    student: View
-    teacher: View
+    student: Outputs
+    teacher: Outputs
     rotations: int = 1  # rows 0, rotations, 2 * rotations, ... are the upright views
 
 
-def no_view(batch: int, device: torch.device) -> View:
-    """The answer of no teacher: empty tensors, for methods that need none."""
-    empty = torch.empty(batch, 0, device=device)
+def empty_outputs(batch_size: int, device: torch.device) -> Outputs:
+    """The outputs of no teacher: empty tensors, for methods that need none."""
+    empty = torch.empty(batch_size, 0, device=device)
     head = Head(torch.empty(0, 0, device=device), torch.empty(0, device=device))
-    return View(empty, empty, (), head, torch.empty(batch, 0, 0, 0, device=device))
+    return Outputs(empty, empty, (), head, torch.empty(batch_size, 0, 0, 0, device=device))

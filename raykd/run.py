@@ -5,8 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from raykd.export import best, export
-from raykd.store.run_files import Ledger
+from raykd.export.choice import best_trial
+from raykd.export.export import export
+from raykd.store import file_names
+from raykd.store.run_files import RunFiles
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 
@@ -14,31 +16,31 @@ from raykd.study.study import Study
 class Run:
     """One study's run, finished or not. Opening it needs no Ray and no GPU."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, files: RunFiles) -> None:
+        self.files = files
 
     @staticmethod
     def open(path: str | Path) -> "Run":
-        """A run's folder or URI. BadInput when there is none."""
-        return Run(Ledger.open(str(path)))
+        """A run's folder or URI. UserError when there is none."""
+        return Run(RunFiles.open(str(path)))
 
     def trials(self) -> pa.Table:
         """One row a trial.
 
-        number: of the trial; role: paper, first or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
+        number: of the trial; role: paper, enqueued or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
         WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs: finished ones;
         started, ended: unix time; seconds: for which it held its devices; reason: why it failed, else empty;
-        seconds_per_epoch: wall-clock; parameters: of the student; and one column for each drawn field, named
-        by its path in the recipe, null where it was not drawn.
+        seconds_per_epoch: wall-clock; parameters: of the student; and one column for each searched field,
+        named by its path in the recipe, null where the trial has none.
         """
-        rows = self.ledger.trials()
-        paths = sorted({path for row in rows for path in row["drawn"]})
-        plain = (
+        rows = self.files.trials()
+        paths = sorted({path for row in rows for path in row["params"]})
+        names = (
             "number", "role", "state", "accuracy", "epochs", "started", "ended", "seconds", "reason",
             "seconds_per_epoch", "parameters",
         )  # fmt: skip
-        columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in plain}
-        columns |= {path: [row["drawn"].get(path) for row in rows] for path in paths}
+        columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in names}
+        columns |= {path: [row["params"].get(path) for row in rows] for path in paths}
         return pa.table(columns)
 
     def epochs(self) -> pa.Table:
@@ -46,15 +48,15 @@ class Run:
 
         trial: its number; epoch: 1 is the first; accuracy, accuracy_raw: held-out %, of averaged and raw
         weights; lr: learning rate; seconds, teacher_seconds: wall-clock, the whole epoch and waiting for the
-        teacher in it; teacher_hits, teacher_misses: views answered from the teacher's table, and not;
+        teacher in it; teacher_hits, teacher_misses: views read from the teacher's cache, and not;
         teacher_seconds_saved: by the hits; images_per_second: training images; term/<name>: raw loss terms,
         mean over the epoch, before their weights.
         """
         rows = [
             {"trial": row["number"], **{k: v for k, v in epoch.items() if k != "terms"}}
             | {f"term/{name}": value for name, value in epoch["terms"].items()}
-            for row in self.ledger.trials()
-            for epoch in self.ledger.epochs(row["number"])
+            for row in self.files.trials()
+            for epoch in self.files.epochs(row["number"])
         ]
         return pa.Table.from_pylist(rows)
 
@@ -72,20 +74,20 @@ class Run:
                     "accuracy": epochs[-1]["test_accuracy"], "epochs": len(epochs),
                     "seconds": sum(epoch["seconds"] for epoch in epochs),
                 }
-                for row in self.ledger.confirmations()
-                if (epochs := self.ledger.confirmation(row["role"], row["seed"]).read_json("epochs.json"))
+                for row in self.files.confirmations()
+                if (epochs := self.files.confirmation(row["role"], row["seed"]).read_json(file_names.EPOCHS))
                 and "test_accuracy" in epochs[-1]
             ]
         )  # fmt: skip
 
     def best(self) -> Recipe:
-        """The recipe of the best complete trial by held-out accuracy. BadInput when none is complete."""
-        row = best(self.ledger)
-        return Study.parse(self.ledger.study(), self.ledger.name).drawn(row["drawn"])
+        """The recipe of the best complete trial by held-out accuracy. UserError when none is complete."""
+        row = best_trial(self.files)
+        return Study.parse(self.files.study(), self.files.name).recipe_with(row["params"])
 
     def export(self, out: str | Path, trial: int | None = None) -> Path:
         """The study's result, or a trial, as a folder: recipe, weights in three forms, a card."""
-        export(self.ledger, Path(out), trial)
+        export(self.files, Path(out), trial)
         return Path(out)
 
 

@@ -1,5 +1,4 @@
-"""The words of a search space: Spec, a frozen record of settings; Range and Choice, what a setting may be
-drawn from.
+"""The types of a search space: Spec, a frozen record of settings, and the Range or Choice of a setting.
 
 A knob is declared once, on one line of a Spec: type, law, search range and the paper's value.
 
@@ -7,18 +6,21 @@ A knob is declared once, on one line of a Spec: type, law, search range and the 
 
 Its path in the recipe ("method/temperature") is its name everywhere. A field that is a discriminated union
 of Specs is a conditional sub-space: the union's tag becomes a Choice, and the fields of an arm carry
-`when`, the tag that calls for them.
+`conditions`, the tag under which they are active.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
 Scalar = bool | int | float | str
-When = tuple[tuple[str, Scalar], ...]  # (path, value) pairs that must all hold
+Conditions = tuple[tuple[str, Scalar], ...]  # (path, value) pairs that must all hold
+MAX_BOUND = 2**53  # a float holds every integer up to here
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, Optuna and torch all take
 
 
 class Spec(BaseModel):
@@ -31,8 +33,9 @@ class Spec(BaseModel):
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; `log` draws the exponent evenly, `step` keeps to low + k *
-    step.
+    """Numbers from low to high, both included.
+
+    `log` draws the exponent evenly, `step` keeps to low + k * step. ValueError when they make no range.
     """
 
     low: float
@@ -40,24 +43,39 @@ class Range:
     log: bool = False
     step: float | None = None
     integer: bool = False  # set from the field's type
-    when: When = ()
+    conditions: Conditions = ()
 
     def __post_init__(self) -> None:
+        numbers = {"low": self.low, "high": self.high} | ({} if self.step is None else {"step": self.step})
+        for name, number in numbers.items():
+            if not math.isfinite(number) or abs(number) > MAX_BOUND:
+                raise ValueError(f"{name} must be finite and at most 2^53, but got {number:g}")
+            if self.integer and number != int(number):
+                raise ValueError(f"{name} of an integer field must be whole, but got {number:g}")
         if self.low >= self.high:
             raise ValueError(f"low must be below high, but got low={self.low}, high={self.high}")
         if self.log and self.low <= 0:
             raise ValueError(f"a logarithmic range needs low > 0, but got low={self.low}")
         if self.log and self.step is not None:
             raise ValueError("a logarithmic range takes no step")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(f"step must be above 0 and at most high - low, but got step={self.step:g}")
 
-    def holds(self, value: object) -> bool:
+    def contains(self, value: object) -> bool:
+        """Returns whether a value lies between low and high; whether it lies on a step is not asked."""
         return (
             isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
         )
 
+    def count_values(self) -> int | None:
+        """Returns how many values there are to draw; None where they are not countable."""
+        if self.step is None and not self.integer:
+            return None
+        return math.floor((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+
     def __str__(self) -> str:
-        kind = " log" if self.log else (f" step {self.step:g}" if self.step else "")
-        return f"{self.low:g} .. {self.high:g}{kind}"
+        suffix = " log" if self.log else (f" step {self.step:g}" if self.step else "")
+        return f"{self.low:g} .. {self.high:g}{suffix}"
 
 
 @dataclass(frozen=True)
@@ -65,14 +83,23 @@ class Choice:
     """One of the values."""
 
     values: tuple[Scalar, ...]
-    when: When = ()
+    conditions: Conditions = ()
 
     def __post_init__(self) -> None:
-        if not self.values or len(set(map(repr, self.values))) != len(self.values):
-            raise ValueError(f"a choice needs distinct values, but got {list(self.values)}")
+        if not all(
+            isinstance(v, str | int) or (isinstance(v, float) and math.isfinite(v)) for v in self.values
+        ):
+            raise ValueError("a choice needs words, finite numbers, true or false")
+        if not self.values or len(set(self.values)) != len(self.values):
+            raise ValueError("a choice needs distinct values, and at least one")
 
-    def holds(self, value: object) -> bool:
+    def contains(self, value: object) -> bool:
+        """Returns whether a value is one of the choice's."""
         return value in self.values
+
+    def count_values(self) -> int:
+        """Returns how many values there are to draw."""
+        return len(self.values)
 
     def __str__(self) -> str:
         return "{" + ", ".join(map(str, self.values)) + "}"
@@ -81,54 +108,68 @@ class Choice:
 Dimension = Range | Choice
 
 
-def declared(spec: type[Spec], prefix: str = "", when: When = ()) -> dict[str, Dimension]:
-    """Every range that a Spec declares, nested Specs included: {path: Range | Choice}, parents before
-    children.
+def collect_dimensions(
+    spec: type[Spec], prefix: str = "", conditions: Conditions = ()
+) -> dict[str, Dimension]:
+    """Returns every dimension that a Spec declares, nested Specs included, parents before children.
+
+    Args:
+        spec: The class.
+        prefix: In front of each path, with its "/".
+        conditions: Under which the Spec itself is active.
     """
     space: dict[str, Dimension] = {}
     for name, field in spec.model_fields.items():
         path = f"{prefix}{name}"
         for item in field.metadata:
             if isinstance(item, Range):
-                space[path] = replace(item, integer=field.annotation is int, when=when)
+                space[path] = replace(item, integer=field.annotation is int, conditions=conditions)
             elif isinstance(item, Choice):
-                space[path] = replace(item, when=when)
-        arms = list(_specs(field.annotation))
+                space[path] = replace(item, conditions=conditions)
+        arms = list(_iterate_specs(field.annotation))
         if field.discriminator is not None:
             tag = f"{path}/{field.discriminator}"
-            tags = {_tag(arm, str(field.discriminator)): arm for arm in arms}
-            space[tag] = Choice(tuple(tags), when=when)
+            tags = {_get_tag(arm, str(field.discriminator)): arm for arm in arms}
+            space[tag] = Choice(tuple(tags), conditions=conditions)
             for value, arm in tags.items():
-                space |= declared(arm, f"{path}/", (*when, (tag, value)))
+                space |= collect_dimensions(arm, f"{path}/", (*conditions, (tag, value)))
         elif len(arms) == 1:
-            space |= declared(arms[0], f"{path}/", when)
+            space |= collect_dimensions(arms[0], f"{path}/", conditions)
     return space
 
 
-def _specs(annotation: Any) -> Iterator[type[Spec]]:
+def _iterate_specs(annotation: Any) -> Iterator[type[Spec]]:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         yield annotation
     elif get_origin(annotation) is Annotated or get_origin(annotation) in (Union, type(int | str)):
         for part in get_args(annotation):
-            yield from _specs(part)
+            yield from _iterate_specs(part)
 
 
-def _tag(arm: type[Spec], discriminator: str) -> str:
+def _get_tag(arm: type[Spec], discriminator: str) -> str:
     field: FieldInfo = arm.model_fields[discriminator]
     return str(get_args(field.annotation)[0])
 
 
-def called_for(dimension: Dimension, drawn: dict[str, Scalar]) -> bool:
-    """Whether a conditional dimension applies, given what was drawn before it."""
-    return all(drawn.get(path) == value for path, value in dimension.when)
+def is_active(dimension: Dimension, params: dict[str, Scalar]) -> bool:
+    """Returns whether a conditional dimension applies, given the params suggested before it."""
+    return all(params.get(path) == value for path, value in dimension.conditions)
 
 
-def apply(base: dict[str, Any], drawn: dict[str, Scalar]) -> dict[str, Any]:
-    """A plain recipe with the drawn values put in at their paths; where a union's tag changes, its other
-    fields go.
+def get_value(plain: Any, path: str) -> Any:
+    """Returns the value at a path ("method/temperature") of plain settings; None where there is none."""
+    for part in path.split("/"):
+        plain = plain.get(part) if isinstance(plain, dict) else None
+    return plain
+
+
+def apply_params(base: dict[str, Any], params: dict[str, Scalar]) -> dict[str, Any]:
+    """Returns a plain recipe with the params at their paths.
+
+    Where a union's tag ("kind") changes, the other fields beside it go.
     """
     result = dict(base)
-    for path, value in drawn.items():
+    for path, value in params.items():
         *parents, last = path.split("/")
         node = result
         for parent in parents:

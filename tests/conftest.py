@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Teachers' tables of the tests, for the processes that they start too."""
+    """Teachers' caches of the tests, for the processes that they start too."""
     os.environ["RAYKD_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -54,8 +54,8 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """CIFAR-100, photographs and a small Tiny-ImageNet, unpacked once for all of pytest-xdist's processes."""
     if not (SHARED / "unpack.py").is_file():
         pytest.skip("the real data sets do not lie in ../shared/data")
-    own = tmp_path_factory.getbasetemp()
-    root = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "data"
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"
     with FileLock(f"{root}.lock"):
         if not root.exists():
             partial = root.with_name("partial")
@@ -66,7 +66,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @dataclass(frozen=True)
-class Said:
+class Completed:
     returncode: int
     stdout: str
     stderr: str
@@ -75,13 +75,13 @@ class Said:
 @pytest.fixture
 def verb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
-    """Runs the command line in this process, in tmp_path. What is to be killed is `launched`."""
+) -> Callable[..., Completed]:
+    """Runs the command line in this process, in tmp_path. What is to be killed is started by `start_verb`."""
     from raykd.cli import main
 
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: str) -> Said:
+    def call(*words: str) -> Completed:
         monkeypatch.setattr(sys, "argv", ["raykd", *words])
         capsys.readouterr()
         code: object = 0
@@ -91,7 +91,7 @@ def verb(
             code = end.code or 0
         assert isinstance(code, int)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ctrl-C is the caller's again
-        return Said(code, *capsys.readouterr())
+        return Completed(code, *capsys.readouterr())
 
     return call
 
@@ -111,7 +111,7 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def launched(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+def start_verb(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     """Starts the command line in the background, a process group of its own."""
     started: list[subprocess.Popen[str]] = []
 

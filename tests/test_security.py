@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from raykd import models
-from raykd.errors import BadInput, masked
+from raykd.errors import UserError, mask_passwords
 from raykd.store.folder import Folder
 from raykd.teachers import teacher
 
@@ -25,7 +25,7 @@ SECRET = "hunter2"
     ("setting", "place"),
     [
         (f"search/storage=postgresql://me:{SECRET}@host/db", "search/storage"),
-        (f"warm=s3://key:{SECRET}@bucket/runs/first", "warm"),
+        (f"warm_start=s3://key:{SECRET}@bucket/runs/first", "warm_start"),
         (f"teacher/weights=https://me:{SECRET}@host/teacher.pth", "recipe/teacher/weights"),
     ],
 )
@@ -38,8 +38,8 @@ def test_no_address_with_a_password_gets_into_a_run(verb: Any, small: Path, sett
 def test_a_storage_with_a_password_is_refused_without_repeating_it(verb: Any) -> None:
     done = verb("status", f"s3://key:{SECRET}@bucket/runs/small")
     assert done.returncode == 2 and "s3://key:***@bucket" in done.stderr and SECRET not in done.stderr
-    assert masked("http://host:8265/a@b") == "http://host:8265/a@b"
-    with pytest.raises(BadInput, match="holds a password"):
+    assert mask_passwords("http://host:8265/a@b") == "http://host:8265/a@b"
+    with pytest.raises(UserError, match="holds a password"):
         Folder(f"s3://key:{SECRET}@bucket")
 
 
@@ -48,7 +48,7 @@ def test_a_checkpoint_of_another_hash_is_refused(tmp_path: Path) -> None:
     torch.save(models.make("resnet8", 10).state_dict(), path)
     right = hashlib.sha256(path.read_bytes()).hexdigest()
     teacher.load("resnet8", str(path), 10, right, tmp_path)
-    with pytest.raises(BadInput, match=f"its SHA-256 is {right}, expected 0000"):
+    with pytest.raises(UserError, match=f"its SHA-256 is {right}, expected 0000"):
         teacher.load("resnet8", str(path), 10, "0" * 64, tmp_path)
 
 
@@ -57,7 +57,7 @@ def test_a_checkpoint_from_a_url_needs_its_hash(verb: Any, small: Path) -> None:
     assert done.returncode == 2 and "recipe/teacher: weights from a URL need their sha256" in done.stderr
 
 
-def locked() -> dict[str, str]:
+def read_pins() -> dict[str, str]:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     wrong = [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)]
     assert not wrong, f"not exactly pinned, or with an address: {wrong}"
@@ -66,12 +66,16 @@ def locked() -> dict[str, str]:
 
 
 def test_all_that_is_asked_for_is_pinned_and_within_its_bounds() -> None:
-    pins = locked()
+    pins = read_pins()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = [Requirement(text) for texts in (project["dependencies"], *extras.values()) for text in texts]
+    requirements = [
+        Requirement(text) for texts in (project["dependencies"], *extras.values()) for text in texts
+    ]
     missing = []
-    for requirement in (one for one in asked if one.name != "raykd"):  # an extra may name another extra
+    for requirement in (
+        one for one in requirements if one.name != "raykd"
+    ):  # an extra may name another extra
         version = pins.get(canonicalize_name(requirement.name))
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             missing.append(f"{requirement} (pinned: {version})")
@@ -79,7 +83,7 @@ def test_all_that_is_asked_for_is_pinned_and_within_its_bounds() -> None:
 
 
 def test_what_the_pinned_packages_need_is_pinned_too() -> None:
-    pins = locked()
+    pins = read_pins()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     open_ = [Requirement(text) for text in project["dependencies"]]
     seen, missing = set(), set()

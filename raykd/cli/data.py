@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from raykd.cli.options import Json
+from raykd.cli.options import Json, resolve_path
 
 app = typer.Typer()
 
@@ -18,30 +18,34 @@ def data_list(as_json: Json = False) -> None:
     from raykd.cli.output import tables
     from raykd.data import inventory
 
-    found = inventory.known()
-    print(json.dumps(found, indent=1)) if as_json else tables.table(found)
+    rows = inventory.list_datasets()
+    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
 
 
 @app.command("show")
 def data_show(
-    path: Annotated[str, Argument(help="A folder of images, or a folder or URI of shards.")],
+    path: Annotated[
+        str, Argument(callback=resolve_path, help="A folder of images, or a folder or URI of shards.")
+    ],
     as_json: Json = False,
 ) -> None:
     """Show what lies in a folder of images or of shards: its parts, classes and images."""
     from raykd.cli.output import tables
     from raykd.data import inventory
 
-    found = inventory.contents(path)
-    print(json.dumps(found, indent=1)) if as_json else tables.table(found)
+    rows = inventory.list_parts(path)
+    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
 
 
 @app.command("shard")
 def data_shard(
-    source: Annotated[Path, Argument(help="A folder of images, SOURCE/PART/CLASS/*.jpg.")],
-    out: Annotated[str, Argument(help="The folder or URI to write.")],
+    source: Annotated[
+        Path, Argument(callback=resolve_path, help="A folder of images, SOURCE/PART/CLASS/*.jpg.")
+    ],
+    out: Annotated[str, Argument(callback=resolve_path, help="The folder or URI to write.")],
 ) -> None:
     """Write a folder of images as a few large Parquet files, which `name: imagenet` reads in its place."""
     from raykd.data import shards
 
-    for part, written, of in shards.write(source, out):
-        print(f"{out}/{part}: {written:,} of {of:,} images")
+    for part, written, total in shards.write(source, out):
+        print(f"{out}/{part}: {written:,} of {total:,} images")

@@ -1,33 +1,70 @@
 """What the verbs share: their options, and how these become a study and a folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, CallbackParam, Option
 
-NOTHING: list[str] = []
+
+def resolve_path(param: CallbackParam, value: Any) -> Any:
+    """Returns an option's paths or URIs made absolute. UserError names the option whose cannot be."""
+    from raykd.paths import resolve
+
+    return _apply(resolve, param, value)
+
+
+def expand_path(param: CallbackParam, value: Any) -> Any:
+    """Returns an option's paths with `~` and variables replaced: of files that are read at once."""
+    from raykd.paths import expand
+
+    return _apply(expand, param, value)
+
+
+def _apply(function: Callable[[str], str], param: CallbackParam, value: Any) -> Any:
+    from raykd.errors import UserError
+
+    values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    try:
+        results = [type(one)(function(str(one))) for one in values]
+    except ValueError as error:
+        raise UserError([f"{param.opts[0]}: {error}"]) from None
+    return results if isinstance(value, list | tuple) else (results or [None])[0]
+
+
+NO_OVERRIDES: list[str] = []
 NO_PATHS: list[Path] = []
 Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
 Data = Annotated[
-    Path | None, Option("--data", help="Where data sets lie. Default: $RAYKD_DATA or ~/.cache/raykd/data.")
+    Path | None,
+    Option(
+        "--data",
+        callback=resolve_path,
+        help="Where data sets lie. Default: $RAYKD_DATA or ~/.cache/raykd/data.",
+    ),
 ]
 Download = Annotated[bool, Option("--download", help="Fetch a missing data set from its official place.")]
-Storage = Annotated[str, Option("--storage", help="Folder or URI that holds runs and trained teachers.")]
+Storage = Annotated[
+    str,
+    Option("--storage", callback=resolve_path, help="Folder or URI that holds runs and trained teachers."),
+]
 Address = Annotated[
-    str | None, Option("--address", help="Of a Ray cluster; default: one of this machine's own.")
+    str | None, Option("--address", help="Of a Ray cluster; default: a session on this machine.")
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
-RunPath = Annotated[str, Argument(metavar="RUN", help="Folder or URI of a run.")]
-StudyFile = Annotated[Path, Argument(metavar="STUDY", help="A study file (YAML).")]
+RunPath = Annotated[str, Argument(metavar="RUN", callback=resolve_path, help="Folder or URI of a run.")]
+StudyFile = Annotated[Path, Argument(metavar="STUDY", callback=expand_path, help="A study file (YAML).")]
 
 
-def study_of(path: Path, overrides: list[str]) -> Any:
+def read_study(path: Path, overrides: list[str]) -> Any:
+    """Returns a study file with the overrides of --set in it. UserError with every mistake."""
     from raykd.study.study import Study
 
     return Study.read(path, tuple(overrides))
 
 
-def root_of(given: Path | None) -> Path:
+def resolve_data_root(data: Path | None) -> Path:
+    """Returns where data sets lie: --data, or the default."""
     from raykd.data import default_root
 
-    return given if given is not None else default_root()
+    return data if data is not None else default_root()

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from raykd.cli.options import (
-    NOTHING,
+    NO_OVERRIDES,
     Address,
     Data,
     Download,
@@ -17,8 +17,9 @@ from raykd.cli.options import (
     Set,
     Storage,
     StudyFile,
-    root_of,
-    study_of,
+    expand_path,
+    read_study,
+    resolve_data_root,
 )
 
 app = typer.Typer()
@@ -27,7 +28,7 @@ app = typer.Typer()
 @app.command()
 def plan(
     study: StudyFile,
-    set_: Set = NOTHING,
+    set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
@@ -44,17 +45,19 @@ def plan(
     from dataclasses import asdict
 
     from raykd.cli.output import plan
-    from raykd.planning.plan import Asked, planned
+    from raykd.planning.plan import PlanOptions, make_plan
 
-    asked = Asked(root_of(data), download, storage, images_per_second, probe, price)
-    made = planned(study_of(study, set_), asked)
-    print(json.dumps(asdict(made), indent=1)) if as_json else plan.plan(made)
+    options = PlanOptions(resolve_data_root(data), download, storage, images_per_second, probe, price)
+    result = make_plan(read_study(study, set_), options)
+    print(json.dumps(asdict(result), indent=1)) if as_json else plan.print_plan(result)
 
 
 @app.command()
 def doctor(
-    study: Annotated[Path | None, Argument(metavar="[STUDY]", help="A study file that should run.")] = None,
-    set_: Set = NOTHING,
+    study: Annotated[
+        Path | None, Argument(metavar="[STUDY]", callback=expand_path, help="A study file that should run.")
+    ] = None,
+    set_: Set = NO_OVERRIDES,
     address: Address = None,
     storage: Storage = "runs",
     data: Data = None,
@@ -66,8 +69,10 @@ def doctor(
     from raykd.cli.output import plan
     from raykd.doctor.doctor import examine
 
-    found = examine(address, storage, root_of(data), None if study is None else study_of(study, set_))
-    plain = asdict(found) | {"can_run": found.can_run()}
-    print(json.dumps(plain, indent=1)) if as_json else plan.health(found)
-    if not found.can_run():
+    health = examine(
+        address, storage, resolve_data_root(data), None if study is None else read_study(study, set_)
+    )
+    plain = asdict(health) | {"can_run": health.can_run()}
+    print(json.dumps(plain, indent=1)) if as_json else plan.print_health(health)
+    if not health.can_run():
         sys.exit(1)

@@ -10,8 +10,8 @@ import typer
 from typer import Argument, Option
 
 from raykd.cli.options import (
+    NO_OVERRIDES,
     NO_PATHS,
-    NOTHING,
     Address,
     Data,
     Download,
@@ -20,8 +20,10 @@ from raykd.cli.options import (
     Set,
     Storage,
     StudyFile,
-    root_of,
-    study_of,
+    expand_path,
+    read_study,
+    resolve_data_root,
+    resolve_path,
 )
 
 app = typer.Typer()
@@ -30,33 +32,42 @@ app = typer.Typer()
 @app.command()
 def launch(
     study: StudyFile,
-    set_: Set = NOTHING,
+    set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
     address: Address = None,
-    first: Annotated[
-        list[Path], Option(help="A recipe to try after the paper's; may be repeated.")
+    enqueue: Annotated[
+        list[Path], Option(callback=expand_path, help="A recipe to try after the paper's; may be repeated.")
     ] = NO_PATHS,
-    warm: Annotated[str | None, Option(help="An earlier run of the same method to begin with.")] = None,
+    warm_start: Annotated[
+        str | None, Option(callback=resolve_path, help="An earlier run of the same method to begin with.")
+    ] = None,
 ) -> None:
-    """Run a study: teacher, search, confirmation, report, export. Launched again, it goes on where it
-    stands.
-    """
-    from raykd.cli.output.progress import progress
-    from raykd.driver import launch
-    from raykd.driver import train_one as single
-    from raykd.store.folder import joined
-    from raykd.store.run_files import Ledger
+    """Run a study: teacher, search, confirmation, report, export.
 
-    recipes = [single.read(path) for path in first]
-    read = study_of(study, set_).begun_with(recipes, warm)
-    run = joined(storage, read.name)
-    with progress(read.plain(), run, Ledger(run).trials()) as tell, _resumable(run):
-        ledger = launch.launch(
-            read, storage=storage, address=address, data_root=root_of(data), download=download, tell=tell
+    Launched again, it goes on where it stopped.
+    """
+    from raykd.cli.output.progress import show_progress
+    from raykd.driver import launch, train_one
+    from raykd.store.folder import join_uri
+    from raykd.store.run_files import RunFiles
+
+    recipes = [train_one.read_recipe(path) for path in enqueue]
+    parsed = read_study(study, set_).with_enqueued(recipes, warm_start)
+    run = join_uri(storage, parsed.name)
+    if shortage := parsed.describe_shortage():
+        print(shortage, file=sys.stderr)
+    with show_progress(parsed.to_dict(), run, RunFiles(run).trials()) as on_event, _hint_on_interrupt(run):
+        run_files = launch.launch(
+            parsed,
+            storage=storage,
+            address=address,
+            data_root=resolve_data_root(data),
+            download=download,
+            on_event=on_event,
         )
-    _close(ledger, root_of(data))
+    _report_and_export(run_files, resolve_data_root(data))
 
 
 @app.command()
@@ -68,43 +79,54 @@ def resume(
     address: Address = None,
 ) -> None:
     """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it."""
-    from raykd.cli.output.progress import progress
+    from raykd.cli.output.progress import show_progress
     from raykd.driver import launch
-    from raykd.store.run_files import Ledger
+    from raykd.store.run_files import RunFiles
 
-    study = launch.extended(run, trials).plain()
-    with progress(study, run, Ledger(run).trials()) as tell, _resumable(run):
-        ledger = launch.resume(
-            run, trials=trials, address=address, data_root=root_of(data), download=download, tell=tell
+    study = launch.read_study(run, trials).to_dict()
+    with show_progress(study, run, RunFiles(run).trials()) as on_event, _hint_on_interrupt(run):
+        run_files = launch.resume(
+            run,
+            trials=trials,
+            address=address,
+            data_root=resolve_data_root(data),
+            download=download,
+            on_event=on_event,
         )
-    _close(ledger, root_of(data))
+    _report_and_export(run_files, resolve_data_root(data))
 
 
 @app.command()
 def status(run: RunPath, as_json: Json = False) -> None:
-    """Say where a run stands; from any shell, while it runs and after, without Ray."""
+    """Print the status of a run; from any shell, while it runs and after, without Ray."""
     from raykd.cli.output import status
-    from raykd.store.run_files import Ledger
-    from raykd.store.status import standing
+    from raykd.store.run_files import RunFiles
+    from raykd.store.status import get_status
 
-    stands = standing(Ledger.open(run))
-    print(json.dumps(stands, indent=1)) if as_json else status.standing(stands)
+    content = get_status(RunFiles.open(run))
+    print(json.dumps(content, indent=1)) if as_json else status.print_status(content)
 
 
 @app.command()
 def report(
-    runs: Annotated[list[str], Argument(metavar="RUN [RUN ...]", help="Folders or URIs of runs.")],
+    runs: Annotated[
+        list[str], Argument(metavar="RUN [RUN ...]", callback=resolve_path, help="Folders or URIs of runs.")
+    ],
     out: Annotated[
         Path | None,
-        Option(help="Where to write; default: RUN/report, of several runs comparison/ beside them."),
+        Option(
+            callback=resolve_path,
+            help="Where to write; default: RUN/report, of several runs comparison/ beside them.",
+        ),
     ] = None,
 ) -> None:
-    """Write one page with all plots and tables of a run, or compare several; works while they run, without
-    Ray.
-    """
-    from raykd.report.write import write_report as write
+    """Write one page with all plots and tables of a run, or compare several.
 
-    print(f"report: {write(runs, out)}")
+    Works while they run, without Ray.
+    """
+    from raykd.report.write import write_report
+
+    print(f"report: {write_report(runs, out)}")
 
 
 @app.command()
@@ -116,7 +138,7 @@ def confirm(run: RunPath, data: Data = None, download: Download = False, address
 @app.command()
 def export(
     run: RunPath,
-    out: Annotated[Path, Argument(help="The folder to write.")],
+    out: Annotated[Path, Argument(callback=resolve_path, help="The folder to write.")],
     trial: Annotated[int | None, Option(help="The trial's number; default: the best.", min=0)] = None,
     data: Data = None,
 ) -> None:
@@ -125,14 +147,14 @@ def export(
     Without --trial: the best trial's settings as the confirmation retrained them, else the best trial.
     """
     from raykd.cli.output import tables
-    from raykd.export import export as write
-    from raykd.store.run_files import Ledger
+    from raykd.export.export import export as write_export
+    from raykd.store.run_files import RunFiles
 
-    tables.exported(str(out), write(Ledger.open(run), out, trial, root_of(data)))
+    tables.print_export(str(out), write_export(RunFiles.open(run), out, trial, resolve_data_root(data)))
 
 
 @contextmanager
-def _resumable(run: str) -> Any:
+def _hint_on_interrupt(run: str) -> Any:
     try:
         yield
     except KeyboardInterrupt:
@@ -140,18 +162,19 @@ def _resumable(run: str) -> Any:
         sys.exit(130)
 
 
-def _close(ledger: Any, root: Path) -> None:
-    """What every finished run ends in: the report and the exported student."""
+def _report_and_export(run_files: Any, root: Path) -> None:
+    """The end of every run: the report and the exported student."""
     from raykd.cli.output import tables
-    from raykd.export import export as write
-    from raykd.report.write import write_report as written
-    from raykd.store.status import standing
+    from raykd.export.export import export as write_export
+    from raykd.report.write import write_report
+    from raykd.store import file_names
+    from raykd.store.status import get_status
 
-    print(f"report: {written([ledger.folder.uri])}")
-    if standing(ledger)["trials"]["complete"]:
-        with (ledger.folder / "export").filled() as path:
-            left_out = write(ledger, path, root=root)
-        tables.exported((ledger.folder / "export").uri, left_out)
-    if ledger.state() == "stopped":
-        print(f"stopped: {ledger.why()}", file=sys.stderr)
+    print(f"report: {write_report([run_files.folder.uri])}")
+    if get_status(run_files)["trials"]["complete"]:
+        with (run_files.folder / file_names.EXPORT).staging_dir() as path:
+            left_out = write_export(run_files, path, root=root)
+        tables.print_export((run_files.folder / file_names.EXPORT).uri, left_out)
+    if run_files.state() == "stopped":
+        print(f"stopped: {run_files.stop_reason()}", file=sys.stderr)
         sys.exit(1)

@@ -7,66 +7,92 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from raykd.cli.options import NOTHING, Address, Data, Download, Json, Set, Storage, root_of
+from raykd.cli.options import (
+    NO_OVERRIDES,
+    Address,
+    Data,
+    Download,
+    Json,
+    Set,
+    Storage,
+    expand_path,
+    resolve_data_root,
+    resolve_path,
+)
 
 app = typer.Typer()
 
 
 @app.command()
 def transfer(
-    student: Annotated[str, Argument(metavar="STUDENT", help="An export, or a trial's folder.")],
+    student: Annotated[
+        str, Argument(metavar="STUDENT", callback=resolve_path, help="An export, or a trial's folder.")
+    ],
     to: Annotated[
-        str, Option("--to", metavar="DATASET", help="A data set, or a folder of images under the data root.")
+        str,
+        Option(
+            "--to",
+            metavar="DATASET",
+            callback=expand_path,
+            help="A data set, or a folder of images under the data root.",
+        ),
     ],
     seeds: Annotated[int | None, Option(help="So many probes of each net; default: 3.", min=1)] = None,
     teacher: Annotated[
-        str | None, Option(help="The teacher's weights, where they lie elsewhere now.")
+        str | None,
+        Option(callback=resolve_path, help="The teacher's weights, where they lie elsewhere now."),
     ] = None,
-    set_: Set = NOTHING,
+    set_: Set = NO_OVERRIDES,
     data: Data = None,
     download: Download = False,
     as_json: Json = False,
 ) -> None:
     """Probe a student's frozen features on another data set, beside its teacher's and an untrained net's."""
-    from raykd import transfer as probing
     from raykd.cli.output import tables
-    from raykd.store.run_files import Folder
+    from raykd.store.folder import Folder
     from raykd.training.student import load
+    from raykd.transfer import transfer as linear_probe
 
-    folder, root = Folder(student), root_of(data)
-    read = load(folder)
-    asked = tuple([*set_, f"seeds={seeds}"] if seeds else set_)
-    settings = probing.probe_of(to, read, root, asked)
-    theirs = probing.teacher_of(folder, read, teacher, root)
-    result = probing.transfer(read, theirs, settings, root, download, tables.probed)
-    probing.keep(folder, to, result)
-    print(json.dumps(result, indent=1)) if as_json else tables.transferred(to, result, folder)
+    folder, root = Folder(student), resolve_data_root(data)
+    loaded = load(folder)
+    overrides = tuple([*set_, f"seeds={seeds}"] if seeds else set_)
+    settings = linear_probe.make_probe(to, loaded, root, overrides)
+    teacher_net = linear_probe.load_teacher(folder, loaded, teacher, root)
+    result = linear_probe.transfer(loaded, teacher_net, settings, root, download, tables.print_probe)
+    linear_probe.write_result(folder, to, result)
+    print(json.dumps(result, indent=1)) if as_json else tables.print_transfer(to, result, folder)
 
 
 @app.command()
 def train(
-    recipe: Annotated[Path, Argument(metavar="RECIPE", help="A recipe (YAML), as `export` writes it.")],
+    recipe: Annotated[
+        Path, Argument(metavar="RECIPE", callback=expand_path, help="A recipe (YAML), as `export` writes it.")
+    ],
     out: Annotated[
-        Path | None, Option(help="The folder to write; default: STORAGE/train-<recipe's hash>.")
+        Path | None,
+        Option(callback=resolve_path, help="The folder to write; default: STORAGE/train-<recipe's hash>."),
     ] = None,
     workers: Annotated[
         int | None, Option(help="Train through Ray Train with so many workers.", min=1)
     ] = None,
     test: Annotated[bool, Option("--test", help="Open the test set after the last epoch.")] = False,
-    set_: Set = NOTHING,
+    set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
     download: Download = False,
     address: Address = None,
 ) -> None:
-    """Train one recipe, without Ray unless --workers is given; again: it goes on from its checkpoint."""
-    from raykd.cli.output import tables
-    from raykd.driver import train_one as single
+    """Train one recipe, without Ray unless --workers is given.
 
-    checked = single.read(recipe, tuple(set_))
-    settings = single.Settings(storage, out, workers, test, root_of(data), download, address)
-    row, folder = single.train(checked, settings, tables.epoch)
-    tables.trained(row, folder)
+    Again, it goes on from its checkpoint; one that is done is not trained again.
+    """
+    from raykd.cli.output import tables
+    from raykd.driver import train_one
+
+    parsed = train_one.read_recipe(recipe, tuple(set_))
+    options = train_one.TrainOptions(storage, out, workers, test, resolve_data_root(data), download, address)
+    row, folder, was_done = train_one.train(parsed, options, tables.print_epoch)
+    tables.print_trained(row, folder, was_done)
 
 
 @app.command()
@@ -75,7 +101,7 @@ def methods(
 ) -> None:
     """List the methods, or explain one: its source, formula, fields and ranges."""
     from raykd.cli.output import tables
-    from raykd.methods._catalogue import catalogue, entry
+    from raykd.methods._catalogue import describe, list_methods
 
-    found: Any = catalogue() if name is None else entry(name)
-    print(json.dumps(found, indent=1)) if as_json else tables.methods(found)
+    entries: Any = list_methods() if name is None else describe(name)
+    print(json.dumps(entries, indent=1)) if as_json else tables.print_methods(entries)

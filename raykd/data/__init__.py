@@ -2,36 +2,27 @@
 like from files.
 """
 
-import os
-from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
-
-from raykd.data._base import Catalogue, Dataset, DataSpec, Figures, Source, draw, order, prepare
+from raykd.data._base import (
+    Dataset,
+    DatasetInfo,
+    DataSpec,
+    Source,
+    ViewIndex,
+    draw_view_ids,
+    epoch_permutation,
+    stratified_split,
+)
 from raykd.data.cifar10 import CIFAR10
 from raykd.data.cifar100 import CIFAR100
 from raykd.data.digits import Digits
-from raykd.data.folder import Folder
+from raykd.data.folder import ImageFolder
 from raykd.data.imagenet import ImageNet
+from raykd.data.registry import AnyData, default_root, load
 from raykd.data.stl10 import STL10
 from raykd.data.tiny_imagenet import TinyImageNet
 
 __all__ = [
-    "AnyData", "Catalogue", "DataSpec", "Dataset", "Figures", "Source",
-    "default_root", "draw", "load", "order",
+    "CIFAR10", "CIFAR100", "STL10", "AnyData", "DataSpec", "Dataset", "DatasetInfo", "Digits", "ImageFolder",
+    "ImageNet", "Source", "TinyImageNet", "ViewIndex", "default_root", "draw_view_ids", "epoch_permutation",
+    "load", "stratified_split",
 ]  # fmt: skip
-
-AnyData = Annotated[
-    CIFAR10 | CIFAR100 | STL10 | TinyImageNet | Digits | Folder | ImageNet, Field(discriminator="name")
-]
-
-
-def default_root() -> Path:
-    """Where data sets lie: $RAYKD_DATA, or ~/.cache/raykd/data."""
-    return Path(os.environ.get("RAYKD_DATA") or Path.home() / ".cache/raykd/data")
-
-
-def load(spec: DataSpec, root: Path, download: bool) -> Dataset[Any]:
-    """A data set, ready for a trial. BadInput when its files are missing or damaged and not to be fetched."""
-    return prepare(spec, spec.read(root, download))

@@ -1,10 +1,10 @@
 """What every data set gives: parts with labels, a held-out split fixed by a seed, and a source of batches.
 
-Small sets are kept in memory (views.py), large ones are read from files as they are needed (stream.py); the
-loop sees a Source and knows no difference.
+Small sets are kept in memory (in_memory.py), large ones are read from files as they are needed (stream.py);
+the trainer sees a Source and knows no difference.
 
 Legend: n images of a batch, r rotations. The k-th of the r rotated views of an image has its own view id and
-is turned by k * 90 degrees.
+is turned by k * 90 degrees. Where images are flipped, an odd view id is a flipped one.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ class Part(ABC):
 P = TypeVar("P", bound=Part)
 
 
-class Figures(NamedTuple):
+class DatasetInfo(NamedTuple):
     """What a plan must know of a data set."""
 
     classes: int
@@ -47,7 +47,7 @@ class Figures(NamedTuple):
     images: int  # to train on
 
 
-class Raw(NamedTuple, Generic[P]):
+class RawDataset(NamedTuple, Generic[P]):
     """A data set as it lies on disk."""
 
     classes: tuple[str, ...]
@@ -71,11 +71,11 @@ class Dataset(Generic[P]):
     std: Triple
 
     @property
-    def figures(self) -> Figures:
-        return Figures(len(self.classes), self.size, len(self.train.labels))
+    def info(self) -> DatasetInfo:
+        return DatasetInfo(len(self.classes), self.size, len(self.train.labels))
 
 
-class Catalogue(NamedTuple):
+class ViewIndex(NamedTuple):
     """All views that can be seen of the images of a whole training set, numbered."""
 
     key: str  # a hash of what they show
@@ -89,22 +89,23 @@ class Source(ABC, Generic[P]):
 
     num_views: int  # an image's view ids are 0 ... num_views - 1
     rotations: int
+    flip: bool  # whether images are flipped at random
 
     @abstractmethod
-    def batches(self, positions: Tensor, views: Tensor) -> Iterator[Batch]:
-        """Training images at positions [steps, n], seen as views [steps, n, r]: a Batch of n * r a step."""
+    def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
+        """Training images at positions [steps, n], by view ids [steps, n, r]: a Batch of n * r a step."""
 
     @abstractmethod
-    def plain(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def evaluation_batches(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A rank's share of a part, for evaluation, in batches: images [n, 3, size, size], labels [n]."""
 
     @abstractmethod
-    def unreadable(self) -> list[str]:
+    def list_unreadable(self) -> list[str]:
         """Images that could not be read, and for which others stood in: a line each."""
 
     @abstractmethod
-    def count(self, lines: list[str]) -> None:
-        """Count images as unreadable, once each. BadInput when there are more than the settings allow."""
+    def record_corrupt(self, lines: list[str]) -> None:
+        """Note images as unreadable, once each. UserError when there are more than the settings allow."""
 
 
 class DataSpec(Spec):
@@ -117,46 +118,48 @@ class DataSpec(Spec):
     flip: bool = True  # horizontally, at random
 
     @abstractmethod
-    def read(self, root: Path, download: bool) -> Raw[Any]:
-        """The data set from its files under the data root. BadInput names the file and the layout."""
+    def read(self, root: Path, download: bool) -> RawDataset[Any]:
+        """The data set from its files under the data root. UserError names the file and the layout."""
 
     @abstractmethod
-    def catalogue(self, dataset: Dataset[Any]) -> Catalogue | None:
+    def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
         """The data set's views; None where there are too many to be numbered."""
 
     @abstractmethod
-    def source(self, dataset: Dataset[Any], device: torch.device) -> Source[Any]:
+    def make_source(self, dataset: Dataset[Any], device: torch.device) -> Source[Any]:
         """The data set's images, on their way to a device."""
 
     @abstractmethod
-    def shorter(self, size: int) -> int:
+    def resize_side(self, size: int) -> int:
         """Pixels of an image's shorter side before its centre of size x size is taken for evaluation."""
 
     @abstractmethod
-    def known(self) -> Figures | None:
-        """The figures of the whole training set, where they are known without its files."""
+    def published_info(self) -> DatasetInfo | None:
+        """What is known of the whole training set without its files, if it is."""
 
-    def expected(self) -> Figures | None:
-        """The figures of what is trained on, where they are known without files."""
-        known = self.known()
-        return known and known._replace(images=self.used(known.images) - self.held(known.images))
+    def expected_info(self) -> DatasetInfo | None:
+        """What is known without files of the part that is trained on, if it is."""
+        whole = self.published_info()
+        return whole and whole._replace(
+            images=self.count_used(whole.images) - self.count_held_out(whole.images)
+        )
 
-    def used(self, images: int) -> int:
+    def count_used(self, images: int) -> int:
         """How many of the training images are used. ValueError when there are too few."""
         if self.images is not None and self.images > images:
             raise ValueError(f"data/images = {self.images}: there are {images} training images")
         return images if self.images is None else self.images
 
-    def held(self, images: int) -> int:
+    def count_held_out(self, images: int) -> int:
         """How many of the training images are used and held out."""
-        return round(self.holdout * self.used(images))
+        return round(self.holdout * self.count_used(images))
 
 
-def prepare(spec: DataSpec, raw: Raw[P]) -> Dataset[P]:
+def split_dataset(spec: DataSpec, raw: RawDataset[P]) -> Dataset[P]:
     """Take the subset and hold out the selection part."""
     labels = raw.train.labels
-    positions = subset(spec, labels)
-    train, heldout = split(labels[positions], spec.holdout, spec.split_seed)
+    positions = choose_subset(spec, labels)
+    train, heldout = stratified_split(labels[positions], spec.holdout, spec.split_seed)
     return Dataset(
         raw.classes,
         raw.size,
@@ -168,42 +171,46 @@ def prepare(spec: DataSpec, raw: Raw[P]) -> Dataset[P]:
     )
 
 
-def subset(spec: DataSpec, labels: Tensor) -> np.ndarray:
+def choose_subset(spec: DataSpec, labels: Tensor) -> np.ndarray:
     """Positions of the training images that are used, ascending."""
-    rest = 1 - spec.used(len(labels)) / len(labels)
-    return split(labels, rest, spec.split_seed)[0]
+    unused = 1 - spec.count_used(len(labels)) / len(labels)
+    return stratified_split(labels, unused, spec.split_seed)[0]
 
 
-def split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions to train on and positions held out, each ascending; the same share of every class.
 
     Sizes: round(holdout * images) held out; where classes cannot share evenly, those with the largest
     remainder give one more. Fixed by the seed alone.
     """
-    chance = np.random.Generator(np.random.PCG64(seed))
+    generator = np.random.Generator(np.random.PCG64(seed))
     values = labels.numpy()
-    shuffled = chance.permutation(len(values))
+    shuffled = generator.permutation(len(values))
     _, counts = np.unique(values, return_counts=True)
     exact = holdout * counts
-    give = np.floor(exact + 1e-9).astype(int)
-    missing = round(holdout * len(values)) - give.sum()
-    give[np.argsort(give - exact, kind="stable")[:missing]] += 1
+    num_heldout = np.floor(exact + 1e-9).astype(int)  # of each class
+    missing = round(holdout * len(values)) - num_heldout.sum()
+    num_heldout[np.argsort(num_heldout - exact, kind="stable")[:missing]] += 1
     by_class = shuffled[np.argsort(values[shuffled], kind="stable")]
     rank = np.arange(len(values)) - np.repeat(np.cumsum(counts) - counts, counts)  # of each within its class
-    heldout = np.sort(by_class[rank < np.repeat(give, counts)])
+    heldout = np.sort(by_class[rank < np.repeat(num_heldout, counts)])
     return np.setdiff1d(np.arange(len(values)), heldout), heldout
 
 
-def order(epoch: int, seed: int, count: int) -> Tensor:
+def epoch_permutation(epoch: int, seed: int, count: int) -> Tensor:
     """A permutation [count] for an epoch, the same on every rank and device."""
-    return torch.randperm(count, generator=_generator(seed, epoch, 0))
+    return torch.randperm(count, generator=_make_generator(seed, epoch, 0))
 
 
-def draw(epoch: int, seed: int, count: int, source: Source[Any]) -> Tensor:
-    """View ids [count, r] for an epoch, the same on every rank and device."""
+def draw_view_ids(epoch: int, seed: int, count: int, source: Source[Any]) -> Tensor:
+    """View ids [count, r] for an epoch, the same on every rank and device.
+
+    The rotated views of an image are cropped each on its own and share one flip (xuguodong03/SSKD, cifar.py).
+    """
     size = (count, source.rotations)
-    return torch.randint(source.num_views, size, generator=_generator(seed, epoch, 1))
+    view_ids = torch.randint(source.num_views, size, generator=_make_generator(seed, epoch, 1))
+    return view_ids - view_ids % 2 + view_ids[:, :1] % 2 if source.flip else view_ids
 
 
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def _make_generator(seed: int, epoch: int, stream: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 100_003 + epoch) * 2 + stream)

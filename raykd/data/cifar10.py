@@ -4,19 +4,19 @@ from pathlib import Path
 from typing import Literal
 
 from raykd.data import _cifar
-from raykd.data._base import Figures, Raw
-from raykd.data.views import InMemory, Pixels
+from raykd.data._base import DatasetInfo, RawDataset
+from raykd.data.in_memory import InMemorySpec, Pixels
 
 
-class CIFAR10(InMemory):
+class CIFAR10(InMemorySpec):
     name: Literal["cifar10"] = "cifar10"
 
-    def known(self) -> Figures | None:
-        return Figures(10, 32, 50_000)
+    def published_info(self) -> DatasetInfo | None:
+        return DatasetInfo(10, 32, 50_000)
 
-    def read(self, root: Path, download: bool) -> Raw[Pixels]:
+    def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
         from torchvision.datasets import CIFAR10 as Official  # here: it takes seconds
 
         # of the training images
         mean, std = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-        return _cifar.read(Official, root, download, mean, std)
+        return _cifar.read_cifar(Official, root, download, mean, std)

@@ -4,19 +4,19 @@ from pathlib import Path
 from typing import Literal
 
 from raykd.data import _cifar
-from raykd.data._base import Figures, Raw
-from raykd.data.views import InMemory, Pixels
+from raykd.data._base import DatasetInfo, RawDataset
+from raykd.data.in_memory import InMemorySpec, Pixels
 
 
-class CIFAR100(InMemory):
+class CIFAR100(InMemorySpec):
     name: Literal["cifar100"] = "cifar100"
 
-    def known(self) -> Figures | None:
-        return Figures(100, 32, 50_000)
+    def published_info(self) -> DatasetInfo | None:
+        return DatasetInfo(100, 32, 50_000)
 
-    def read(self, root: Path, download: bool) -> Raw[Pixels]:
+    def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
         from torchvision.datasets import CIFAR100 as Official  # here: it takes seconds
 
         # RepDistiller's constants
         mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-        return _cifar.read(Official, root, download, mean, std)
+        return _cifar.read_cifar(Official, root, download, mean, std)

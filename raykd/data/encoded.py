@@ -14,10 +14,10 @@ from torch import Tensor
 from raykd.data import pictures
 from raykd.data._base import Part
 
-READS = 16  # of remote images at once, in each process
+REMOTE_READS = 16  # of remote images at once, in each process
 
 
-class Encoded(Part):
+class EncodedImages(Part):
     """Images that are decoded when they are needed."""
 
     remote: bool  # whether many reads at once are faster than one after another
@@ -27,30 +27,30 @@ class Encoded(Part):
         """Where an image lies, for messages."""
 
     @abstractmethod
-    def data(self, position: int) -> bytes:
-        """An image's bytes. Unreadable when they cannot be had."""
+    def read(self, position: int) -> bytes:
+        """An image's bytes. UnreadableImage when they cannot be had."""
 
-    def ahead(self, positions: list[int]) -> list[bytes | None]:
+    def read_many(self, positions: list[int]) -> list[bytes | None]:
         """The bytes of many images, None for any that could not be had."""
-        with ThreadPoolExecutor(READS if self.remote else 1) as pool:
-            return list(pool.map(self._if_readable, positions))
+        with ThreadPoolExecutor(REMOTE_READS if self.remote else 1) as pool:
+            return list(pool.map(self._read_or_none, positions))
 
-    def _if_readable(self, position: int) -> bytes | None:
+    def _read_or_none(self, position: int) -> bytes | None:
         try:
-            return self.data(position)
-        except pictures.Unreadable:
+            return self.read(position)
+        except pictures.UnreadableImage:
             return None
 
-    def alike(self, position: int) -> Iterator[int]:
+    def same_class(self, position: int) -> Iterator[int]:
         """The image, then the others of its class in a fixed order."""
         yield position
-        same = (self.labels == self.labels[position]).nonzero().flatten()
-        place = int((same == position).nonzero())
-        yield from same.roll(-place)[1:].tolist()
+        members = (self.labels == self.labels[position]).nonzero().flatten()
+        place = int((members == position).nonzero())
+        yield from members.roll(-place)[1:].tolist()
 
 
 @dataclass(frozen=True, eq=False)
-class Files(Encoded):
+class ImageFiles(EncodedImages):
     """Images in files. The names are kept as one tensor, which processes share."""
 
     names: Tensor  # [images, longest name], uint8: paths, filled up with zeros
@@ -58,20 +58,20 @@ class Files(Encoded):
     remote = False
 
     @classmethod
-    def of(cls, by_class: pictures.ByClass) -> "Files":
+    def from_classes(cls, by_class: pictures.FilesByClass) -> "ImageFiles":
         names = np.array([os.fsencode(file) for files in by_class.values() for file in files])
         counts = torch.tensor([len(files) for files in by_class.values()])
-        cells = torch.from_numpy(names.view(np.uint8).reshape(len(names), -1))
-        return cls(cells, torch.arange(len(by_class)).repeat_interleave(counts))
+        characters = torch.from_numpy(names.view(np.uint8).reshape(len(names), -1))
+        return cls(characters, torch.arange(len(by_class)).repeat_interleave(counts))
 
-    def take(self, positions: Tensor) -> "Files":
-        return Files(self.names[positions], self.labels[positions])
+    def take(self, positions: Tensor) -> "ImageFiles":
+        return ImageFiles(self.names[positions], self.labels[positions])
 
     def name(self, position: int) -> str:
         return os.fsdecode(self.names[position].numpy().tobytes().rstrip(b"\0"))
 
-    def data(self, position: int) -> bytes:
+    def read(self, position: int) -> bytes:
         try:
             return Path(self.name(position)).read_bytes()
         except OSError as error:
-            raise pictures.Unreadable(f"not a readable image ({error.strerror})") from None
+            raise pictures.UnreadableImage(f"not a readable image ({error.strerror})") from None

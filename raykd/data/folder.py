@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.data._base import Figures, Raw, Std, Triple, subset
-from raykd.data.pictures import ByClass, Unreadable, decoded, listed
-from raykd.data.views import InMemory, Pixels
-from raykd.errors import BadInput
+from raykd.data._base import DatasetInfo, RawDataset, Std, Triple, choose_subset
+from raykd.data.in_memory import InMemorySpec, Pixels
+from raykd.data.pictures import FilesByClass, UnreadableImage, decode, list_train_and_test
+from raykd.errors import UserError
 
 
-class Folder(InMemory):
+class ImageFolder(InMemorySpec):
     """Images are resized (shorter side) and centre-cropped to size x size when read, and kept in memory."""
 
     name: Literal["folder"] = "folder"
@@ -27,59 +27,68 @@ class Folder(InMemory):
     mean: Triple = (0.485, 0.456, 0.406)  # ImageNet's
     std: Std = (0.229, 0.224, 0.225)
 
-    def known(self) -> Figures | None:
+    def published_info(self) -> DatasetInfo | None:
         return None
 
-    def read(self, root: Path, download: bool) -> Raw[Pixels]:
+    def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
         base = root / Path(self.path).expanduser()
-        return self.decoded(base, *listed(base, (self.train, self.test)))
+        return self.decode_files(base, *list_train_and_test(base, (self.train, self.test)))
 
-    def decoded(self, base: Path, by_class: ByClass, tests: ByClass) -> Raw[Pixels]:
+    def decode_files(
+        self, base: Path, train_files: FilesByClass, test_files: FilesByClass
+    ) -> RawDataset[Pixels]:
         """Of the training images, only those that are used are decoded."""
-        train, test = _named(by_class), _named(tests)
-        used = [train[position] for position in subset(self, torch.tensor([label for _, label in train]))]
+        train, test = _label_files(train_files), _label_files(test_files)
+        used = [
+            train[position] for position in choose_subset(self, torch.tensor([label for _, label in train]))
+        ]
         self.check_memory(base, len(used), len(test))
-        return Raw(
-            tuple(by_class), self.size, self._part(used), self._part(test), self.mean, self.std
-        )  # fmt: skip
+        return RawDataset(
+            tuple(train_files),
+            self.size,
+            self._make_pixels(used),
+            self._make_pixels(test),
+            self.mean,
+            self.std,
+        )
 
-    def memory(self, used: int, tests: int) -> int:
+    def count_bytes(self, used: int, tests: int) -> int:
         """Bytes that so many images take at most: once as they are, and training images also padded."""
         padded = (self.size + 2 * self.padding) ** 2
         return 3 * ((used + tests) * self.size**2 + used * padded)
 
     def check_memory(self, base: Path, used: int, tests: int) -> None:
-        """BadInput when the images would take more than half of this machine's memory."""
-        needed = self.memory(used, tests)
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if needed > there // 2:
-            raise BadInput(
+        """UserError when the images would take more than half of this machine's memory."""
+        needed = self.count_bytes(used, tests)
+        installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > installed // 2:
+            raise UserError(
                 [
                     f"data: {base}: {used + tests:,} images of {self.size} x {self.size} take "
-                    f"{needed / 2**30:.1f} GiB of the {there / 2**30:.1f} GiB of memory; take a smaller "
+                    f"{needed / 2**30:.1f} GiB of the {installed / 2**30:.1f} GiB of memory; take a smaller "
                     f"size or fewer images, or name: imagenet, which streams such folders"
                 ]
             )
 
-    def _part(self, images: list[tuple[str, int]]) -> Pixels:
+    def _make_pixels(self, images: list[tuple[str, int]]) -> Pixels:
         pixels = torch.empty(len(images), self.size, self.size, 3, dtype=torch.uint8)
         for place, (file, _) in enumerate(images):
-            pixels[place] = _image(file, self.size)
+            pixels[place] = _read_image(file, self.size)
         return Pixels(pixels, torch.tensor([label for _, label in images], dtype=torch.int64))
 
 
-def _named(by_class: ByClass) -> list[tuple[str, int]]:
+def _label_files(by_class: FilesByClass) -> list[tuple[str, int]]:
     """(file, label) of every image."""
     return [(file, label) for label, files in enumerate(by_class.values()) for file in files]
 
 
-def _image(file: str, size: int) -> Tensor:
+def _read_image(file: str, size: int) -> Tensor:
     """[size, size, 3], uint8."""
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        image = decoded(Path(file).read_bytes())
-    except (OSError, Unreadable) as error:
-        raise BadInput([f"data: {file}: {error}"]) from None
+        image = decode(Path(file).read_bytes())
+    except (OSError, UnreadableImage) as error:
+        raise UserError([f"data: {file}: {error}"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
     return cropped.permute(1, 2, 0)

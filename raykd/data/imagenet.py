@@ -4,15 +4,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raykd.data import pictures, shards
-from raykd.data._base import Figures, Raw, Std, Triple
-from raykd.data.encoded import Files
-from raykd.data.stream import Streamed
-from raykd.errors import BadInput
+from raykd.data._base import DatasetInfo, RawDataset, Std, Triple
+from raykd.data.encoded import ImageFiles
+from raykd.data.stream import StreamedSpec
+from raykd.errors import UserError
 
 OFFICIAL = "imagenet"
 
 
-class ImageNet(Streamed):
+class ImageNet(StreamedSpec):
     """PATH/train/CLASS/*.JPEG and PATH/val/CLASS/*.JPEG; a class's folder is its name (n01440764). Or shards
     of such a folder, as `raykd data shard` makes them: the same images, in the same places.
 
@@ -27,20 +27,29 @@ class ImageNet(Streamed):
     mean: Triple = (0.485, 0.456, 0.406)
     std: Std = (0.229, 0.224, 0.225)
 
-    def known(self) -> Figures | None:
-        return Figures(1000, self.size, 1_281_167) if self.path == OFFICIAL else None
+    def published_info(self) -> DatasetInfo | None:
+        return DatasetInfo(1000, self.size, 1_281_167) if self.path == OFFICIAL else None
 
-    def read(self, root: Path, download: bool) -> Raw[Any]:
+    def read(self, root: Path, download: bool) -> RawDataset[Any]:
         base = self.path if "://" in self.path else str(root / Path(self.path).expanduser())
-        if {self.train, self.test} <= set(shards.parts(base)):
-            classes, images = shards.opened(base, self.train)
-            others, tests = shards.opened(base, self.test)
-            if classes != others:
-                odd = sorted(set(classes) ^ set(others))[:5]
-                raise BadInput([f"data: {base}: classes differ between {self.train} and {self.test}: {odd}"])
-            return Raw(classes, self.size, images, tests, self.mean, self.std)
+        if {self.train, self.test} <= set(shards.list_parts(base)):
+            classes, images = shards.open_part(base, self.train)
+            test_classes, test_images = shards.open_part(base, self.test)
+            if classes != test_classes:
+                odd = sorted(set(classes) ^ set(test_classes))[:5]
+                raise UserError([f"data: {base}: classes differ between {self.train} and {self.test}: {odd}"])
+            return RawDataset(classes, self.size, images, test_images, self.mean, self.std)
         if "://" in self.path:
-            lack = f"{self.train}.index.parquet and {self.test}.index.parquet"
-            raise BadInput([f"data: {base}: no shards. Expected: {lack}, as `raykd data shard` writes them"])
-        train, test = pictures.listed(Path(base), (self.train, self.test))
-        return Raw(tuple(train), self.size, Files.of(train), Files.of(test), self.mean, self.std)
+            expected = f"{self.train}.index.parquet and {self.test}.index.parquet"
+            raise UserError(
+                [f"data: {base}: no shards. Expected: {expected}, as `raykd data shard` writes them"]
+            )
+        train, test = pictures.list_train_and_test(Path(base), (self.train, self.test))
+        return RawDataset(
+            tuple(train),
+            self.size,
+            ImageFiles.from_classes(train),
+            ImageFiles.from_classes(test),
+            self.mean,
+            self.std,
+        )

@@ -23,27 +23,27 @@ import torch
 from torch import Tensor
 
 from raykd.data import pictures
-from raykd.data.encoded import Encoded
-from raykd.errors import BadInput, masked, without_password
+from raykd.data.encoded import EncodedImages
+from raykd.errors import UserError, first_line, mask_passwords, reject_password
 
-SHARD = 128 * 2**20  # bytes of images in a file, about
-GROUP = 8 * 2**20  # bytes of images in a row group, about: what a streaming reader holds at a time
-CLASS = pa.dictionary(pa.int32(), pa.string())
-IMAGE = pa.schema(
-    {"index": pa.int64(), "label": pa.int32(), "class": CLASS, "file": pa.string(), "jpeg": pa.binary()}
+SHARD_BYTES = 128 * 2**20  # of images in a file, about
+ROW_GROUP_BYTES = 8 * 2**20  # of images in a row group, about: what a streaming reader holds at a time
+CLASS_TYPE = pa.dictionary(pa.int32(), pa.string())
+IMAGE_SCHEMA = pa.schema(
+    {"index": pa.int64(), "label": pa.int32(), "class": CLASS_TYPE, "file": pa.string(), "jpeg": pa.binary()}
 )
-PLACE = pa.schema(
+INDEX_SCHEMA = pa.schema(
     {
-        "label": pa.int32(), "class": CLASS, "file": pa.string(),
+        "label": pa.int32(), "class": CLASS_TYPE, "file": pa.string(),
         "shard": pa.int32(), "offset": pa.int64(), "size": pa.int64(),
     }
 )  # fmt: skip
 
-Row = dict[str, Any]  # one image, by the names above
+ImageRow = dict[str, Any]  # one image, by the names above
 
 
 @dataclass(frozen=True, eq=False)
-class Shards(Encoded):
+class Shards(EncodedImages):
     """Images in shards."""
 
     base: str  # path or URI of all parts
@@ -56,135 +56,137 @@ class Shards(Encoded):
 
     @property
     def remote(self) -> bool:  # type: ignore[override]
-        return not isinstance(place(self.base)[0], pyarrow.fs.LocalFileSystem)
+        return not isinstance(open_storage(self.base)[0], pyarrow.fs.LocalFileSystem)
 
     def take(self, positions: Tensor) -> "Shards":
         tensors = (self.row, self.shard, self.offset, self.size, self.labels)
         return Shards(self.base, self.part, *(tensor[positions] for tensor in tensors))
 
     def name(self, position: int) -> str:
-        file = _index(self.base, self.part, ["file"])["file"][int(self.row[position])]
-        return f"{place(self.base)[1]}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
+        file = _read_index(self.base, self.part, ["file"])["file"][int(self.row[position])]
+        return f"{open_storage(self.base)[1]}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
 
-    def data(self, position: int) -> bytes:
+    def read(self, position: int) -> bytes:
         try:
-            stream = _stream(self.base, f"{self.part}/{self.shard[position]:05d}.parquet")
-            data: bytes = stream.read_at(int(self.size[position]), int(self.offset[position]))
+            stream = open_shard(self.base, f"{self.part}/{self.shard[position]:05d}.parquet")
+            encoded: bytes = stream.read_at(int(self.size[position]), int(self.offset[position]))
         except OSError as error:
-            reason = (str(error).splitlines() or [""])[0][:120]
-            raise pictures.Unreadable(f"not a readable image ({reason})") from None
-        return data
+            reason = first_line(error, 120)
+            raise pictures.UnreadableImage(f"not a readable image ({reason})") from None
+        return encoded
 
 
-def place(base: str) -> tuple[pyarrow.fs.FileSystem, str]:
+def open_storage(base: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The file system of a path or URI, and the path there."""
     if "://" not in base:
         return pyarrow.fs.LocalFileSystem(), base
     try:
-        storage, root = pyarrow.fs.FileSystem.from_uri(without_password(base))
+        storage, root = pyarrow.fs.FileSystem.from_uri(reject_password(base))
     except (ValueError, OSError) as error:
-        raise BadInput([f"data: {masked(base)}: {str(error).splitlines()[0]}"]) from None
+        raise UserError([f"data: {mask_passwords(base)}: {first_line(error)}"]) from None
     return storage, root.rstrip("/")
 
 
 @lru_cache(maxsize=64)
-def _stream(base: str, name: str) -> pa.NativeFile:
+def open_shard(base: str, name: str) -> pa.NativeFile:
     """Open shards are kept for the next image; each process has its own."""
-    storage, root = place(base)
+    storage, root = open_storage(base)
     return storage.open_input_file(f"{root}/{name}")
 
 
-def _index(base: str, part: str, columns: list[str] | None = None) -> pa.Table:
-    storage, root = place(base)
+def _read_index(base: str, part: str, columns: list[str] | None = None) -> pa.Table:
+    storage, root = open_storage(base)
     return pq.read_table(f"{root}/{part}.index.parquet", columns=columns, filesystem=storage)
 
 
-def parts(base: str) -> list[str]:
+def list_parts(base: str) -> list[str]:
     """The parts that are whole."""
-    storage, root = place(base)
-    found = storage.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
+    storage, root = open_storage(base)
+    entries = storage.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
     ending = ".index.parquet"
-    return sorted(one.base_name.removesuffix(ending) for one in found if one.base_name.endswith(ending))
+    return sorted(
+        entry.base_name.removesuffix(ending) for entry in entries if entry.base_name.endswith(ending)
+    )
 
 
-def opened(base: str, part: str) -> tuple[tuple[str, ...], Shards]:
+def open_part(base: str, part: str) -> tuple[tuple[str, ...], Shards]:
     """A part's classes, and its images."""
-    table = _index(base, part, [name for name in PLACE.names if name != "file"]).combine_chunks()
-    columns = {name: torch.tensor(table[name].to_numpy()).long() for name in PLACE.names[3:]}
+    table = _read_index(base, part, [name for name in INDEX_SCHEMA.names if name != "file"]).combine_chunks()
+    columns = {name: torch.tensor(table[name].to_numpy()).long() for name in INDEX_SCHEMA.names[3:]}
     labels = torch.tensor(table["label"].to_numpy()).long()
     classes = dict(zip(labels.tolist(), table["class"].to_pylist(), strict=True))
-    made = Shards(base, part, torch.arange(len(labels)), **columns, labels=labels)
-    return tuple(classes[label] for label in range(len(classes))), made
+    images = Shards(base, part, torch.arange(len(labels)), **columns, labels=labels)
+    return tuple(classes[label] for label in range(len(classes))), images
 
 
 def write(source: Path, out: str) -> Iterator[tuple[str, int, int]]:
     """Shards of every part of a folder, SOURCE/PART/CLASS/*.jpg: (part, images written, of so many)."""
-    found = pictures.parts(source)
-    if done := sorted(set(parts(out)) & set(found)):
-        raise BadInput([f"data: {out}: holds shards of {', '.join(done)} already"])
-    storage, root = place(out)
-    for part, by_class in found.items():
+    files = pictures.list_parts(source)
+    if existing := sorted(set(list_parts(out)) & set(files)):
+        raise UserError([f"data: {out}: holds shards of {', '.join(existing)} already"])
+    storage, root = open_storage(out)
+    for part, by_class in files.items():
         storage.create_dir(f"{root}/{part}", recursive=True)
-        written: list[Row] = []
-        rows = _rows(by_class, source / part)
-        for number, shard in enumerate(_shards(rows, source / part)):
-            buffer = _parquet(shard)
+        written: list[ImageRow] = []
+        rows = _list_rows(by_class, source / part)
+        for number, shard in enumerate(_cut_shards(rows, source / part)):
+            buffer = _encode_parquet(shard)
             with storage.open_output_stream(f"{root}/{part}/{number:05d}.parquet") as stream:
                 stream.write(buffer)
-            written += _placed(shard, number, buffer.to_pybytes())
+            written += _locate_images(shard, number, buffer.to_pybytes())
             yield part, len(written), len(rows)
         written.sort(key=lambda row: int(row["index"]))
-        table = pa.Table.from_pylist(written, schema=PLACE)
+        table = pa.Table.from_pylist(written, schema=INDEX_SCHEMA)
         pq.write_table(table, f"{root}/{part}.index.parquet", filesystem=storage)
 
 
-def _rows(by_class: pictures.ByClass, base: Path) -> list[Row]:
-    named = [
+def _list_rows(by_class: pictures.FilesByClass, base: Path) -> list[ImageRow]:
+    files = [
         (label, name, str(Path(file).relative_to(base)))
         for label, (name, files) in enumerate(by_class.items())
         for file in files
     ]
     return [
         {"index": index, "label": label, "class": name, "file": file}
-        for index, (label, name, file) in enumerate(named)
+        for index, (label, name, file) in enumerate(files)
     ]
 
 
-def _shards(rows: list[Row], base: Path) -> Iterator[list[Row]]:
+def _cut_shards(rows: list[ImageRow], base: Path) -> Iterator[list[ImageRow]]:
     """The rows with their images, in a shuffled order that is fixed for ever, a shard at a time."""
     shuffled = np.random.Generator(np.random.PCG64(0)).permutation(len(rows))
-    filled = ({**rows[index], "jpeg": (base / rows[index]["file"]).read_bytes()} for index in shuffled)
-    return _cut(filled, SHARD)
+    complete = ({**rows[index], "jpeg": (base / rows[index]["file"]).read_bytes()} for index in shuffled)
+    return _chunk(complete, SHARD_BYTES)
 
 
-def _cut(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def _chunk(rows: Iterable[ImageRow], size: int) -> Iterator[list[ImageRow]]:
     """Pieces of about so many bytes of images."""
-    piece: list[Row] = []
+    chunk: list[ImageRow] = []
     missing = size
     for row in rows:
-        piece.append(row)
+        chunk.append(row)
         missing -= len(row["jpeg"])
         if missing <= 0:
-            yield piece
-            piece, missing = [], size
-    if piece:
-        yield piece
+            yield chunk
+            chunk, missing = [], size
+    if chunk:
+        yield chunk
 
 
-def _parquet(rows: list[Row]) -> pa.Buffer:
+def _encode_parquet(rows: list[ImageRow]) -> pa.Buffer:
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, IMAGE, compression="none", use_dictionary=["class"]) as writer:
-        for group in _cut(rows, GROUP):
-            writer.write_table(pa.Table.from_pylist(group, schema=IMAGE))
+    with pq.ParquetWriter(sink, IMAGE_SCHEMA, compression="none", use_dictionary=["class"]) as writer:
+        for group in _chunk(rows, ROW_GROUP_BYTES):
+            writer.write_table(pa.Table.from_pylist(group, schema=IMAGE_SCHEMA))
     return sink.getvalue()
 
 
-def _placed(rows: list[Row], shard: int, parquet: bytes) -> list[Row]:
+def _locate_images(rows: list[ImageRow], shard: int, parquet: bytes) -> list[ImageRow]:
     """The rows without their images, but with where these lie: plain encoding is length, bytes, and so on."""
-    placed, offset = [], 0
+    located, offset = [], 0
     for row in rows:
-        data = row["jpeg"]
-        offset = parquet.index(struct.pack("<I", len(data)) + data, offset) + 4
-        kept = {name: row[name] for name in ("index", "label", "class", "file")}
-        placed.append(kept | {"shard": shard, "offset": offset, "size": len(data)})
-    return placed
+        jpeg = row["jpeg"]
+        offset = parquet.index(struct.pack("<I", len(jpeg)) + jpeg, offset) + 4
+        entry = {name: row[name] for name in ("index", "label", "class", "file")}
+        located.append(entry | {"shard": shard, "offset": offset, "size": len(jpeg)})
+    return located

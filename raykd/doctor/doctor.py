@@ -1,5 +1,6 @@
-"""What keeps a cluster from running a study: every node is asked, one worker process on each, and answers in
-time or is named.
+"""What keeps a cluster from running a study.
+
+Every node is asked, by one worker process on each, and answers in time or is named.
 """
 
 import os
@@ -10,52 +11,59 @@ from pathlib import Path
 from typing import Any
 
 from raykd.doctor import findings, node
-from raykd.doctor.findings import Health, first_line
-from raykd.driver.resources import places
-from raykd.driver.session import connected
+from raykd.doctor.findings import Health
+from raykd.driver.resources import worker_slots
+from raykd.driver.session import connect
+from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
 from raykd.study.study import Study
 
-PATIENCE = 90.0  # seconds that the nodes have for each question
-SKEW = 2.0  # seconds between clocks; trials' times and budgets are compared across nodes
-PAYLOAD = 32 * 2**20  # bytes, to measure with
+TIMEOUT_S = 90.0  # seconds that the nodes have for each question
+MAX_CLOCK_SKEW_S = 2.0  # seconds between clocks; trials' times and budgets are compared across nodes
+PAYLOAD_BYTES = 32 * 2**20  # bytes, to measure with
 
 
-class Examiner:
+class NodeProbe:
     """A process on one node."""
 
-    def facts(self, asked: node.Asked) -> dict[str, Any]:
-        return node.facts(asked)
+    def collect_facts(self, request: node.NodeRequest) -> dict[str, Any]:
+        """Returns the node's facts, as plain data."""
+        return node.collect_facts(request)
 
-    def clock(self) -> float:
+    def read_clock(self) -> float:
+        """Returns the node's time, in Unix seconds."""
         return time.time()
 
-    def give(self, size: int) -> list[Any]:
-        """An object of so many bytes, in this node's store."""
+    def put_object(self, size: int) -> list[Any]:
+        """Returns a reference to an object of so many bytes, in this node's store."""
         import ray
 
         return [ray.put(os.urandom(size))]
 
-    def take(self, held: list[Any]) -> float:
-        """Seconds to fetch it."""
+    def fetch_object(self, references: list[Any]) -> float:
+        """Returns the seconds that it takes to fetch the object."""
         import ray
 
         began = time.perf_counter()
-        ray.get(held[0])
+        ray.get(references[0])
         return time.perf_counter() - began
 
 
 def examine(address: str | None, storage: str, root: Path, study: Study | None) -> Health:
-    """Ask every node of the cluster at `address` (None: this machine alone); nothing is trained.
+    """Asks every node of the cluster at `address` (None: this machine alone); nothing is trained.
 
     With a study, also whether its data, its teacher and its workers have their place.
     """
     health = Health(address or "this machine")
     with ExitStack() as session:
         try:
-            session.enter_context(connected(address))
+            session.enter_context(connect(address))
+        except UserError as error:
+            health.add_error(
+                "cluster", "temporary folder", error.lines[0], "export RAY_TMPDIR=/tmp"
+            )
         except ConnectionError as error:
-            health.bad(
+            health.add_error(
                 "cluster", "reachable", first_line(error),
                 "start the head (cluster/README.md), check host:port; set RAY_AUTH_MODE and the token so",
             )  # fmt: skip
@@ -67,72 +75,76 @@ def examine(address: str | None, storage: str, root: Path, study: Study | None) 
 def _examine(health: Health, address: str | None, storage: str, root: Path, study: Study | None) -> None:
     import ray
 
-    _authentication(health, address)
-    nodes = _nodes(health)
+    _check_authentication(health, address)
+    nodes = _list_nodes(health)
     if study is not None:
-        _room(health, study)
-    asked = node.Asked(
+        _check_room(health, study)
+    request = node.NodeRequest(
         storage=Folder(storage).uri,
-        token=_token(health, storage),
-        root=str(root.absolute()),
-        data=study.recipe.plain()["data"] if study else None,
-        teacher=_teacher(study),
+        token=_write_token(health, storage),
+        data_root=str(root.absolute()),
+        data=study.recipe.to_dict()["data"] if study else None,
+        teacher=_get_teacher_file(study),
     )
-    doctors = {name: _doctor(node) for name, node in nodes.items()}
-    for name, answer in _answers(health, {n: d.facts.remote(asked) for n, d in doctors.items()}).items():
-        findings.of_node(health, name, answer)
-    alive = {name: doctor for name, doctor in doctors.items() if _clock(health, name, doctor)}
-    _between(health, alive)
-    _forget(storage)
-    for doctor in doctors.values():
-        ray.kill(doctor)
+    probes = {name: _start_probe(node) for name, node in nodes.items()}
+    answers = _collect_answers(
+        health, {name: probe.collect_facts.remote(request) for name, probe in probes.items()}
+    )
+    for name, answer in answers.items():
+        findings.add_node_facts(health, name, answer)
+    findings.add_mixtures(health, list(answers.values()), study)
+    alive = {name: probe for name, probe in probes.items() if _check_clock(health, name, probe)}
+    _check_network(health, alive)
+    _remove_token(storage)
+    for probe in probes.values():
+        ray.kill(probe)
 
 
-def _authentication(health: Health, address: str | None) -> None:
+def _check_authentication(health: Health, address: str | None) -> None:
     from ray._private.authentication import authentication_token_setup as ray_auth
 
     if ray_auth.get_authentication_mode() == ray_auth.AuthenticationMode.TOKEN:
-        health.good("cluster", "authentication", "by token")
+        health.add_ok("cluster", "authentication", "by token")
     elif address is None:
-        health.good("cluster", "authentication", "off; the session listens on this machine only")
+        health.add_ok("cluster", "authentication", "off; the session listens on this machine only")
     else:
-        health.poor(
+        health.add_warning(
             "cluster", "authentication", "off: whoever reaches its ports can run programs there",
             "start every node with RAY_AUTH_MODE=token and one RAY_AUTH_TOKEN_PATH (cluster/README.md)",
         )  # fmt: skip
 
 
-def _nodes(health: Health) -> dict[str, dict[str, Any]]:
+def _list_nodes(health: Health) -> dict[str, dict[str, Any]]:
     """The living nodes, by name; the dead are named."""
     import ray
 
-    found: dict[str, dict[str, Any]] = {}
+    nodes: dict[str, dict[str, Any]] = {}
     for info in ray.nodes():
         name = f"{info['NodeManagerHostname']}-{info['NodeID'][:4]}"
         if info["Alive"]:
-            found[name] = info
+            nodes[name] = info
         else:
-            health.poor(
+            health.add_warning(
                 name, "reachable", f"left the cluster (it was {info['NodeManagerAddress']})",
                 "start it again if it is missed; trials that it held go on elsewhere",
             )  # fmt: skip
-    return found
+    return nodes
 
 
-def _room(health: Health, study: Study) -> None:
+def _check_room(health: Health, study: Study) -> None:
     cluster = study.cluster
-    there, needed = places(cluster.cpus, cluster.gpus), cluster.workers
-    each = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
-    if there >= needed:
-        health.good("cluster", "room", f"{there // needed} trials at once, each {needed} x ({each})")
+    slots, workers = worker_slots(cluster.cpus, cluster.gpus), cluster.workers
+    resources = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+    if slots >= workers:
+        health.add_ok("cluster", "room", f"{slots // workers} trials at once, each {workers} x ({resources})")
     else:
-        health.bad(
-            "cluster", "room", f"a trial takes {needed} x ({each}); {there} such places are there",
+        health.add_error(
+            "cluster", "room", f"a trial takes {workers} x ({resources}); {slots} such slots are there",
             "add nodes, or ask for less: --set cluster/workers=..., cluster/cpus=..., cluster/gpus=...",
         )  # fmt: skip
 
 
-def _teacher(study: Study | None) -> tuple[str, str | None] | None:
+def _get_teacher_file(study: Study | None) -> tuple[str, str | None] | None:
     """The checkpoint that every node must read, and its hash."""
     teacher = study.recipe.teacher if study else None
     if teacher is None or teacher.weights is None or teacher.weights.startswith(("http:", "https:")):
@@ -140,103 +152,103 @@ def _teacher(study: Study | None) -> tuple[str, str | None] | None:
     return teacher.weights, teacher.sha256
 
 
-def _token(health: Health, storage: str) -> str:
-    """A word written into the storage here, that every node must find there; "" where it cannot be."""
+def _write_token(health: Health, storage: str) -> str:
+    """A token written into the storage here, that every node must find there; "" where it cannot be."""
     token = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
     try:
-        Folder(storage).reach()
-        Folder(storage).write(node.TOKEN, token.encode())
+        Folder(storage).check_reachable()
+        Folder(storage).write(node.TOKEN_FILE, token.encode())
     except (OSError, ValueError) as error:
-        health.bad(
+        health.add_error(
             "cluster", "storage", f"{storage} cannot be written from here: {first_line(error)}",
             "give --storage a folder or URI that this user may write, and its credentials in the environment",
         )  # fmt: skip
         return ""
-    health.good("cluster", "storage", f"{storage} can be written from here")
+    health.add_ok("cluster", "storage", f"{storage} can be written from here")
     return token
 
 
-def _forget(storage: str) -> None:
+def _remove_token(storage: str) -> None:
     try:
-        Folder(storage).remove(node.TOKEN)
+        Folder(storage).remove(node.TOKEN_FILE)
     except (OSError, ValueError):
-        return  # what is wrong with the storage was said before
+        return  # the storage's error is among the findings already
 
 
-def _doctor(node: dict[str, Any]) -> Any:
+def _start_probe(node: dict[str, Any]) -> Any:
     """A process on one node."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    made = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=there)(Examiner)
-    return made.remote()
+    strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    remote_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=strategy)(NodeProbe)
+    return remote_class.remote()
 
 
-def _answers(health: Health, asked: dict[str, Any]) -> dict[str, Any]:
-    """What the nodes said in time. All are waited for together; who fails or is silent is named."""
+def _collect_answers(health: Health, requests: dict[str, Any]) -> dict[str, Any]:
+    """Returns the nodes' answers that came in time; nodes that fail or are silent are named."""
     import ray
 
-    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=PATIENCE)
+    done, _ = ray.wait(list(requests.values()), num_returns=len(requests), timeout=TIMEOUT_S)
     answers = {}
-    for name, reference in asked.items():
+    for name, reference in requests.items():
         if reference not in done:
-            health.bad(
-                name, "answers", f"did not answer in {PATIENCE:g} s",
+            health.add_error(
+                name, "answers", f"did not answer in {TIMEOUT_S:g} s",
                 "look at the node and at its raylet's log; remove it, or start it again",
             )  # fmt: skip
             continue
         try:
             answers[name] = ray.get(reference)
         except ray.exceptions.RayError as error:
-            health.bad(
-                name, "answers", f"no worker could be started there: {_last(error)}",
+            health.add_error(
+                name, "answers", f"no worker could be started there: {_last_line(error)}",
                 "install the same raykd and its requirements.lock on the node, or use cluster/Dockerfile's "
                 "image",
             )  # fmt: skip
     return answers
 
 
-def _clock(health: Health, name: str, doctor: Any) -> bool:
+def _check_clock(health: Health, name: str, probe: Any) -> bool:
     """Whether the node answers; its clock against ours, to half a round trip."""
     import ray
 
     try:
-        ray.get(doctor.clock.remote(), timeout=PATIENCE)
+        ray.get(probe.read_clock.remote(), timeout=TIMEOUT_S)
         began = time.time()
-        theirs = ray.get(doctor.clock.remote(), timeout=PATIENCE)
+        node_time = ray.get(probe.read_clock.remote(), timeout=TIMEOUT_S)
         ended = time.time()
     except (ray.exceptions.RayError, TimeoutError):
         return False  # named already
-    skew, doubt = theirs - (began + ended) / 2, (ended - began) / 2
-    told = f"{1000 * skew:+.0f} ms against here, give or take {1000 * doubt:.0f} ms"
-    if abs(skew) - doubt > SKEW:
-        health.poor(name, "clock", told, "let the node keep time by NTP")
+    skew, uncertainty = node_time - (began + ended) / 2, (ended - began) / 2
+    message = f"{1000 * skew:+.0f} ms against here, give or take {1000 * uncertainty:.0f} ms"
+    if abs(skew) - uncertainty > MAX_CLOCK_SKEW_S:
+        health.add_warning(name, "clock", message, "let the node keep time by NTP")
     else:
-        health.good(name, "clock", told)
+        health.add_ok(name, "clock", message)
     return True
 
 
-def _between(health: Health, doctors: dict[str, Any]) -> None:
+def _check_network(health: Health, probes: dict[str, Any]) -> None:
     """Bandwidth from each node to the next, the last to the first."""
     import ray
 
-    names = list(doctors)
+    names = list(probes)
     if len(names) < 2:
         return
-    for giver, taker in zip(names, [*names[1:], names[0]], strict=True):
+    for sender, receiver in zip(names, [*names[1:], names[0]], strict=True):
         try:
-            held = ray.get(doctors[giver].give.remote(PAYLOAD), timeout=PATIENCE)
-            seconds = ray.get(doctors[taker].take.remote(held), timeout=PATIENCE)
+            references = ray.get(probes[sender].put_object.remote(PAYLOAD_BYTES), timeout=TIMEOUT_S)
+            seconds = ray.get(probes[receiver].fetch_object.remote(references), timeout=TIMEOUT_S)
         except (ray.exceptions.RayError, TimeoutError) as error:
-            health.bad(
-                taker, "network", f"nothing came from {giver}: {first_line(error)}",
+            health.add_error(
+                receiver, "network", f"nothing came from {sender}: {first_line(error)}",
                 "open the nodes' ports to each other (cluster/README.md, ports)",
             )  # fmt: skip
             continue
-        rate = PAYLOAD / 1e6 / seconds
-        findings.of_speed(health, taker, "network", f"{rate:.0f} MB/s from {giver}", rate)
+        rate = PAYLOAD_BYTES / 1e6 / seconds
+        findings.add_speed(health, receiver, "network", f"{rate:.0f} MB/s from {sender}", rate)
 
 
-def _last(error: BaseException) -> str:
+def _last_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]

@@ -1,93 +1,133 @@
-"""What `raykd doctor` finds, a line each, and how a node's answer is judged."""
+"""What `raykd doctor` finds, a line each, and how a node's facts are judged."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raykd.doctor import node
+from raykd.study.study import Study
 
-SLOW = 50.0  # MB/s; below it, checkpoints and images wait noticeably
-MEMORY = 2 * 2**30  # bytes; a worker takes 1 GiB and more
-DISK = 5 * 2**30
+SLOW_MB_PER_S = 50.0  # MB/s; below it, checkpoints and images wait noticeably
+MIN_FREE_MEMORY = 2 * 2**30  # bytes; a worker takes 1 GiB and more
+MIN_FREE_DISK = 5 * 2**30
 
-Level = Literal["good", "poor", "bad"]
+Level = Literal["ok", "warning", "error"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. `bad`: a study cannot run; `poor`: it can, but somebody should know."""
+    """One line. `error`: a study cannot run; `warning`: it can, but somebody should know."""
 
     node: str  # its name, or "cluster"
-    what: str
+    check: str  # what was checked
     level: Level
-    told: str
-    mend: str = ""  # in words, for all that is not good
+    message: str
+    fix: str = ""  # in words, for all that is not ok
 
 
 @dataclass
 class Health:
-    """What was found, in the order in which it was asked."""
+    """All findings, in the order of the checks."""
 
     address: str
     findings: list[Finding] = field(default_factory=list)
 
     def can_run(self) -> bool:
-        return all(finding.level != "bad" for finding in self.findings)
+        """Returns whether nothing keeps a study from running."""
+        return all(finding.level != "error" for finding in self.findings)
 
-    def good(self, node: str, what: str, told: str) -> None:
-        self.findings.append(Finding(node, what, "good", told))
+    def add_ok(self, node: str, check: str, message: str) -> None:
+        """Adds that a check passed."""
+        self.findings.append(Finding(node, check, "ok", message))
 
-    def poor(self, node: str, what: str, told: str, mend: str) -> None:
-        self.findings.append(Finding(node, what, "poor", told, mend))
+    def add_warning(self, node: str, check: str, message: str, fix: str) -> None:
+        """Adds what somebody should know, and what to do about it."""
+        self.findings.append(Finding(node, check, "warning", message, fix))
 
-    def bad(self, node: str, what: str, told: str, mend: str) -> None:
-        self.findings.append(Finding(node, what, "bad", told, mend))
+    def add_error(self, node: str, check: str, message: str, fix: str) -> None:
+        """Adds what keeps a study from running, and what to do about it."""
+        self.findings.append(Finding(node, check, "error", message, fix))
 
 
-def of_node(health: Health, name: str, facts: dict[str, Any]) -> None:
-    """One node's answer, line by line."""
-    _versions(health, name, facts["versions"])
-    health.good(name, "devices", facts["devices"])
-    free, there = facts["memory"]
-    told = f"{free / 2**30:.1f} of {there / 2**30:.1f} GiB free"
-    if free < MEMORY:
-        health.poor(name, "memory", told, "a worker takes 1 GiB and more: end other work there")
+def add_node_facts(health: Health, name: str, facts: dict[str, Any]) -> None:
+    """Adds the findings on one node's facts."""
+    _add_versions(health, name, facts["versions"])
+    health.add_ok(name, "devices", facts["devices"])
+    free, total = facts["memory"]
+    message = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if free < MIN_FREE_MEMORY:
+        health.add_warning(name, "memory", message, "a worker takes 1 GiB and more: end other work there")
     else:
-        health.good(name, "memory", told)
+        health.add_ok(name, "memory", message)
     for place, size in facts["disk"].items():
-        told = f"{size / 2**30:.1f} GiB free at {place}"
-        if size < DISK:
-            health.poor(name, "disk", told, "free some: Ray spills to it, runs and caches lie on it")
+        message = f"{size / 2**30:.1f} GiB free at {place}"
+        if size < MIN_FREE_DISK:
+            health.add_warning(
+                name, "disk", message, "free some: Ray spills to it, runs and caches lie on it"
+            )
         else:
-            health.good(name, "disk", told)
-    for what, right, told, mend in facts["checks"]:
-        health.good(name, what, told) if right else health.bad(name, what, told, mend)
+            health.add_ok(name, "disk", message)
+    for check, passed, message, fix in facts["checks"]:
+        health.add_ok(name, check, message) if passed else health.add_error(name, check, message, fix)
     if facts["storage_speed"] is not None:
         writes, reads = facts["storage_speed"]
-        of_speed(health, name, "storage speed", f"writes {writes:.0f} MB/s, reads {reads:.0f} MB/s", writes)
+        add_speed(health, name, "storage speed", f"writes {writes:.0f} MB/s, reads {reads:.0f} MB/s", writes)
 
 
-def _versions(health: Health, name: str, theirs: dict[str, str]) -> None:
-    ours = node.versions()
-    other = [f"{package} {theirs[package]}, here {mine}" for package, mine in ours.items()
-             if theirs[package] != mine]  # fmt: skip
-    if other:
-        health.bad(
-            name, "versions", "; ".join(other),
+def _add_versions(health: Health, name: str, node_versions: dict[str, str]) -> None:
+    own_versions = node.get_versions()
+    differences = [
+        f"{package} {node_versions[package]}, here {own_version}"
+        for package, own_version in own_versions.items()
+        if node_versions[package] != own_version
+    ]
+    if differences:
+        health.add_error(
+            name, "versions", "; ".join(differences),
             "install the same requirements.lock on every node; Ray refuses or misreads other versions",
         )  # fmt: skip
     else:
-        told = ", ".join(f"{package} {theirs[package]}" for package in ("python", "raykd", "torch", "ray"))
-        health.good(name, "versions", f"{told}, and all others, as here")
+        message = ", ".join(
+            f"{package} {node_versions[package]}" for package in ("python", "raykd", "torch", "ray")
+        )
+        health.add_ok(name, "versions", f"{message}, and all others, as here")
 
 
-def of_speed(health: Health, name: str, what: str, told: str, rate: float) -> None:
-    if rate < SLOW:
-        health.poor(
-            name, what, told, f"below {SLOW:g} MB/s trials wait: take a nearer storage, a faster network"
+def add_mixtures(health: Health, all_facts: Sequence[dict[str, Any]], study: Study | None) -> None:
+    """Adds a warning where a study's trials would run on devices, or in precisions, that do not compare.
+
+    Args:
+        health: Where the finding is added.
+        all_facts: Of all nodes.
+        study: Whose trials are to run; None: of any study.
+    """
+    gpus = Counter(gpu for facts in all_facts for gpu in facts["gpus"])
+    if len(gpus) > 1 and (study is None or study.cluster.gpus):
+        kinds = ", ".join(f"{count} x {name}" for name, count in gpus.items())
+        health.add_warning(
+            "cluster", "GPUs", f"of different kinds ({kinds}): trials on them do not compare exactly",
+            "run the study on nodes of one kind of GPU; `raykd status` names a mixture",
+        )  # fmt: skip
+    runs_on_cpus = not gpus or study is None or not study.cluster.gpus
+    is_auto = study is None or study.recipe.precision == "auto"
+    if runs_on_cpus and is_auto and len({facts["cpu_bf16"] for facts in all_facts}) > 1:
+        cpus = Counter(facts["cpu"] for facts in all_facts)
+        kinds = "; ".join(f"{count} x {name}" for name, count in cpus.items())
+        health.add_warning(
+            "cluster", "CPUs", f"`precision: auto` is bfloat16 on some and float32 on others: {kinds}",
+            "say which: --set recipe/precision=float32",
+        )  # fmt: skip
+
+
+def add_speed(health: Health, name: str, check: str, message: str, rate: float) -> None:
+    """Adds a rate in MB/s: a warning where it is below SLOW_MB_PER_S."""
+    if rate < SLOW_MB_PER_S:
+        health.add_warning(
+            name,
+            check,
+            message,
+            f"below {SLOW_MB_PER_S:g} MB/s trials wait: take a nearer storage, a faster network",
         )
     else:
-        health.good(name, what, told)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        health.add_ok(name, check, message)

@@ -1,4 +1,4 @@
-"""What a node says of itself when `raykd doctor` asks: versions, devices, space, data, teacher, storage."""
+"""What `raykd doctor` learns on a node: versions, devices, space, data, teacher, storage."""
 
 import os
 import platform
@@ -13,137 +13,144 @@ import torch
 from pydantic import TypeAdapter
 
 from raykd import data
-from raykd.errors import BadInput
+from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
-from raykd.teachers.teacher import file_sha256
+from raykd.store.processors import count_cpus, has_bf16, name_device
+from raykd.teachers.teacher import compute_sha256
 
 PACKAGES = ("raykd", "torch", "torchvision", "ray", "optuna", "numpy", "pyarrow", "pydantic")
-TOKEN = ".doctor"  # a file in the storage
-PAYLOAD = 16 * 2**20  # bytes that are written to the storage and read back
+TOKEN_FILE = ".doctor"  # a file in the storage
+PAYLOAD_BYTES = 16 * 2**20  # bytes that are written to the storage and read back
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the doctor wants to know; plain data."""
+class NodeRequest:
+    """What a node shall check; plain data."""
 
     storage: str
-    token: str  # what TOKEN in the storage holds; "" where it could not be written
-    root: str  # where data sets lie
+    token: str  # what TOKEN_FILE in the storage holds; "" where it could not be written
+    data_root: str
     data: dict[str, Any] | None  # the study's data set
     teacher: tuple[str, str | None] | None  # the study's checkpoint, and its SHA-256
 
 
 class Check(NamedTuple):
-    what: str
-    right: bool
-    told: str
-    mend: str = ""
+    """Something that a study needs of a node, and whether it is so."""
+
+    name: str
+    passed: bool
+    message: str
+    fix: str = ""  # in words, where it did not pass
 
 
-def facts(asked: Asked) -> dict[str, Any]:
-    """All of it, as plain data."""
-    stored = _storage(asked)
-    checks = [*([stored] if stored else []), _data(asked)]
-    if asked.teacher is not None:
-        checks.append(_teacher(*asked.teacher))
+def collect_facts(request: NodeRequest) -> dict[str, Any]:
+    """Returns what a node can say of itself and of what a study needs there, as plain data."""
+    storage_check = _check_storage(request)
+    checks = [*([storage_check] if storage_check else []), _check_data(request)]
+    if request.teacher is not None:
+        checks.append(_check_teacher(*request.teacher))
     return {
-        "versions": versions(),
-        "devices": _devices(),
-        "memory": _memory(),
-        "disk": {place: shutil.disk_usage(place).free for place in _places(asked)},
+        "versions": get_versions(),
+        "devices": _describe_devices(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cpu": name_device(torch.device("cpu")),
+        "cpu_bf16": has_bf16(torch.device("cpu")),
+        "memory": _read_memory(),
+        "disk": {place: shutil.disk_usage(place).free for place in _list_folders(request)},
         "checks": [tuple(check) for check in checks],
-        "storage_speed": _storage_speed(asked) if stored and stored.right else None,
+        "storage_speed": _measure_storage_speed(request) if storage_check and storage_check.passed else None,
     }
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {package: _version(package) for package in PACKAGES}
+def get_versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that must be the same on every node."""
+    return {"python": platform.python_version()} | {package: _get_version(package) for package in PACKAGES}
 
 
-def _version(package: str) -> str:
+def _get_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
         return "is missing"
 
 
-def _devices() -> str:
+def _describe_devices() -> str:
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     names = [f"{gpu.name} ({gpu.total_memory / 2**30:.0f} GiB)" for gpu in gpus]
-    return ", ".join([*names, f"{os.cpu_count()} CPU cores ({platform.machine()})"])
+    return ", ".join([*names, f"{count_cpus()} CPU cores ({platform.machine()})"])
 
 
-def _memory() -> tuple[int, int]:
+def _read_memory() -> tuple[int, int]:
     """Bytes that programs can have, and all there are."""
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     kib = {words[0]: int(words[1]) for words in lines}
     return 1024 * kib["MemAvailable:"], 1024 * kib["MemTotal:"]
 
 
-def _places(asked: Asked) -> list[str]:
+def _list_folders(request: NodeRequest) -> list[str]:
     """Folders of this node that a study fills."""
-    local = Folder(asked.storage).local
-    wanted = [Path("/tmp"), Path(asked.root), *([local] if local else [])]
-    there = [next(p for p in (path, *path.parents) if p.exists()) for path in wanted]
-    return list(dict.fromkeys(map(str, there)))
+    local = Folder(request.storage).local
+    folders = [Path("/tmp"), Path(request.data_root), *([local] if local else [])]
+    existing = [next(p for p in (path, *path.parents) if p.exists()) for path in folders]
+    return list(dict.fromkeys(map(str, existing)))
 
 
-def _storage(asked: Asked) -> Check | None:
+def _check_storage(request: NodeRequest) -> Check | None:
     """Whether this node sees what was written elsewhere, and may write."""
-    if not asked.token:
+    if not request.token:
         return None
-    folder, own = Folder(asked.storage), f"{TOKEN}-{platform.node()}-{os.getpid()}"
+    folder, own_file = Folder(request.storage), f"{TOKEN_FILE}-{platform.node()}-{os.getpid()}"
     try:
-        folder.reach()
-        seen = folder.read(TOKEN).decode() if folder.exists(TOKEN) else ""
-        folder.write(own, b"written")
-        folder.remove(own)
-    except (BadInput, OSError) as error:
-        told = f"{asked.storage} cannot be used from here: {str(error).splitlines()[0]}"
-        return Check("storage", False, told, "let this node's user write there; mount it, or name a URI")
-    if seen != asked.token:
-        told = f"{asked.storage} is another folder here: what was written elsewhere is not seen"
-        return Check("storage", False, told, "give --storage a mount that all nodes share, or a URI")
-    return Check("storage", True, f"{asked.storage} is shared, and can be written from here")
+        folder.check_reachable()
+        token = folder.read(TOKEN_FILE).decode() if folder.exists(TOKEN_FILE) else ""
+        folder.write(own_file, b"written")
+        folder.remove(own_file)
+    except (UserError, OSError) as error:
+        message = f"{request.storage} cannot be used from here: {first_line(error)}"
+        return Check("storage", False, message, "let this node's user write there; mount it, or name a URI")
+    if token != request.token:
+        message = f"{request.storage} is another folder here: what was written elsewhere is not seen"
+        return Check("storage", False, message, "give --storage a mount that all nodes share, or a URI")
+    return Check("storage", True, f"{request.storage} is shared, and can be written from here")
 
 
-def _storage_speed(asked: Asked) -> tuple[float, float]:
+def _measure_storage_speed(request: NodeRequest) -> tuple[float, float]:
     """MB/s, written and read back (from this machine's cache, where it keeps one)."""
-    folder, own = Folder(asked.storage), f"{TOKEN}-{platform.node()}-{os.getpid()}"
-    payload = os.urandom(PAYLOAD)
+    folder, own_file = Folder(request.storage), f"{TOKEN_FILE}-{platform.node()}-{os.getpid()}"
+    payload = os.urandom(PAYLOAD_BYTES)
     began = time.perf_counter()
-    folder.write(own, payload)
+    folder.write(own_file, payload)
     written = time.perf_counter()
-    folder.read(own)
+    folder.read(own_file)
     read = time.perf_counter()
-    folder.remove(own)
-    return PAYLOAD / 1e6 / (written - began), PAYLOAD / 1e6 / (read - written)
+    folder.remove(own_file)
+    return PAYLOAD_BYTES / 1e6 / (written - began), PAYLOAD_BYTES / 1e6 / (read - written)
 
 
-def _data(asked: Asked) -> Check:
+def _check_data(request: NodeRequest) -> Check:
     """The study's data set is read as a trial would; without a study, the root must be a folder."""
-    if asked.data is None:
-        if Path(asked.root).is_dir() and os.access(asked.root, os.R_OK | os.X_OK):
-            return Check("data", True, f"{asked.root} can be read")
+    if request.data is None:
+        if Path(request.data_root).is_dir() and os.access(request.data_root, os.R_OK | os.X_OK):
+            return Check("data", True, f"{request.data_root} can be read")
         return Check(
-            "data", False, f"{asked.root}: no folder that can be read",
+            "data", False, f"{request.data_root}: no folder that can be read",
             "put the data sets there on every node, or name the folder by --data or RAYKD_DATA",
         )  # fmt: skip
-    spec = TypeAdapter(data.AnyData).validate_python(asked.data, strict=False)
+    spec = TypeAdapter(data.AnyData).validate_python(request.data, strict=False)
     try:
-        figures = data.load(spec, Path(asked.root), download=False).figures
-    except BadInput as error:
+        info = data.load(spec, Path(request.data_root), download=False).info
+    except UserError as error:
         return Check("data", False, "; ".join(error.lines), "put the same data under --data on every node")
-    told = f"{spec.name} in {asked.root}: {figures.images:,} training images of {figures.classes} classes"
-    return Check("data", True, told)
+    message = f"{spec.name} in {request.data_root}: {info.images:,} training images of {info.classes} classes"
+    return Check("data", True, message)
 
 
-def _teacher(weights: str, sha256: str | None) -> Check:
+def _check_teacher(weights: str, sha256: str | None) -> Check:
     path = Path(weights.removeprefix("file://")).expanduser()
     if not path.is_file():
-        mend = "name the checkpoint by a path that all nodes share, or by its URL"
-        return Check("teacher", False, f"{path.absolute()}: no such file", mend)
-    if sha256 is not None and file_sha256(path) != sha256:
-        mend = "copy the right checkpoint there, or say its hash in recipe/teacher/sha256"
-        return Check("teacher", False, f"{path}: its SHA-256 is not {sha256}", mend)
+        fix = "name the checkpoint by a path that all nodes share, or by its URL"
+        return Check("teacher", False, f"{path.absolute()}: no such file", fix)
+    if sha256 is not None and compute_sha256(path) != sha256:
+        fix = "copy the right checkpoint there, or say its hash in recipe/teacher/sha256"
+        return Check("teacher", False, f"{path}: its SHA-256 is not {sha256}", fix)
     return Check("teacher", True, f"{path} is there" + (", by its hash" if sha256 else ""))

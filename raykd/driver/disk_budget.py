@@ -7,64 +7,66 @@ retrained controls. Rows, recipes, checkpoints of what is under way and the best
 import shutil
 from typing import Any
 
-from raykd.store.run_files import Ledger
-from raykd.store.status import leaders
+from raykd.store import file_names
+from raykd.store.run_files import RunFiles
+from raykd.store.status import rank_trials
 from raykd.study.study import Study
 
-RESERVE = 32 * 10**6  # bytes; a disk with less is full
-STUDENT = "student.safetensors"
+MIN_FREE_BYTES = 32 * 10**6  # bytes; a disk with less is full
 
 
-class Disk:
-    def __init__(self, study: Study, ledger: Ledger) -> None:
-        self._ledger, self._gigabytes = ledger, study.budget.disk_gb
-        self._largest = 0  # bytes of a trial under way, as far as one was seen
+class DiskBudget:
+    def __init__(self, study: Study, run_files: RunFiles) -> None:
+        self._run_files, self._max_gigabytes = run_files, study.budget.disk_gb
+        self._largest_trial = 0  # bytes of a trial under way, as far as one was seen
 
-    def full(self, rows: list[dict[str, Any]], live: list[int], coming: int = 1) -> str:
-        """Why there is no room for `coming` trials beside the live ones; "" when there is. What may go, goes
-        first.
+    def make_room(self, rows: list[dict[str, Any]], running: list[int], num_new: int = 1) -> str:
+        """Why there is no room for `num_new` trials beside the running ones; "" when there is. What may go,
+        goes first.
         """
-        if self._ledger.folder.local is None and self._gigabytes is None:
+        if self._run_files.folder.local is None and self._max_gigabytes is None:
             return ""
-        expected = self._expected(live, coming)
-        while reason := self._short(expected):
-            if not self._let_go(rows):
+        expected_bytes = self._estimate_bytes(running, num_new)
+        while reason := self._find_shortage(expected_bytes):
+            if not self._remove_a_student(rows):
                 return reason
         return ""
 
-    def _expected(self, live: list[int], coming: int) -> int:
-        """Bytes still to be written: by the trials that come, and by the live ones without a checkpoint."""
-        for number in live:
-            sizes = self._ledger.trial(number).sizes()
-            self._largest = max(self._largest, sum(sizes.values()))
-            coming += "checkpoint.pt" not in sizes
-        return coming * self._largest
+    def _estimate_bytes(self, running: list[int], num_new: int) -> int:
+        """Bytes still to be written: by new trials, and by running ones without a checkpoint."""
+        for number in running:
+            sizes = self._run_files.trial(number).file_sizes()
+            self._largest_trial = max(self._largest_trial, sum(sizes.values()))
+            num_new += file_names.CHECKPOINT not in sizes
+        return num_new * self._largest_trial
 
-    def _short(self, expected: int) -> str:
-        path = self._ledger.folder.local
-        if path is not None and (free := shutil.disk_usage(path).free) < max(expected, RESERVE):
-            return f"the disk of {path} is full: {free / 1e6:.1f} MB are free"
-        if self._gigabytes is None:
+    def _find_shortage(self, expected_bytes: int) -> str:
+        path = self._run_files.folder.local
+        if path is not None and (free_bytes := shutil.disk_usage(path).free) < max(
+            expected_bytes, MIN_FREE_BYTES
+        ):
+            return f"the disk of {path} is full: {free_bytes / 1e6:.1f} MB are free"
+        if self._max_gigabytes is None:
             return ""
-        used = sum(self._ledger.folder.sizes().values())
-        if used + expected <= self._gigabytes * 1e9:
+        used_bytes = sum(self._run_files.folder.file_sizes().values())
+        if used_bytes + expected_bytes <= self._max_gigabytes * 1e9:
             return ""
         return (
-            f"budget/disk_gb = {self._gigabytes:g} is used up: the run takes {used / 1e9:.4g} GB, of which "
-            f"nothing may go, and {expected / 1e9:.4g} GB are still to be written"
+            f"budget/disk_gb = {self._max_gigabytes:g} is used up: the run takes {used_bytes / 1e9:.4g} GB, "
+            f"of which nothing may go, and {expected_bytes / 1e9:.4g} GB are still to be written"
         )
 
-    def _let_go(self, rows: list[dict[str, Any]]) -> bool:
+    def _remove_a_student(self, rows: list[dict[str, Any]]) -> bool:
         """Remove one student; whether there was one."""
-        beside = sorted(leaders(rows)[1:], key=lambda row: row["ended"])
-        folders = [self._ledger.trial(row["number"]) for row in beside]
+        runners_up = sorted(rank_trials(rows)[1:], key=lambda row: row["ended"])
+        folders = [self._run_files.trial(row["number"]) for row in runners_up]
         folders += [
-            self._ledger.confirmation(row["role"], row["seed"])
-            for row in self._ledger.confirmations()
+            self._run_files.confirmation(row["role"], row["seed"])
+            for row in self._run_files.confirmations()
             if row["role"] != "best"
         ]
         for folder in folders:
-            if folder.exists(STUDENT):
-                folder.remove(STUDENT)
+            if folder.exists(file_names.STUDENT):
+                folder.remove(file_names.STUDENT)
                 return True
         return False

@@ -8,14 +8,14 @@ from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training import trial
 
-Tell = Callable[[str, dict[str, Any]], None]  # (phase, what changed)
+EventHandler = Callable[[str, dict[str, Any]], None]  # (phase, details)
 
 
-def trial_job(
+def make_trial_job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
     threads, cluster = max(1, round(study.cluster.cpus)), study.cluster
     return trial.Job(
-        recipe.plain(), folder, teacher, str(root.absolute()), download, threads, test,
-        table=cluster.table, checkpoint_minutes=cluster.checkpoint_minutes,
+        recipe.to_dict(), folder, teacher, str(root.absolute()), download, threads, test,
+        teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,
     )  # fmt: skip

@@ -4,13 +4,15 @@ from functools import partial
 from pathlib import Path
 
 from raykd import data
-from raykd.driver.job import Tell, trial_job
-from raykd.driver.session import connected
-from raykd.driver.teacher import Untaught, teacher_weights
-from raykd.errors import BadInput
-from raykd.store.folder import joined
-from raykd.store.run_files import Ledger
-from raykd.store.status import leaders
+from raykd.driver.job import EventHandler, make_trial_job
+from raykd.driver.session import connect
+from raykd.driver.socket_path import check_socket_path
+from raykd.driver.teacher import TeacherTrainingError, get_teacher_weights
+from raykd.errors import UserError
+from raykd.store import file_names
+from raykd.store.folder import join_uri
+from raykd.store.run_files import RunFiles
+from raykd.store.status import rank_trials
 from raykd.study import space_check
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
@@ -24,24 +26,25 @@ def launch(
     address: str | None = None,
     data_root: Path | None = None,
     download: bool = False,
-    tell: Tell = lambda phase, news: None,
-) -> Ledger:
+    on_event: EventHandler = lambda phase, details: None,
+) -> RunFiles:
     """Begin a study's run, or go on with it: the same study in the same storage is the same run.
 
     `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run,
-    and KeyboardInterrupt is raised. BadInput: nothing was begun.
+    and KeyboardInterrupt is raised. UserError: nothing was begun.
     """
-    ledger = Ledger(joined(storage, study.name))
-    space_check.check(study, check_lesson(study.recipe, data_root or data.default_root(), download))
-    if ledger.folder.exists("study.yaml"):
-        check_same(study, ledger)
-    with ledger.claim():
-        if ledger.folder.exists("study.yaml"):
-            ledger.folder.write_yaml("study.yaml", study.plain())  # its budget may be another now
+    check_socket_path(address)
+    run_files = RunFiles(join_uri(storage, study.name))
+    space_check.check(study, check_recipe(study.recipe, data_root or data.default_root(), download))
+    if run_files.exists():
+        check_same_study(study, run_files)
+    with run_files.hold_lock():
+        if run_files.exists():
+            run_files.write_study(study.to_dict())  # its budget may be another now
         else:
-            ledger.begin(study.plain())
-        _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
-    return ledger
+            run_files.begin(study.to_dict())
+        _run_study(study, run_files, address, data_root or data.default_root(), download, on_event)
+    return run_files
 
 
 def resume(
@@ -51,92 +54,95 @@ def resume(
     address: str | None = None,
     data_root: Path | None = None,
     download: bool = False,
-    tell: Tell = lambda phase, news: None,
-) -> Ledger:
+    on_event: EventHandler = lambda phase, details: None,
+) -> RunFiles:
     """Go on with a run; `trials` asks for so many in all."""
-    ledger = Ledger.open(run)
-    study = extended(run, trials)
-    with ledger.claim():
-        ledger.folder.write_yaml("study.yaml", study.plain())
-        _go_on(study, ledger, address, data_root or data.default_root(), download, tell)
-    return ledger
+    check_socket_path(address)
+    run_files = RunFiles.open(run)
+    study = read_study(run, trials)
+    with run_files.hold_lock():
+        run_files.write_study(study.to_dict())
+        _run_study(study, run_files, address, data_root or data.default_root(), download, on_event)
+    return run_files
 
 
-def extended(run: str, trials: int | None) -> Study:
+def read_study(run: str, trials: int | None) -> Study:
     """The study of a run; `trials`: asking for so many in all."""
-    plain = Ledger.open(run).study()
+    plain = RunFiles.open(run).study()
     if trials is not None:
         plain["budget"]["trials"] = trials
-    return Study.parse(plain, f"{run}/study.yaml")
+    return Study.parse(plain, f"{run}/{file_names.STUDY}")
 
 
-def check_same(study: Study, ledger: Ledger) -> None:
-    """BadInput when the run was begun from another study (its budget may differ)."""
-    ours, theirs = study.plain(), ledger.study()
-    ours["budget"] = theirs["budget"] = None
-    if ours != theirs:
-        different = [key for key in ours if ours[key] != theirs.get(key)]
-        raise BadInput(
+def check_same_study(study: Study, run_files: RunFiles) -> None:
+    """UserError when the run was begun from another study (its budget may differ)."""
+    launched, existing = study.to_dict(), run_files.study()
+    launched["budget"] = existing["budget"] = None
+    if launched != existing:
+        different = [key for key in launched if launched[key] != existing.get(key)]
+        raise UserError(
             [
-                f"{ledger.folder.uri}: holds a run of another study (different: {', '.join(different)}). "
+                f"{run_files.folder.uri}: holds a run of another study (different: {', '.join(different)}). "
                 f"Give this one another name (--set name=...), or another --storage"
             ]
         )
 
 
-def check_lesson(recipe: Recipe, root: Path, download: bool) -> data.Figures:
-    """What is known of the data. BadInput when they are missing, the method cannot serve the nets, or the
+def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo:
+    """What is known of the data. UserError when they are missing, the method cannot serve the nets, or the
     teacher's file, where it is seen from here, cannot be read. Nothing is trained.
     """
     try:
-        figures = data.load(recipe.data, root, download).figures
-        distiller.check(recipe, *figures)
+        info = data.load(recipe.data, root, download).info
+        distiller.build_on_meta(recipe, *info)
         teacher = recipe.teacher
         if (
             teacher and teacher.weights and Path(teacher.weights).expanduser().is_file()
         ):  # else the nodes' own
-            trial.teacher_net(teacher, teacher.weights, figures.classes, root)
-        return figures
-    except BadInput:
+            trial.load_teacher_net(teacher, teacher.weights, info.classes, root)
+        return info
+    except UserError:
         raise
     except ValueError as error:
-        raise BadInput(str(error).splitlines()) from None
+        raise UserError(str(error).splitlines()) from None
 
 
-def _go_on(study: Study, ledger: Ledger, address: str | None, root: Path, download: bool, tell: Tell) -> None:
-    from raykd.driver.confirm import confirm, pending
+def _run_study(
+    study: Study, run_files: RunFiles, address: str | None, root: Path, download: bool, on_event: EventHandler
+) -> None:
+    from raykd.driver.confirm import confirm, list_pending
 
-    if ledger.state() == "finished" and not _wants_more(study, ledger):
-        tell("done already", {})
+    if run_files.state() == "finished" and not _wants_more(study, run_files):
+        on_event("done already", {})
         return
-    ledger.tell("running")
-    with connected(address):
+    run_files.write_state("running")
+    with connect(address):
         from raykd.driver.tune_run import search
 
         try:
-            teacher = teacher_weights(study, ledger, root, download, tell)
-        except Untaught as error:
-            ledger.tell("stopped", str(error))
+            teacher = get_teacher_weights(study, run_files, root, download, on_event)
+        except TeacherTrainingError as error:
+            run_files.write_state("stopped", str(error))
             return
-        job = partial(trial_job, study, teacher, root, download)
-        searched = search(study, ledger, job, partial(tell, "search"))
-        if not searched.done():
-            ledger.tell("interrupted")
+        make_job = partial(make_trial_job, study, teacher, root, download)
+        searcher = search(study, run_files, make_job, partial(on_event, "search"))
+        if not searcher.is_done():
+            run_files.write_state("interrupted")
             raise KeyboardInterrupt
-        if why := searched.why or searched.stopped:
-            tell("stopped", {"why": why})
-        if searched.stopped:
-            ledger.tell("stopped", searched.stopped)
+        if reason := searcher.end_reason or searcher.stop_reason:
+            on_event("stopped", {"reason": reason})
+        if searcher.stop_reason:
+            run_files.write_state("stopped", searcher.stop_reason)
             return
-        if not leaders(ledger.trials()):
-            ledger.tell("stopped", searched.why or "no trial was completed")
+        if not rank_trials(run_files.trials()):
+            run_files.write_state("stopped", searcher.end_reason or "no trial was completed")
             return
-        failed = ""
-        if study.confirm is not None and pending(study, study.confirm, ledger):
-            failed = confirm(study, ledger, job, partial(tell, "confirm"))
-        ledger.tell("stopped" if failed else "finished", failed or searched.why)
+        failures = ""
+        if study.confirm is not None and list_pending(study, study.confirm, run_files):
+            failures = confirm(study, run_files, make_job, partial(on_event, "confirm"))
+        run_files.write_state("stopped" if failures else "finished", failures or searcher.end_reason)
 
 
-def _wants_more(study: Study, ledger: Ledger) -> bool:
-    ended = [row for row in ledger.trials() if row["state"] in ("COMPLETE", "PRUNED", "FAIL")]
-    return len(ended) < study.budget.trials and not ledger.why()
+def _wants_more(study: Study, run_files: RunFiles) -> bool:
+    ended = [row for row in run_files.trials() if row["state"] in ("COMPLETE", "PRUNED", "FAIL")]
+    return len(ended) < study.budget.trials and not run_files.stop_reason()

@@ -2,8 +2,8 @@
 
 There it is a folder of segments, 00000.jsonl, 00001.jsonl, ...: lines of JSON, which joined are the file that
 Optuna's own JournalFileBackend reads. The last segment is written anew, whole, with every entry until it is
-full; so an entry costs one small write, and an entry that was told is in the store. One driver writes (the
-run's claim), and nothing is read again while it does.
+full; so an entry costs one small write, and an appended entry is in the store. One driver writes (the run's
+lock), and nothing is read again while it does.
 """
 
 import json
@@ -16,10 +16,10 @@ from optuna.storages.journal import BaseJournalBackend
 
 from raykd.store.folder import Folder
 
-FULL = 64 * 2**10  # bytes after which the next segment is begun
+SEGMENT_BYTES = 64 * 2**10  # bytes after which the next segment is begun
 
 
-def mended(path: Path) -> Path:
+def truncate_torn_entry(path: Path) -> Path:
     """A journal's file, without the part of an entry that a full disk left at its end."""
     if path.exists() and not (data := path.read_bytes()).endswith(b"\n"):
         os.truncate(path, data.rfind(b"\n") + 1)
@@ -31,18 +31,18 @@ class StoredJournal(BaseJournalBackend):
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        segments = [folder.read(name) for name in folder.names()]
+        segments = [folder.read(name) for name in folder.list_names()]
         self._entries = [json.loads(line) for segment in segments for line in segment.splitlines()]
-        self._place = max(0, len(segments) - 1)
-        self._last = segments[-1] if segments else b""
+        self._index = max(0, len(segments) - 1)
+        self._last_segment = segments[-1] if segments else b""
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
         return self._entries[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        if len(self._last) > FULL:
-            self._place, self._last = self._place + 1, b""
+        if len(self._last_segment) > SEGMENT_BYTES:
+            self._index, self._last_segment = self._index + 1, b""
         lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs).encode()
-        self._folder.write(f"{self._place:05d}.jsonl", self._last + lines)
-        self._last += lines
+        self._folder.write(f"{self._index:05d}.jsonl", self._last_segment + lines)
+        self._last_segment += lines
         self._entries += json.loads(f"[{','.join(lines.decode().splitlines())}]")

@@ -1,14 +1,14 @@
 """What the nodes of a Ray cluster hold: how many workers fit."""
 
 
-def places(cpus: float, gpus: float) -> int:
+def worker_slots(cpus: float, gpus: float) -> int:
     """How many workers of this size the living nodes hold when nothing else runs there."""
     import ray
 
-    return sum(_fits(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
+    return sum(_count_fitting(node["Resources"], cpus, gpus) for node in ray.nodes() if node["Alive"])
 
 
-def _fits(resources: dict[str, float], cpus: float, gpus: float) -> int:
+def _count_fitting(resources: dict[str, float], cpus: float, gpus: float) -> int:
     counts = [int(resources.get("CPU", 0) / cpus)]
     if gpus:
         free = resources.get("GPU", 0)
@@ -16,7 +16,7 @@ def _fits(resources: dict[str, float], cpus: float, gpus: float) -> int:
     return min(counts)
 
 
-def shape() -> str:
+def describe_cluster() -> str:
     """The cluster in words."""
     import ray
 

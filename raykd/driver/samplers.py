@@ -3,51 +3,61 @@
 import optuna
 from optuna.samplers import BaseSampler
 
-from raykd.study import study as spec
+from raykd.study.rungs import first_rung
+from raykd.study.study import (
+    CMAES,
+    GP,
+    NSGA2,
+    QMC,
+    TPE,
+    Halving,
+    Hyperband,
+    Median,
+    NoPruning,
+    Pruner,
+    Random,
+    Sampler,
+)
 
 
-def sampler(settings: spec.Sampler, seed: int, number: int) -> BaseSampler:
+def make_sampler(settings: Sampler, seed: int, number: int) -> BaseSampler:
     """The sampler for one trial. Its randomness follows from the study's seed and the trial's number."""
-    own = (seed * 1_000_003 + number) % 2**31
+    trial_seed = (seed * 1_000_003 + number) % 2**31
     match settings:
-        case spec.TPE():
+        case TPE():
             return optuna.samplers.TPESampler(
                 n_startup_trials=settings.startup_trials, multivariate=settings.multivariate,
-                group=settings.grouped, constant_liar=True, seed=own,
+                group=settings.grouped, constant_liar=True, seed=trial_seed,
             )  # fmt: skip
-        case spec.GP():
-            return optuna.samplers.GPSampler(n_startup_trials=settings.startup_trials, seed=own)
-        case spec.CMAES():
-            return optuna.samplers.CmaEsSampler(n_startup_trials=settings.startup_trials, seed=own)
-        case spec.NSGA2():
-            return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=own)
-        case spec.QMC():
+        case GP():
+            return optuna.samplers.GPSampler(n_startup_trials=settings.startup_trials, seed=trial_seed)
+        case CMAES():
+            return optuna.samplers.CmaEsSampler(n_startup_trials=settings.startup_trials, seed=trial_seed)
+        case NSGA2():
+            return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=trial_seed)
+        case QMC():
             return optuna.samplers.QMCSampler(
                 scramble=True, seed=seed
-            )  # one sequence; its place is in the journal
-        case spec.Random():
-            return optuna.samplers.RandomSampler(seed=own)
+            )  # one sequence; the position in it is in the journal
+        case Random():
+            return optuna.samplers.RandomSampler(seed=trial_seed)
 
 
-def pruner(settings: spec.Pruner, epochs: int) -> optuna.pruners.BasePruner:
+def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
     match settings:
-        case spec.Halving():
+        case Halving():
             return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=first_rung(settings.grace, epochs), reduction_factor=settings.eta
+                min_resource=first_rung(settings.min_fraction, epochs), reduction_factor=settings.eta
             )
-        case spec.Hyperband():
-            first = first_rung(settings.grace, epochs)
+        case Hyperband():
+            min_resource = first_rung(settings.min_fraction, epochs)
             return optuna.pruners.HyperbandPruner(
-                min_resource=first, max_resource=epochs, reduction_factor=settings.eta
+                min_resource=min_resource, max_resource=epochs, reduction_factor=settings.eta
             )
-        case spec.Median():
+        case Median():
             return optuna.pruners.MedianPruner(
                 n_startup_trials=settings.startup_trials,
-                n_warmup_steps=first_rung(settings.grace, epochs) - 1,
+                n_warmup_steps=first_rung(settings.min_fraction, epochs) - 1,
             )
-        case spec.NoPruning():
+        case NoPruning():
             return optuna.pruners.NopPruner()
-
-
-def first_rung(grace: float, epochs: int) -> int:
-    return max(1, round(grace * epochs))

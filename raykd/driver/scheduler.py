@@ -7,16 +7,16 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from raykd.driver.searcher import StudySearch
 
 
-class Rungs(FIFOScheduler):
+class OptunaPruningScheduler(FIFOScheduler):
     """Stops a trial when Optuna's pruner says so; its rungs are in the journal."""
 
-    def __init__(self, search: StudySearch) -> None:
+    def __init__(self, searcher: StudySearch) -> None:
         super().__init__()
-        self._search = search
+        self._searcher = searcher
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        stop = self._search.heard(trial.trial_id, result)
+        stop = self._searcher.record_epoch(trial.trial_id, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

@@ -2,30 +2,31 @@
 workers.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from raykd.driver import trainables
-from raykd.driver.launch import check_lesson
-from raykd.driver.session import connected
-from raykd.driver.teacher import keep_teacher, kept_teacher
-from raykd.errors import BadInput, checked
-from raykd.store.folder import Folder, joined
-from raykd.store.run_files import settle
-from raykd.study.recipe import Recipe, digest, teacher_recipe
-from raykd.study.yaml_file import override, read_yaml
+from raykd.driver.launch import check_recipe
+from raykd.driver.session import connect
+from raykd.driver.teacher import find_stored_teacher, store_teacher
+from raykd.errors import UserError, validate
+from raykd.store import file_names
+from raykd.store.folder import Folder, join_uri
+from raykd.store.processors import count_cpus
+from raykd.store.run_files import drop_checkpoints
+from raykd.study.recipe import Recipe, digest, make_teacher_recipe
+from raykd.study.yaml_file import override, parse_yaml, read_yaml
 from raykd.training import trial
 
-Heard = Callable[[dict[str, Any]], None]  # what is told each epoch's row
+EpochHandler = Callable[[dict[str, Any]], None]  # called with each epoch's row
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainOptions:
     """Where and how; nothing of this changes what one process learns."""
 
     storage: str
@@ -37,84 +38,121 @@ class Settings:
     address: str | None
 
 
-Work = Callable[[trial.Job, Settings, Heard], None]
+TrainFunction = Callable[[trial.Job, TrainOptions, EpochHandler], None]
 
 
-def read(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """A recipe file, checked. BadInput with every mistake in it."""
+def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """A recipe file, checked. UserError with every mistake in it."""
     plain = read_yaml(path)
     override(plain, overrides)
-    return checked(Recipe, plain, str(path))
+    return validate(Recipe, plain, str(path))
 
 
-def train(recipe: Recipe, settings: Settings, heard: Heard) -> tuple[dict[str, Any], Folder]:
-    """Train a recipe to its end; the last epoch's row and the folder. A teacher that it trains is kept in
-    the storage.
+class Trained(NamedTuple):
+    """What `train` leaves."""
+
+    row: dict[str, Any]  # of the last epoch
+    folder: Folder
+    was_done: bool  # before; nothing was trained now
+
+
+def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trained:
+    """Trains a recipe to its end, from its checkpoint if there is one; one that is done stays as it is.
+
+    A teacher that it trains is stored in the storage.
+
+    Raises:
+        UserError: The recipe cannot be trained, or the folder holds something else.
     """
-    check_lesson(recipe, settings.data_root, settings.download)
-    Folder(settings.storage).reach()
-    folder = Folder(str(settings.out or joined(settings.storage, f"train-{digest(recipe)}")))
-    if settings.workers is None:
-        _both(recipe, folder, settings, _one_process, heard)
+    Folder(options.storage).check_reachable()
+    folder = Folder(str(options.out or join_uri(options.storage, f"train-{digest(recipe)}")))
+    if (row := _find_trained(recipe, folder, options.test)) is not None:
+        return Trained(row, folder, was_done=True)
+    check_recipe(recipe, options.data_root, options.download)
+    if options.workers is None:
+        _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)
     else:
-        own = recipe.teacher is not None and recipe.teacher.weights is None
-        for one in [teacher_recipe(recipe), recipe] if own else [recipe]:
-            _shareable(one, settings.workers)
-        with connected(settings.address):
-            _both(recipe, folder, settings, _ray_train, heard)
-    rows = folder.read_json("epochs.json")
-    settle(folder)
-    return rows[-1], folder
+        trains_teacher = recipe.teacher is not None and recipe.teacher.weights is None
+        for trained_recipe in [make_teacher_recipe(recipe), recipe] if trains_teacher else [recipe]:
+            try:
+                trained_recipe.optimizer.check_batch_size(options.workers)
+            except ValueError as error:
+                raise UserError([f"--workers {options.workers}: {error}"]) from None
+        with connect(options.address):
+            _train_teacher_and_student(recipe, folder, options, _train_with_ray, on_epoch)
+    rows = folder.read_json(file_names.EPOCHS)
+    drop_checkpoints(folder)
+    return Trained(rows[-1], folder, was_done=False)
 
 
-def _both(recipe: Recipe, folder: Folder, settings: Settings, work: Work, heard: Heard) -> None:
+def _find_trained(recipe: Recipe, folder: Folder, test: bool) -> dict[str, Any] | None:
+    """The last epoch's row of a recipe that a folder holds trained to its end; None when it is to be trained.
+
+    UserError when it holds another recipe's training or student, which would be overwritten.
+    """
+    if folder.exists(file_names.RECIPE):
+        place = join_uri(folder.uri, file_names.RECIPE)
+        other = parse_yaml(folder.read(file_names.RECIPE).decode(errors="replace"), place)
+        if other != recipe.to_dict():
+            raise UserError([f"{place}: another recipe than this; give another folder (--out)"])
+    if not folder.exists(file_names.STUDENT) or folder.exists(file_names.CHECKPOINT):
+        return None
+    row: dict[str, Any] = (folder.read_json(file_names.EPOCHS) or [{}])[-1]
+    if row.get("epoch") != recipe.epochs:
+        raise UserError([f"{folder.uri}: holds a student that was not trained here; give another --out"])
+    if test and "test_accuracy" not in row:
+        raise UserError([f"{folder.uri}: trained before, without --test; to train again, give another --out"])
+    return row
+
+
+def _train_teacher_and_student(
+    recipe: Recipe,
+    folder: Folder,
+    options: TrainOptions,
+    train_function: TrainFunction,
+    on_epoch: EpochHandler,
+) -> None:
     """The teacher, where there is one to train, and the student."""
-    teacher = _teacher(recipe, settings, work, heard)
-    work(_job(recipe, folder, teacher, settings, settings.test), settings, heard)
+    teacher = _get_teacher(recipe, options, train_function, on_epoch)
+    train_function(_make_job(recipe, folder, teacher, options, options.test), options, on_epoch)
 
 
-def _job(recipe: Recipe, folder: Folder, teacher: str, settings: Settings, test: bool) -> trial.Job:
-    threads = max(1, (os.cpu_count() or 1) // (settings.workers or 1))
+def _make_job(recipe: Recipe, folder: Folder, teacher: str, options: TrainOptions, test: bool) -> trial.Job:
+    threads = max(1, count_cpus() // (options.workers or 1))
     return trial.Job(
-        recipe.plain(),
+        recipe.to_dict(),
         folder.uri,
         teacher,
-        str(settings.data_root.absolute()),
-        settings.download,
+        str(options.data_root.absolute()),
+        options.download,
         threads,
         test,
     )
 
 
-def _teacher(recipe: Recipe, settings: Settings, work: Work, heard: Heard) -> str:
+def _get_teacher(
+    recipe: Recipe, options: TrainOptions, train_function: TrainFunction, on_epoch: EpochHandler
+) -> str:
     if recipe.teacher is None:
         return ""
     if recipe.teacher.weights is not None:
         return recipe.teacher.weights
-    storage = Folder(settings.storage)
-    if (kept := kept_teacher(recipe, storage)) is None:
-        own = teacher_recipe(recipe)
-        folder = storage / f"train-{digest(own)}"
-        work(_job(own, folder, "", settings, False), settings, heard)
-        kept = keep_teacher(recipe, folder, storage)
-    return kept
+    storage = Folder(options.storage)
+    if (weights := find_stored_teacher(recipe, storage)) is None:
+        teacher = make_teacher_recipe(recipe)
+        folder = storage / f"train-{digest(teacher)}"
+        train_function(_make_job(teacher, folder, "", options, False), options, on_epoch)
+        weights = store_teacher(recipe, folder, storage)
+    return weights
 
 
-def _one_process(job: trial.Job, settings: Settings, heard: Heard) -> None:
+def _train_here(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trial.run(job, heard, device)
+    trial.run(job, on_epoch, device)
 
 
-def _ray_train(job: trial.Job, settings: Settings, heard: Heard) -> None:
+def _train_with_ray(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -> None:
     gpus = 1.0 if torch.cuda.is_available() else 0.0
-    trainables.train_job([job], settings.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
-    for row in Folder(job.folder).read_json("epochs.json"):
-        heard(row)
-
-
-def _shareable(recipe: Recipe, workers: int) -> None:
-    """BadInput when workers cannot share the batches evenly."""
-    size, parts = recipe.optimizer.batch_size, recipe.optimizer.accumulate
-    if size % (workers * parts):
-        micro = f" in {parts} micro-batches" if parts > 1 else ""
-        raise BadInput([f"--workers {workers}: optimizer/batch_size = {size} cannot be shared evenly{micro}"])
+    trainables.run_train_job([job], options.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
+    for row in Folder(job.folder).read_json(file_names.EPOCHS):
+        on_epoch(row)

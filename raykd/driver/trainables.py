@@ -11,23 +11,29 @@ from typing import Any
 
 import torch
 
-from raykd.training.trial import Job, Unheard, run
+from raykd.training.trial import Job, ReporterGone, run
 
-TOLD = ("epoch", "accuracy", "final", "seconds", "parameters")  # what Ray hears of an epoch
+REPORTED_KEYS = (
+    "epoch",
+    "accuracy",
+    "final",
+    "seconds",
+    "parameters",
+)  # of an epoch's row, those that Ray gets
 
 
-def in_tune(config: dict[str, Any]) -> None:
+def run_in_tune(config: dict[str, Any]) -> None:
     """A trial of one worker, in the actor of its Tune trial."""
     from ray import tune
 
     device = torch.device("cuda" if config["gpus"] else "cpu")
     try:
-        run(Job(**config["job"]), lambda row: tune.report(_told(row)), device)
+        run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device)
     finally:
-        _give_back()
+        _release_memory()
 
 
-def _give_back() -> None:
+def _release_memory() -> None:
     """Return freed memory to the system, where the C library can: an actor runs trial after trial, each in a
     thread of its own, and glibc keeps what every thread's heap has freed.
     """
@@ -35,11 +41,11 @@ def _give_back() -> None:
         trim(0)
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in TOLD}
+def _select_reported(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in REPORTED_KEYS}
 
 
-def in_train(config: dict[str, Any]) -> None:
+def run_in_train(config: dict[str, Any]) -> None:
     """One of the workers of a Ray Train job that trains the given jobs, one after another."""
     import ray.train
     import ray.train.torch
@@ -47,17 +53,19 @@ def in_train(config: dict[str, Any]) -> None:
 
     group = ray.util.get_current_placement_group()
 
-    def tell(row: dict[str, Any]) -> None:
+    def report(row: dict[str, Any]) -> None:
         try:
-            ray.train.report(_told(row) | {"placement_group": group.id.hex() if group else ""})
+            ray.train.report(_select_reported(row) | {"placement_group": group.id.hex() if group else ""})
         except ray.exceptions.RayError as error:
-            raise Unheard(f"Ray Train's controller is gone: {error}") from error
+            raise ReporterGone(f"Ray Train's controller is gone: {error}") from error
 
     for job in config["jobs"]:
-        run(Job(**job), tell, ray.train.torch.get_device())
+        run(Job(**job), report, ray.train.torch.get_device())
 
 
-def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool) -> None:
+def run_train_job(
+    jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool
+) -> None:
     """Run jobs one after another in one Ray Train job of `workers` processes. What a trial leaves is in its
     own folder; Train's storage is a temporary one, which is gone afterwards.
     """
@@ -68,7 +76,7 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
     resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
     with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
         trainer = TorchTrainer(
-            in_train,
+            run_in_train,
             train_loop_config={"jobs": [asdict(job) for job in jobs]},
             torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(
@@ -81,7 +89,7 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
                 failure_config=FailureConfig(max_failures=0),
             ),
         )
-        with interrupt_kept():
+        with keep_interrupt_handler():
             try:
                 trainer.fit()
             except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
@@ -89,19 +97,19 @@ def train_job(jobs: list[Job], workers: int, cpus: float, gpus: float, name: str
 
 
 @contextmanager
-def interrupt_kept() -> Iterator[None]:
+def keep_interrupt_handler() -> Iterator[None]:
     """Ctrl-C means afterwards what it meant before: Ray Train and Tune leave handlers of their own behind."""
-    before = signal.getsignal(signal.SIGINT)
+    previous = signal.getsignal(signal.SIGINT)
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)
+            signal.signal(signal.SIGINT, previous)
 
 
-def nested(config: dict[str, Any]) -> None:
+def run_nested_trial(config: dict[str, Any]) -> None:
     """A trial of several workers: a Tune trial that drives a Ray Train job."""
-    train_job(
+    run_train_job(
         [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
         name=config["name"], inside_tune=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The search itself: one Ray Tune experiment over the study's memory."""
+"""The search itself: one Ray Tune experiment over the run's Optuna study."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -11,19 +11,19 @@ from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
 from raykd.driver import trainables
-from raykd.driver.resources import places, shape
-from raykd.driver.scheduler import Rungs
+from raykd.driver.resources import describe_cluster, worker_slots
+from raykd.driver.scheduler import OptunaPruningScheduler
 from raykd.driver.searcher import StudySearch
-from raykd.errors import BadInput
-from raykd.store.run_files import Ledger
+from raykd.errors import UserError
+from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 from raykd.training import trial
 
 # What the actor takes that only drives a Ray Train job: no CPU, which its workers may need to the last.
-NESTED_DRIVER = {"cpu": 0, "memory": 200 * 2**20}
+DRIVER_RESOURCES = {"cpu": 0, "memory": 200 * 2**20}
 
 
-class Reaper(Callback):
+class PlacementGroupCleanup(Callback):
     """Frees what the workers of a stopped Ray Train job held: Ray leaves their placement group behind."""
 
     def __init__(self) -> None:
@@ -51,33 +51,35 @@ class Reaper(Callback):
 
 def search(
     study: Study,
-    ledger: Ledger,
-    job: Callable[..., trial.Job],
-    changed: Callable[[dict[str, Any]], None],
+    run_files: RunFiles,
+    make_job: Callable[..., trial.Job],
+    on_update: Callable[[dict[str, Any]], None],
 ) -> StudySearch:
-    """Run trials until the study has all that it asked for, or is interrupted. `job(recipe, folder)` makes a
-    Job.
+    """Run trials until the study has all that it asked for, or is interrupted. `make_job(recipe, folder)`
+    makes a Job.
     """
     cluster = study.cluster
     check_fits(study)
 
-    def slots() -> int:
-        return places(cluster.cpus, cluster.gpus) // cluster.workers
+    def num_slots() -> int:
+        return worker_slots(cluster.cpus, cluster.gpus) // cluster.workers
 
-    def prepare(number: int, drawn: dict[str, Any]) -> dict[str, Any]:
-        made = job(study.drawn(drawn), ledger.trial(number).uri)
+    def make_config(number: int, params: dict[str, Any]) -> dict[str, Any]:
+        job = make_job(study.recipe_with(params), run_files.trial(number).uri)
         return {
-            "number": number, "job": asdict(made), "workers": cluster.workers, "cpus": cluster.cpus,
-            "gpus": cluster.gpus, "name": f"{ledger.name}-{number:05d}",
+            "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": cluster.cpus,
+            "gpus": cluster.gpus, "name": f"{run_files.name}-{number:05d}",
         }  # fmt: skip
 
-    searcher = StudySearch(study, ledger, prepare, slots, changed)
-    if not searcher.done():
-        if cluster.nested:
-            trainable = tune.with_resources(trainables.nested, NESTED_DRIVER)
+    searcher = StudySearch(study, run_files, make_config, num_slots, on_update)
+    if not searcher.is_done():
+        if cluster.uses_ray_train:
+            trainable = tune.with_resources(trainables.run_nested_trial, DRIVER_RESOURCES)
         else:
-            trainable = tune.with_resources(trainables.in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus})
-        run_trials(searcher, trainable, reuse_actors=not cluster.nested)
+            trainable = tune.with_resources(
+                trainables.run_in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus}
+            )
+        run_trials(searcher, trainable, reuse_actors=not cluster.uses_ray_train)
     return searcher
 
 
@@ -90,22 +92,22 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
             trainable,
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=Rungs(searcher),
+                scheduler=OptunaPruningScheduler(searcher),
                 num_samples=-1,
                 reuse_actors=reuse_actors,
-                trial_dirname_creator=_dirname,
+                trial_dirname_creator=_make_dirname,
             ),
             run_config=RunConfig(
-                name=searcher.ledger.name,
+                name=searcher.run_files.name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[Reaper()],
+                callbacks=[PlacementGroupCleanup()],
                 failure_config=FailureConfig(max_failures=0),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),
         )
         try:
-            with trainables.interrupt_kept():
+            with trainables.keep_interrupt_handler():
                 tuner.fit()
         except tune.TuneError as error:
             if isinstance(error.__context__, OSError):  # the storage failed under the searcher
@@ -114,17 +116,17 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
 
 
 def check_fits(study: Study) -> None:
-    """BadInput when a trial can never be placed."""
+    """UserError when a trial can never be placed."""
     cluster = study.cluster
-    if places(cluster.cpus, cluster.gpus) < cluster.workers:
-        each = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
-        raise BadInput(
+    if worker_slots(cluster.cpus, cluster.gpus) < cluster.workers:
+        worker_size = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
+        raise UserError(
             [
-                f"cluster: a trial takes {cluster.workers} x ({each}), "
-                f"which never fits on this cluster: {shape()}"
+                f"cluster: a trial takes {cluster.workers} x ({worker_size}), "
+                f"which never fits on this cluster: {describe_cluster()}"
             ]
         )
 
 
-def _dirname(tune_trial: Any) -> str:
+def _make_dirname(tune_trial: Any) -> str:
     return f"trial_{tune_trial.trial_id}"

@@ -6,21 +6,21 @@ from typing import Any
 
 from raykd import methods
 from raykd.data import Dataset
-from raykd.export.choice import Chosen, teacher_at
-from raykd.export.programs import ONNX, PROGRAM, Form
+from raykd.export.choice import StudentChoice, locate_teacher
+from raykd.export.programs import ONNX, PROGRAM, ProgramCheck
 from raykd.maths.interval import half_width
-from raykd.store.run_files import Ledger
-from raykd.store.status import confirmed
-from raykd.training.student import WEIGHTS
+from raykd.store import file_names
+from raykd.store.run_files import RunFiles
+from raykd.store.status import test_accuracies
 
-STATUS = {
+STATUS_TEXT = {
     "official": "follows the authors' official code",
     "reconstruction": "**reconstruction**: no official code was followed; choices that the paper leaves open "
     "are settings",
 }
-LOADING = {
-    WEIGHTS: """import raykd.student
-net = raykd.student.load(".").net
+LOADING_CODE = {
+    file_names.STUDENT: """from raykd.training import student
+net = student.load(".").net
 logits = net(images).logits""",
     PROGRAM: """import torch
 net = torch.export.load("student.pt2").module()
@@ -31,16 +31,23 @@ net = onnxruntime.InferenceSession("student.onnx")
 }
 
 
-def card(ledger: Ledger, taken: Chosen, dataset: Dataset[Any], written: dict[str, Form], root: Path) -> str:
+def render_card(
+    run_files: RunFiles,
+    choice: StudentChoice,
+    dataset: Dataset[Any],
+    checks: dict[str, ProgramCheck],
+    root: Path,
+) -> str:
     """Markdown. `root`: where data sets, and copies of teachers from object stores, lie."""
-    recipe, stamp = taken.recipe, taken.folder.read_json("stamp.json") or {}
+    recipe, provenance = choice.recipe, choice.folder.read_json(file_names.PROVENANCE) or {}
     mean_, std = ([round(x, 4) for x in three] for three in (dataset.mean, dataset.std))
-    facts = _facts(taken, dataset, stamp, root)
-    drawn = [f"- `{path}`: {value}" for path, value in taken.row["drawn"].items()]
+    facts = _gather_facts(choice, dataset, provenance, root)
+    param_lines = [f"- `{path}`: {value}" for path, value in choice.row["params"].items()]
     teacher = recipe.teacher.net if recipe.teacher else "no teacher"
+    workers = _describe_workers(provenance)
     return f"""# {recipe.student.net}, taught by {teacher} with {recipe.method.name}
 
-{_which(ledger, taken)}
+{_describe_origin(run_files, choice)}
 
 | | |
 |---|---|
@@ -50,14 +57,14 @@ def card(ledger: Ledger, taken: Chosen, dataset: Dataset[Any], written: dict[str
 
 | what | images | top-1 | n |
 |---|---|---|---|
-{chr(10).join(_accuracies(ledger, taken, dataset))}
+{chr(10).join(_accuracy_rows(run_files, choice, dataset))}
 
 n counts seeds; an interval is the 95 % t interval of their mean. Held-out images chose the settings, so their
 accuracies flatter; the test set chose nothing.
 
 ## Settings that were searched
 
-{chr(10).join(drawn) or "None."}
+{chr(10).join(param_lines) or "None."}
 
 ## Input and output
 
@@ -68,13 +75,13 @@ names of the classes are in `preprocessing.json`, and the same text is in each f
 
 ## Load
 
-{_loading(written)}
+{_loading_section(checks)}
 
 ## Teach it again
 
-    {_again(taken, stamp)}
+    {_retrain_command(choice, provenance)}
 
-The same numbers need the same kind of device and as many workers and threads: {_workers(stamp)}.
+The same numbers need the same kind of device and as many workers and threads: {workers}.
 
 ## Licence
 
@@ -83,87 +90,94 @@ of their own.
 """
 
 
-def _which(ledger: Ledger, taken: Chosen) -> str:
-    study, number = ledger.study()["name"], taken.row["number"]
-    if not taken.confirmed:
+def _describe_origin(run_files: RunFiles, choice: StudentChoice) -> str:
+    study, number = run_files.study()["name"], choice.row["number"]
+    if not choice.confirmed:
         return f"Trial {number} of the study `{study}`: these are the weights that the search judged."
     return (
-        f"The result of the study `{study}`: the settings of its best trial, {number}, taught again on the "
-        f"full training set with seed {taken.recipe.seed}. These are the weights of that retraining "
-        f"(`confirm/{taken.folder.name}`), not the trial's."
+        f"The result of the study `{study}`: the settings of its best trial, {number}, taught again on "
+        f"the full training set with seed {choice.recipe.seed}. These are the weights of that retraining "
+        f"(`confirm/{choice.folder.name}`), not the trial's."
     )
 
 
-def _facts(taken: Chosen, dataset: Dataset[Any], stamp: dict[str, Any], root: Path) -> dict[str, str]:
-    recipe = taken.recipe
-    method = methods.module(recipe.method.name).Method
-    plus = " beside KD" if recipe.plus_kd else ""
-    images, held = len(dataset.train.labels), len(dataset.heldout.labels)
+def _gather_facts(
+    choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any], root: Path
+) -> dict[str, str]:
+    recipe = choice.recipe
+    method = methods.get_module(recipe.method.name).Method
+    beside_kd = " beside KD" if recipe.plus_kd else ""
+    num_images, num_held_out = len(dataset.train.labels), len(dataset.heldout.labels)
     return {
-        "Data": f"{recipe.data.name}: {images:,} training images, {held:,} held out for selection; "
-        f"{len(dataset.classes)} classes",
-        "Teacher": _teacher(taken, root),
-        "Method": f"{recipe.method.name}{plus}: {STATUS[method.status]} ({method.paper})",
+        "Data": f"{recipe.data.name}: {num_images:,} training images, {num_held_out:,} held out for "
+        f"selection; {len(dataset.classes)} classes",
+        "Teacher": _describe_teacher(choice, root),
+        "Method": f"{recipe.method.name}{beside_kd}: {STATUS_TEXT[method.status]} ({method.paper})",
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
-        "Made with": f"raykd {stamp.get('raykd')} (commit {stamp.get('commit')}), "
-        f"torch {stamp.get('torch')}, on {stamp.get('hardware')}, {_workers(stamp)}",
+        "Made with": f"raykd {provenance.get('raykd')} (commit {provenance.get('commit')}), "
+        f"torch {provenance.get('torch')}, on {provenance.get('hardware')}, {_describe_workers(provenance)}",
     }
 
 
-def _teacher(taken: Chosen, root: Path) -> str:
+def _describe_teacher(choice: StudentChoice, root: Path) -> str:
     """Net, file and SHA-256 of the teacher's weights."""
-    asked = taken.recipe.teacher
-    if asked is None:
+    teacher = choice.recipe.teacher
+    if teacher is None:
         return "none"
-    place, sha256 = teacher_at(taken, root)
-    made = "trained by the study with cross-entropy" if asked.train else "given"
-    name = place.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
-    return f"{asked.net}, {made}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
+    uri, sha256 = locate_teacher(choice, root)
+    origin = "trained by the study with cross-entropy" if teacher.train else "given"
+    name = uri.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
+    return f"{teacher.net}, {origin}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
 
 
-def _workers(stamp: dict[str, Any]) -> str:
-    return f"workers: {stamp.get('workers', 'not recorded')}, threads: {stamp.get('threads', 'not recorded')}"
+def _describe_workers(provenance: dict[str, Any]) -> str:
+    workers, threads = (provenance.get(name, "not recorded") for name in ("workers", "threads"))
+    return f"workers: {workers}, threads: {threads}"
 
 
-def _accuracies(ledger: Ledger, taken: Chosen, dataset: Dataset[Any]) -> list[str]:
-    number, last = taken.row["number"], (taken.folder.read_json("epochs.json") or [{}])[-1]
-    held, test = len(dataset.heldout.labels), f"test set, {len(dataset.test.labels):,}"
+def _accuracy_rows(run_files: RunFiles, choice: StudentChoice, dataset: Dataset[Any]) -> list[str]:
+    number, last_epoch = choice.row["number"], (choice.folder.read_json(file_names.EPOCHS) or [{}])[-1]
+    num_held_out, test_images = len(dataset.heldout.labels), f"test set, {len(dataset.test.labels):,}"
     rows = []
-    if "test_accuracy" in last:
-        rows.append(_accuracy("**these weights**", test, [last["test_accuracy"]]))
-    if last.get("accuracy") is not None:
-        rows.append(_accuracy("**these weights**", f"held out, {held:,}", [last["accuracy"]]))
+    if "test_accuracy" in last_epoch:
+        rows.append(_accuracy_row("**these weights**", test_images, [last_epoch["test_accuracy"]]))
+    if last_epoch.get("accuracy") is not None:
+        rows.append(
+            _accuracy_row("**these weights**", f"held out, {num_held_out:,}", [last_epoch["accuracy"]])
+        )
     names = {"best": "the best trial's settings", "paper": "the paper's settings"}
-    for role, values in confirmed(ledger).items():
-        rows.append(_accuracy(f"{names.get(role, role)}, on the full training set", test, values))
-    if taken.confirmed:
-        rows.append(_accuracy(f"trial {number}, on its part of it", "held out", [taken.row["accuracy"]]))
+    for role, values in test_accuracies(run_files).items():
+        rows.append(_accuracy_row(f"{names.get(role, role)}, on the full training set", test_images, values))
+    if choice.confirmed:
+        rows.append(_accuracy_row(f"trial {number}, on its part of it", "held out", [choice.row["accuracy"]]))
     return rows
 
 
-def _accuracy(what: str, images: str, values: list[float]) -> str:
-    half = half_width(values)
-    interval = f" ± {half:.2f}" if half is not None else ""
-    return f"| {what} | {images} | {mean(values):.2f} %{interval} | {len(values)} |"
+def _accuracy_row(label: str, images: str, values: list[float]) -> str:
+    interval_half_width = half_width(values)
+    interval = f" ± {interval_half_width:.2f}" if interval_half_width is not None else ""
+    return f"| {label} | {images} | {mean(values):.2f} %{interval} | {len(values)} |"
 
 
-def _loading(written: dict[str, Form]) -> str:
-    parts = [_code(WEIGHTS, "needs raykd")]
-    for name, form in written.items():
-        needs = f"needs {'torch' if name == PROGRAM else 'onnxruntime'} alone; {form.words}"
-        parts.append(_code(name, needs) if form.there else f"`{name}` was left out: {form.words}.")
+def _loading_section(checks: dict[str, ProgramCheck]) -> str:
+    parts = [_code_block(file_names.STUDENT, "needs raykd")]
+    for name, check in checks.items():
+        needs = f"needs {'torch' if name == PROGRAM else 'onnxruntime'} alone; {check.message}"
+        parts.append(
+            _code_block(name, needs) if check.is_written else f"`{name}` was left out: {check.message}."
+        )
     return "\n\n".join(parts)
 
 
-def _code(name: str, note: str) -> str:
-    return f"`{name}` ({note}):\n\n```python\n{LOADING[name]}\n```"
+def _code_block(name: str, note: str) -> str:
+    return f"`{name}` ({note}):\n\n```python\n{LOADING_CODE[name]}\n```"
 
 
-def _again(taken: Chosen, stamp: dict[str, Any]) -> str:
+def _retrain_command(choice: StudentChoice, provenance: dict[str, Any]) -> str:
     """In one line."""
-    workers = stamp.get("workers", 1)
+    workers = provenance.get("workers", 1)
     return " ".join(
         ["raykd train recipe.yaml"]
-        + (["--test"] if taken.confirmed else [])
+        + (["--test"] if choice.confirmed else [])
         + ([f"--workers {workers}"] if workers > 1 else [])
     )

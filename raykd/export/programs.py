@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from raykd.data import Dataset, DataSpec
 
-CHECKED = 64  # images
+NUM_CHECK_IMAGES = 64  # images
 TOLERANCE = 1e-4  # greatest difference of a logit, as a part of the greatest logit
-BATCH = {"images": {0: torch.export.Dim("batch", min=1)}}
+DYNAMIC_SHAPES = {"images": {0: torch.export.Dim("batch", min=1)}}
 PROGRAM, ONNX = "student.pt2", "student.onnx"
 
 
-class Logits(nn.Module):
-    """Images [n, 3, size, size], float32, normalised -> logits [n, classes] alone, not the whole View."""
+class LogitsOnly(nn.Module):
+    """Images [n, 3, size, size], float32, normalised -> logits [n, classes] alone, not the whole Outputs."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -31,72 +31,80 @@ class Logits(nn.Module):
 
 
 @dataclass(frozen=True)
-class Form:
+class ProgramCheck:
     """A program: whether it was written; how it compared, or why it was not."""
 
-    there: bool
-    words: str
+    is_written: bool
+    message: str
 
 
-def real_images(spec: DataSpec, dataset: Dataset[Any]) -> Tensor:
+def take_training_images(spec: DataSpec, dataset: Dataset[Any]) -> Tensor:
     """Some training images as an evaluation sees them. The test set stays closed."""
-    few = dataset.train.take(torch.arange(min(CHECKED, len(dataset.train.labels))))
-    source = spec.source(dataset, torch.device("cpu"))
-    return torch.cat([images for images, _ in source.plain(few, 0, 1)]).contiguous()
+    some_images = dataset.train.take(torch.arange(min(NUM_CHECK_IMAGES, len(dataset.train.labels))))
+    source = spec.make_source(dataset, torch.device("cpu"))
+    return torch.cat([images for images, _ in source.evaluation_batches(some_images, 0, 1)]).contiguous()
 
 
 @torch.no_grad()
-def write(net: nn.Module, images: Tensor, told: dict[str, str], out: Path) -> dict[str, Form]:
-    """Write both programs with the metadata `told`; {file: Form}. What an earlier export left is replaced."""
+def write_programs(
+    net: nn.Module, images: Tensor, metadata: dict[str, str], out: Path
+) -> dict[str, ProgramCheck]:
+    """Write both programs with `metadata`; {file: ProgramCheck}. What an earlier export left is replaced."""
     for name in (PROGRAM, ONNX):
         (out / name).unlink(missing_ok=True)
-    logits = Logits(net).eval()
-    program = torch.export.export(logits, (images[:2].clone(),), dynamic_shapes=BATCH, strict=False)
-    torch.export.save(program, out / PROGRAM, extra_files=dict(told))
+    logits = LogitsOnly(net).eval()
+    program = torch.export.export(logits, (images[:2].clone(),), dynamic_shapes=DYNAMIC_SHAPES, strict=False)
+    torch.export.save(program, out / PROGRAM, extra_files=dict(metadata))
     expected = logits(images)
     loaded = torch.export.load(out / PROGRAM).module()
     return {
-        PROGRAM: judged(out / PROGRAM, loaded, images, expected),
-        ONNX: _onnx(program, images, expected, told, out / ONNX),
+        PROGRAM: check_program(out / PROGRAM, loaded, images, expected),
+        ONNX: _write_onnx(program, images, expected, metadata, out / ONNX),
     }
 
 
-def _onnx(
-    program: torch.export.ExportedProgram, images: Tensor, expected: Tensor, told: dict[str, str], path: Path
-) -> Form:
+def _write_onnx(
+    program: torch.export.ExportedProgram,
+    images: Tensor,
+    expected: Tensor,
+    metadata: dict[str, str],
+    path: Path,
+) -> ProgramCheck:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401  (what torch.onnx writes with)
     except ImportError as error:
-        return Form(False, f"ONNX needs {error.name}: pip install 'raykd[export]', then export again")
-    made = torch.onnx.export(
+        return ProgramCheck(False, f"ONNX needs {error.name}: pip install 'raykd[export]', then export again")
+    onnx_program = torch.onnx.export(
         program,
         dynamo=True,
         verbose=False,
-        dynamic_shapes=BATCH,
+        dynamic_shapes=DYNAMIC_SHAPES,
         input_names=["images"],
         output_names=["logits"],
     )
-    assert made is not None
-    made.model.metadata_props.update(told)
-    made.save(path, external_data=False)
+    assert onnx_program is not None
+    onnx_program.model.metadata_props.update(metadata)
+    onnx_program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def run(given: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {"images": given.numpy()})[0])
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
 
-    return judged(path, run, images, expected)
+    return check_program(path, run, images, expected)
 
 
-def judged(path: Path, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor) -> Form:
+def check_program(
+    path: Path, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor
+) -> ProgramCheck:
     """Compare with the net, in a batch of one and a batch of the rest; a program that differs is removed."""
-    answered = torch.cat([run(images[:1]), run(images[1:])])
-    difference = ((answered - expected).abs().max() / expected.abs().max()).item()
-    words = (
+    logits = torch.cat([run(images[:1]), run(images[1:])])
+    difference = ((logits - expected).abs().max() / expected.abs().max()).item()
+    message = (
         f"greatest difference from the PyTorch net {difference:.1e} of the greatest logit, on {len(images)} "
         f"real training images (tolerance {TOLERANCE:.0e})"
     )
     if difference <= TOLERANCE:
-        return Form(True, words)
+        return ProgramCheck(True, message)
     path.unlink()
-    return Form(False, words)
+    return ProgramCheck(False, message)

@@ -16,7 +16,7 @@ def info_nce(scores: Tensor, first: int = 0) -> Tensor:
     return F.cross_entropy(scores, torch.arange(first, first + len(scores), device=scores.device))
 
 
-def consistency(scores: Tensor, target: Tensor) -> Tensor:
+def consistency_loss(scores: Tensor, target: Tensor) -> Tensor:
     """KL(softmax(target) || softmax(scores)), mean over rows; both learn. [n, m], [n, m] -> scalar."""
     log_scores, log_target = F.log_softmax(scores, dim=1), F.log_softmax(target, dim=1)
     return F.kl_div(log_scores, log_target, reduction="batchmean", log_target=True)

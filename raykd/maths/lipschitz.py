@@ -6,42 +6,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-SQUARINGS = 8
+NUM_SQUARINGS = 8
 
-Way = Literal["bound", "power"]
+SpectralNorm = Literal["bound", "power"]
 
 
 def spectral_bound(weight: Tensor) -> Tensor:
     """The Schatten norm of order 1024, (sum of singular values^1024)^(1/1024). [k, d] -> scalar.
 
-    At least the largest singular value, and at most min(k, d)^(1/1024) of it: 0.5 % more at 128. It is found
-    by squaring the Gram matrix (Gram iteration, Delattre et al. 2023, arXiv:2305.16173), so it keeps no
-    state.
+    At least the largest singular value, and at most min(k, d)^(1/1024) of it: 0.5 % more at 128. Computed by
+    squaring the Gram matrix (Gram iteration, Delattre et al. 2023, arXiv:2305.16173), so it keeps no state.
     """
     gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
     log_scale = weight.new_zeros(())
-    for _ in range(SQUARINGS):
+    for _ in range(NUM_SQUARINGS):
         size = gram.detach().norm()  # cancels from the value, and so from the gradient
         gram = (gram / size) @ (gram / size)
         log_scale = 2 * (log_scale + size.log())
-    return torch.exp((log_scale + gram.norm().log()) / 2 ** (SQUARINGS + 1))
+    return torch.exp((log_scale + gram.norm().log()) / 2 ** (NUM_SQUARINGS + 1))
 
 
-class Bounded(nn.Module):
+class SpectralBoundNorm(nn.Module):
     """A parametrization: the weight over its spectral bound."""
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight / spectral_bound(weight)
 
 
-def linear(width: int, dim: int, way: Way) -> nn.Module:
+def make_linear(width: int, dim: int, spectral_norm: SpectralNorm) -> nn.Module:
     """width -> dim without bias. "power" is torch's spectral_norm: one power iteration a step.
 
     A power iteration finds the norm from below, so that right after the start the layer may stretch a vector
     by some per cent; "bound" never does.
     """
     layer = nn.Linear(width, dim, bias=False)
-    if way == "power":
+    if spectral_norm == "power":
         return parametrizations.spectral_norm(layer)
-    parametrize.register_parametrization(layer, "weight", Bounded())
+    parametrize.register_parametrization(layer, "weight", SpectralBoundNorm())
     return layer

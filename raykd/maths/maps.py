@@ -1,34 +1,34 @@
 """The maps of two nets, stage by stage, for methods that compare them.
 
-RepDistiller's feat[1:-1] is View.maps[1:] here: every stage, without the stem and the pooled features.
+RepDistiller's feat[1:-1] is Outputs.maps[1:] here: every stage, without the stem and the pooled features.
 """
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from raykd.batch import Setting, View
+from raykd.batch import MethodContext, Outputs
 
 
-def check_stages(setting: Setting) -> None:
+def check_stages(context: MethodContext) -> None:
     """ValueError when the two nets' maps cannot be paired stage by stage."""
-    student, teacher = setting.student.maps, setting.teacher.maps
+    student, teacher = context.student.maps, context.teacher.maps
     if len(student) != len(teacher) or len(student) < 2:
         raise ValueError(
-            f"stages cannot be paired: the student's maps are {_shown(student)}, "
-            f"the teacher's {_shown(teacher)}"
+            f"stages cannot be paired: the student's maps are {_format_shapes(student)}, "
+            f"the teacher's {_format_shapes(teacher)}"
         )
 
 
-def _shown(maps: tuple[tuple[int, int, int], ...]) -> str:
+def _format_shapes(maps: tuple[tuple[int, int, int], ...]) -> str:
     return ", ".join("x".join(map(str, shape)) for shape in maps) or "none"
 
 
-def stages(view: View) -> list[Tensor]:
+def stage_maps(outputs: Outputs) -> list[Tensor]:
     """The maps of every stage in float32, shallow to deep, without the stem's."""
-    return [x.float() for x in view.maps[1:]]
+    return [x.float() for x in outputs.maps[1:]]
 
 
-def matched(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """The larger map average-pooled to the size of the smaller. [n, c, h, w], [n, k, y, x] -> the same size.
 
     Read in RepDistiller, distiller_zoo/AT.py and VID.py.

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raykd.maths.gather import gather, num_ranks
+from raykd.maths.gather import all_gather, num_ranks
 
 
-class JoinedBatchNorm(nn.BatchNorm2d):
-    """[n, channels, h, w] -> the same shape: mean 0 and variance 1 over the joined batch, then affine.
+class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
+    """[n, channels, h, w] -> the same shape: mean 0 and variance 1 over the global batch, then affine.
 
     In evaluation the running statistics serve, as in torch.nn.BatchNorm2d, which it is on one rank. All
     ranks' running statistics are equal.
@@ -28,9 +28,9 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         if num_ranks() == 1 or not self.training:
             return super().forward(x)
         exact = x.float()
-        mean = _joined_mean(exact)
+        mean = _global_mean(exact)
         centred = exact - mean
-        variance = _joined_mean(centred.square())
+        variance = _global_mean(centred.square())
         with torch.no_grad():
             rows = x.numel() // x.shape[1] * num_ranks()
             self.num_batches_tracked += 1
@@ -40,25 +40,26 @@ class JoinedBatchNorm(nn.BatchNorm2d):
         return (centred * scale + self.bias[:, None, None]).to(x.dtype)
 
 
-def joined(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module, each BatchNorm2d in it replaced by one of joined statistics; the same weights and names."""
+def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module, each BatchNorm2d in it replaced by one over all ranks' rows; the same weights and names."""
     if device.type == "cuda":
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
-        on_gpus: nn.Module = convert(module)
-        return on_gpus
+        converted: nn.Module = convert(module)
+        return converted
     for name, child in module.named_children():
-        setattr(module, name, _joined(child) if type(child) is nn.BatchNorm2d else joined(child, device))
+        new = _convert(child) if type(child) is nn.BatchNorm2d else convert_sync_batchnorm(child, device)
+        setattr(module, name, new)
     return module
 
 
-def _joined(norm: nn.BatchNorm2d) -> JoinedBatchNorm:
-    made = JoinedBatchNorm(norm.num_features, norm.eps, norm.momentum)
-    made.weight, made.bias = norm.weight, norm.bias
+def _convert(norm: nn.BatchNorm2d) -> AnyDeviceSyncBatchNorm:
+    sync_norm = AnyDeviceSyncBatchNorm(norm.num_features, norm.eps, norm.momentum)
+    sync_norm.weight, sync_norm.bias = norm.weight, norm.bias
     for name, buffer in norm.named_buffers():
-        setattr(made, name, buffer)
-    return made.train(norm.training)
+        setattr(sync_norm, name, buffer)
+    return sync_norm.train(norm.training)
 
 
-def _joined_mean(x: Tensor) -> Tensor:
+def _global_mean(x: Tensor) -> Tensor:
     """The mean of each channel over all ranks. [n, channels, h, w] -> [channels, 1, 1]."""
-    return gather(x.mean(dim=(0, 2, 3))[None]).mean(dim=0)[:, None, None]
+    return all_gather(x.mean(dim=(0, 2, 3))[None]).mean(dim=0)[:, None, None]

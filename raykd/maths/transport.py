@@ -2,7 +2,7 @@
 
 Legend: n rows of weight 1/n, m columns of weight 1/m. `cost` [n, m] is any real cost; `epsilon` is in its
 units. A marginal error is sum |row sums - 1/n| + sum |column sums - 1/m|, between 0 and 4. Plans carry no
-gradient, and are found in float64 whatever the cost's dtype.
+gradient, and are computed in float64 whatever the cost's dtype.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor
 
 TOLERANCE = 1e-4  # of the marginal error
 SWEEPS = 10  # plain Sinkhorn sweeps before Newton's steps
-EVERY = 5  # sweeps between two looks at the error, each of which waits for the device
+CHECK_EVERY = 5  # sweeps between two checks of the error, each of which waits for the device
 DAMPING = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # of Newton's steps, relative to the row sums
 TINY = 1e-14  # keeps the undamped matrix positive definite
 
@@ -39,13 +39,17 @@ def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Transport:
     scaled = -cost.double() / epsilon
     f = scaled.new_zeros(len(cost))
     for count in range(1, iterations + 1):
-        plan = torch.exp(scaled + f[:, None] + _columns(scaled, f))
-        if count == iterations or count > SWEEPS or count % EVERY == 0:
-            error = _error(plan)
+        plan = torch.exp(scaled + f[:, None] + _column_potential(scaled, f))
+        if count == iterations or count > SWEEPS or count % CHECK_EVERY == 0:
+            error = _marginal_error(plan)
             if error < TOLERANCE or count == iterations:
                 break
         sweep = f - math.log(len(cost)) - plan.sum(dim=1).log()
-        f = sweep if count <= SWEEPS else _best(scaled, torch.cat([sweep[None], _newton(plan, f)]))
+        f = (
+            sweep
+            if count <= SWEEPS
+            else _pick_best(scaled, torch.cat([sweep[None], _newton_candidates(plan, f)]))
+        )
     return Transport(plan.to(cost.dtype), error, count, error < TOLERANCE)
 
 
@@ -65,36 +69,36 @@ def ipot(cost: Tensor, epsilon: float, iterations: int) -> Transport:
         f = -math.log(n) - torch.logsumexp(kernel + g, dim=1)
         g = -math.log(m) - torch.logsumexp(kernel + f[:, None], dim=0)
         log_plan = kernel + f[:, None] + g
-        if count % EVERY == 0 or count == iterations:
-            error = _error(log_plan.exp())
+        if count % CHECK_EVERY == 0 or count == iterations:
+            error = _marginal_error(log_plan.exp())
             if error < TOLERANCE:
                 break
     return Transport(log_plan.exp().to(cost.dtype), error, count, error < TOLERANCE)
 
 
-def _error(plan: Tensor) -> float:
+def _marginal_error(plan: Tensor) -> float:
     rows, columns = plan.sum(dim=1) - 1 / len(plan), plan.sum(dim=0) - 1 / plan.shape[1]
     return float(rows.abs().sum() + columns.abs().sum())
 
 
-def _columns(scaled: Tensor, f: Tensor) -> Tensor:
+def _column_potential(scaled: Tensor, f: Tensor) -> Tensor:
     """The g that makes every column sum 1/m. [n, m], [..., n] -> [..., m]."""
     return -math.log(scaled.shape[1]) - torch.logsumexp(scaled + f[..., None], dim=-2)
 
 
-def _newton(plan: Tensor, f: Tensor) -> Tensor:
+def _newton_candidates(plan: Tensor, f: Tensor) -> Tensor:
     """Damped Newton's steps from f, whole and shortened; one that fails stays at f. [n, m], [n] -> [k, n]."""
     n, m = plan.shape
     rows = plan.sum(dim=1)
     hessian = torch.diag(rows) - plan @ plan.T * m + 1 / n**2  # the last term takes up constant shifts
     damping = plan.new_tensor(DAMPING)[:, None, None] + TINY
     factor = torch.linalg.cholesky_ex(hessian + damping * torch.diag(rows))[0]
-    wanted = (1 / n - rows)[:, None].expand(len(DAMPING), -1, 1)
-    steps = torch.cholesky_solve(wanted, factor)[..., 0].nan_to_num(0, 0, 0)
+    residual = (1 / n - rows)[:, None].expand(len(DAMPING), -1, 1)
+    steps = torch.cholesky_solve(residual, factor)[..., 0].nan_to_num(0, 0, 0)
     return torch.cat([f + steps, f + 0.3 * steps])
 
 
-def _best(scaled: Tensor, candidates: Tensor) -> Tensor:
+def _pick_best(scaled: Tensor, candidates: Tensor) -> Tensor:
     """The candidate with the highest semi-dual. [n, m], [k, n] -> [n]."""
-    value = candidates.mean(dim=1) + _columns(scaled, candidates).mean(dim=1)
+    value = candidates.mean(dim=1) + _column_potential(scaled, candidates).mean(dim=1)
     return candidates[value.nan_to_num(-math.inf, -math.inf, -math.inf).argmax()]

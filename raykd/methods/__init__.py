@@ -4,9 +4,11 @@ import importlib
 import pkgutil
 from types import ModuleType
 
-from raykd.batch import Setting
-from raykd.errors import BadInput, nearest
-from raykd.methods._base import Method, MethodConfig
+from raykd.batch import MethodContext
+from raykd.errors import UserError, suggest_nearest
+from raykd.methods._base import Method, MethodConfig, Weights
+
+__all__ = ["Method", "MethodConfig", "Weights", "get_config_class", "get_module", "make", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -14,21 +16,23 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def module(name: str) -> ModuleType:
-    """The file of a method. BadInput with the nearest name when there is none."""
+def get_module(name: str) -> ModuleType:
+    """The file of a method. UserError with the nearest name when there is none."""
     if name not in names():
-        raise BadInput([f"no method '{name}'.{nearest(name, names())} There are: {', '.join(names())}"])
+        raise UserError(
+            [f"no method '{name}'.{suggest_nearest(name, names())} There are: {', '.join(names())}"]
+        )
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def config(name: str) -> type[MethodConfig]:
+def get_config_class(name: str) -> type[MethodConfig]:
     """The Config of a method."""
-    found: type[MethodConfig] = module(name).Config
-    return found
+    config_class: type[MethodConfig] = get_module(name).Config
+    return config_class
 
 
-def make(name: str, setting: Setting, config: MethodConfig | None = None) -> Method:
+def make(name: str, context: MethodContext, config: MethodConfig | None = None) -> Method:
     """A method built for two nets and a data set; `config` defaults to the paper's point."""
-    file = module(name)
-    made: Method = file.Method(config if config is not None else file.Config(), setting)
-    return made
+    file = get_module(name)
+    method: Method = file.Method(config if config is not None else file.Config(), context)
+    return method

@@ -1,4 +1,4 @@
-"""What every method is: a Config that holds its knobs, and a module that turns a Step into raw loss terms."""
+"""What every method is: a Config that holds its knobs, and a module: MethodBatch -> raw loss terms."""
 
 from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
+from raykd.batch import MethodBatch, MethodContext
 from raykd.spec import Choice, Spec
 
 Weight = Annotated[float, Field(ge=0)]
@@ -16,7 +16,7 @@ Status = Literal["official", "reconstruction"]
 
 
 class Weights(Spec):
-    """The weight of each loss term; `task` is the cross-entropy with the labels, which the lesson adds."""
+    """The weight of each loss term; `task` is the cross-entropy with the labels, which the distiller adds."""
 
     task: Weight = 1.0
 
@@ -28,9 +28,9 @@ class MethodConfig(Spec):
     weights: Weights = Weights()
 
 
-def check_classes(setting: Setting) -> None:
+def check_classes(context: MethodContext) -> None:
     """ValueError when the two nets' logits are not over the same number of classes."""
-    student, teacher = setting.student.classes, setting.teacher.classes
+    student, teacher = context.student.classes, context.teacher.classes
     if student != teacher:
         raise ValueError(
             f"the student has {student} classes and the teacher {teacher}: logits cannot be compared"
@@ -40,23 +40,23 @@ def check_classes(setting: Setting) -> None:
 class Method(nn.Module, ABC):
     """One distillation method for one pair of nets.
 
-    A final class is built from (config, setting): `setting` is a raykd.step.Setting. It raises
+    A final class is built from (config, context): `context` is a raykd.batch.MethodContext. It raises
     ValueError, in one line that names both shapes, when it cannot serve the two nets.
     """
 
-    needs: ClassVar[frozenset[Need]]  # the fields of the teacher's View that forward reads
+    needs: ClassVar[frozenset[Need]]  # the fields of the teacher's Outputs that forward reads
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
     config: MethodConfig
-    tail: nn.Module | None  # View -> logits, where the method replaces the deployed student's head
+    deploy_head: nn.Module | None  # Outputs -> logits, where the method replaces the deployed student's head
 
-    def __init__(self, config: MethodConfig, setting: Setting) -> None:
+    def __init__(self, config: MethodConfig, context: MethodContext) -> None:
         super().__init__()
-        self.config, self.tail = config, None
+        self.config, self.deploy_head = config, None
         if "logits" in self.needs:
-            check_classes(setting)
+            check_classes(context)
 
     @abstractmethod
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Raw loss terms, float32 scalars, named as the weights (less `task`). Called outside autocast."""

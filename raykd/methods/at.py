@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Setting, Step
-from raykd.maths.maps import check_stages, matched, stages
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.maps import check_stages, match_sizes, stage_maps
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -38,7 +38,7 @@ def attention(maps: Tensor, power: int = 2) -> Tensor:
 
 def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], power: int = 2) -> Tensor:
     """Squared difference of attention, mean over rows and places, summed over pairs of maps -> scalar."""
-    pairs = (matched(s, t) for s, t in zip(student, teacher, strict=True))
+    pairs = (match_sizes(s, t) for s, t in zip(student, teacher, strict=True))
     return torch.stack([F.mse_loss(attention(s, power), attention(t, power)) for s, t in pairs]).sum()
 
 
@@ -47,11 +47,11 @@ class Method(_base.Method):
     status = "official"
     paper = "Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        check_stages(setting)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        check_stages(context)
         self.power = config.power
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        teacher = [x.detach() for x in stages(step.teacher)]
-        return {"attention": attention_loss(stages(step.student), teacher, self.power)}
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        teacher = [x.detach() for x in stage_maps(batch.teacher)]
+        return {"attention": attention_loss(stage_maps(batch.student), teacher, self.power)}

@@ -4,7 +4,7 @@
 
 Official code followed: HobbitLong/RepDistiller, distiller_zoo/CC.py, models/util.py (LinearEmbed; 128
 wide, not normalised, the teacher's learns too) and its weight (0.02). This is the code that the paper's
-author sent to RepDistiller; the paper was not read. Neighbours are those of the joined batch.
+author sent to RepDistiller; the paper was not read. Neighbours are those of the global batch.
 """
 
 from typing import Annotated, Literal
@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.gather import gather
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.gather import all_gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -31,7 +31,7 @@ class Config(_base.MethodConfig):
 
 def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Products of neighbours' absolute differences, mean over all ranks' pairs. [n, d], [n, d] -> scalar."""
-    difference = gather((student - teacher).abs())
+    difference = all_gather((student - teacher).abs())
     return (difference[:-1] * difference[1:]).sum(dim=1).mean()
 
 
@@ -40,12 +40,12 @@ class Method(_base.Method):
     status = "official"
     paper = "Correlation Congruence for Knowledge Distillation, ICCV 2019, arXiv:1904.01802"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.student_head = nn.Linear(setting.student.embedding, config.dim)
-        self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        self.student_head = nn.Linear(context.student.embedding, config.dim)
+        self.teacher_head = nn.Linear(context.teacher.embedding, config.dim)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student = self.student_head(step.student.embedding.float())
-        teacher = self.teacher_head(step.teacher.embedding.detach().float())
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student = self.student_head(batch.student.embedding.float())
+        teacher = self.teacher_head(batch.teacher.embedding.detach().float())
         return {"correlation": correlation_loss(student, teacher)}

@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from raykd.batch import Step
+from raykd.batch import MethodBatch
 from raykd.methods import _base
 
 
@@ -17,5 +17,5 @@ class Method(_base.Method):
     status = "official"
     paper = "No distillation: cross-entropy with the labels"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         return {}

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Step
+from raykd.batch import MethodBatch
 from raykd.maths.contrast import info_nce
-from raykd.maths.gather import gather, offset
-from raykd.maths.logits import pair
+from raykd.maths.gather import all_gather, rank_offset
+from raykd.maths.logits import prepare_logits
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Range
@@ -36,8 +36,8 @@ class Config(_base.MethodConfig):
 
 def contrast_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """InfoNCE of this rank's teachers over all ranks' students. Logits [n, c], [n, c] -> scalar."""
-    keys = gather(F.normalize(student, dim=1))
-    return info_nce(F.normalize(teacher, dim=1) @ keys.T / temperature, offset(student))
+    keys = all_gather(F.normalize(student, dim=1))
+    return info_nce(F.normalize(teacher, dim=1) @ keys.T / temperature, rank_offset(student))
 
 
 class Method(_base.Method):
@@ -46,6 +46,6 @@ class Method(_base.Method):
     status = "official"
     paper = "CKD: Contrastive Knowledge Distillation from A Sample-wise Perspective, arXiv:2404.14109"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         return {"contrast": contrast_loss(student, teacher, self.config.temperature)}

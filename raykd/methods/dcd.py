@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.contrast import consistency, info_nce
-from raykd.maths.gather import gather, offset
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.contrast import consistency_loss, info_nce
+from raykd.maths.gather import all_gather, rank_offset
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -41,7 +41,7 @@ class Config(_base.MethodConfig):
 
 def similarities(student: Tensor, teacher: Tensor, scale: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Unit features [n, d] -> students over all ranks' teachers, teachers over all students: [n, m] x 2."""
-    return scale * (student @ gather(teacher).T) + bias, scale * (teacher @ gather(student).T) + bias
+    return scale * (student @ all_gather(teacher).T) + bias, scale * (teacher @ all_gather(student).T) + bias
 
 
 class Method(_base.Method):
@@ -50,20 +50,20 @@ class Method(_base.Method):
     status = "official"
     paper = "Discriminative and Consistent Representation Distillation, arXiv:2407.11802"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.student_head = nn.Linear(setting.student.embedding, config.dim)
-        self.teacher_head = nn.Linear(setting.teacher.embedding, config.dim)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        self.student_head = nn.Linear(context.student.embedding, config.dim)
+        self.teacher_head = nn.Linear(context.teacher.embedding, config.dim)
         self.tau = nn.Parameter(torch.tensor(config.init_scale_log), requires_grad=config.learnable)
         self.bias = nn.Parameter(torch.tensor(config.init_bias), requires_grad=config.learnable)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student = F.normalize(self.student_head(step.student.embedding.float()), dim=1)
-        teacher = F.normalize(self.teacher_head(step.teacher.embedding.detach().float()), dim=1)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student = F.normalize(self.student_head(batch.student.embedding.float()), dim=1)
+        teacher = F.normalize(self.teacher_head(batch.teacher.embedding.detach().float()), dim=1)
         scale = self.tau.exp().clamp(max=self.config.max_scale)
-        by_student, by_teacher = similarities(student, teacher, scale, self.bias)
-        target = by_teacher.detach() if self.config.stop_gradient else by_teacher
+        student_scores, teacher_scores = similarities(student, teacher, scale, self.bias)
+        target = teacher_scores.detach() if self.config.stop_gradient else teacher_scores
         return {
-            "contrast": info_nce(by_student, offset(student)),
-            "consistency": consistency(by_student, target),
+            "contrast": info_nce(student_scores, rank_offset(student)),
+            "consistency": consistency_loss(student_scores, target),
         }

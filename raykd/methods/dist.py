@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from raykd.batch import Step
-from raykd.maths.gather import gather
-from raykd.maths.logits import pair
+from raykd.batch import MethodBatch
+from raykd.maths.gather import all_gather
+from raykd.maths.logits import prepare_logits
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Range
@@ -51,7 +51,7 @@ def inter_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 def intra_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Over all ranks' rows of each class. Logits [n, c], [n, c] -> scalar."""
-    p_student, p_teacher = (gather((z / temperature).softmax(dim=1)) for z in (student, teacher))
+    p_student, p_teacher = (all_gather((z / temperature).softmax(dim=1)) for z in (student, teacher))
     return temperature**2 * (1 - correlations(p_student.T, p_teacher.T).mean())
 
 
@@ -61,8 +61,8 @@ class Method(_base.Method):
     status = "official"
     paper = "Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         temperature = self.config.temperature
         return {
             "inter": inter_loss(student, teacher, temperature),

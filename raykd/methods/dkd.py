@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Step
+from raykd.batch import MethodBatch
 from raykd.maths import ramp
-from raykd.maths.logits import non_target_divergence, pair, target_divergence
+from raykd.maths.logits import non_target_divergence, prepare_logits, target_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Range
@@ -49,11 +49,11 @@ class Method(_base.Method):
     status = "official"
     paper = "Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
-        part = ramp.linear(step.progress, self.config.warm_up)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
+        warm_up_scale = ramp.linear(batch.progress, self.config.warm_up)
         temperature = self.config.temperature
         return {
-            "target": part * target_loss(student, teacher, step.labels, temperature),
-            "non_target": part * non_target_loss(student, teacher, step.labels, temperature),
+            "target": warm_up_scale * target_loss(student, teacher, batch.labels, temperature),
+            "non_target": warm_up_scale * non_target_loss(student, teacher, batch.labels, temperature),
         }

@@ -3,7 +3,7 @@
     hint = mean((relu(bn(conv(F_s))) - F_t)^2)
 
 Official code followed: HobbitLong/RepDistiller, distiller_zoo/FitNet.py, models/util.py (ConvReg), its
-layer (2) and its weight (100). As there, the hint is given throughout and not in a stage of its own as in
+layer (2) and its weight (100). As there, the hint is used throughout and not in a stage of its own as in
 the paper. The convolution's bias, which the batch norm cancels, is left out; the batch norm is over all
 ranks' rows.
 """
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -27,11 +27,11 @@ class Weights(_base.Weights):
 
 class Config(_base.MethodConfig):
     name: Literal["fitnet"] = "fitnet"
-    hint: Annotated[int, Field(ge=0), Choice((1, 2, 3))] = 2  # of View.maps, where 0 is the stem's
+    hint: Annotated[int, Field(ge=0), Choice((1, 2, 3))] = 2  # of Outputs.maps, where 0 is the stem's
     weights: Weights = Weights()
 
 
-def regressor(student: tuple[int, int, int], teacher: tuple[int, int, int]) -> nn.Module:
+def make_regressor(student: tuple[int, int, int], teacher: tuple[int, int, int]) -> nn.Module:
     """The convolution between two shapes (channels, height, width). ValueError where there is none."""
     (channels_in, height, width), (channels, rows, columns) = student, teacher
     if (height, width) == (2 * rows, 2 * columns):
@@ -51,18 +51,18 @@ class Method(_base.Method):
     status = "official"
     paper = "FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        student, teacher = setting.student.maps, setting.teacher.maps
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        student, teacher = context.student.maps, context.teacher.maps
         if config.hint >= min(len(student), len(teacher)):
             raise ValueError(
                 f"fitnet: hint = {config.hint}, but the student has {len(student)} maps "
                 f"and the teacher {len(teacher)}"
             )
         self.hint = config.hint
-        self.conv = regressor(student[config.hint], teacher[config.hint])
-        self.norm = JoinedBatchNorm(teacher[config.hint][0])
+        self.conv = make_regressor(student[config.hint], teacher[config.hint])
+        self.norm = AnyDeviceSyncBatchNorm(teacher[config.hint][0])
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        guess = F.relu(self.norm(self.conv(step.student.maps[self.hint].float())))
-        return {"hint": F.mse_loss(guess, step.teacher.maps[self.hint].detach().float())}
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        guess = F.relu(self.norm(self.conv(batch.student.maps[self.hint].float())))
+        return {"hint": F.mse_loss(guess, batch.teacher.maps[self.hint].detach().float())}

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Step
-from raykd.maths.logits import pair, soft_divergence
+from raykd.batch import MethodBatch
+from raykd.maths.logits import prepare_logits, soft_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Range
@@ -40,6 +40,6 @@ class Method(_base.Method):
     status = "official"
     paper = "Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         return {"kd": kd_loss(student, teacher, self.config.temperature)}

@@ -2,7 +2,7 @@
 
 This is a reconstruction: there is no public code and the paper's method section was not read, only its
 abstracts. s, t are logits, rows normalised; M_ij = 1 where labels i and j agree; c_k, d_k are the columns
-of class k of student and teacher over the joined batch, normalised.
+of class k of student and teacher over the global batch, normalised.
 
     instance  mean_i -log e(s_i t_i) / (e(s_i t_i) + sum over M_ij = 0 of e(s_i t_j))
     sample    mean_i -mean over M_ip = 1 of log e(s_i t_p) / sum_j e(s_i t_j)
@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Step
+from raykd.batch import MethodBatch
 from raykd.maths import ramp
 from raykd.maths.contrast import info_nce
-from raykd.maths.gather import gather, offset
-from raykd.maths.logits import pair
+from raykd.maths.gather import all_gather, rank_offset
+from raykd.maths.logits import prepare_logits
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range
@@ -61,8 +61,8 @@ def instance_loss(scores: Tensor, same: Tensor, first: int, mask_same_class: boo
     Scores are cosines over the temperature. With the mask, other keys of the row's class are left out.
     """
     if mask_same_class:
-        own = torch.arange(first, first + len(scores), device=scores.device)
-        other = torch.arange(scores.shape[1], device=scores.device) != own[:, None]
+        positive = torch.arange(first, first + len(scores), device=scores.device)
+        other = torch.arange(scores.shape[1], device=scores.device) != positive[:, None]
         scores = scores.masked_fill(same & other, -math.inf)
     return info_nce(scores, first)
 
@@ -80,8 +80,8 @@ def similarity_loss(student: Tensor, teacher: Tensor, first: int) -> Tensor:
     """
     rows, keys = student.shape
     others = torch.arange(keys - 1, device=student.device).expand(rows, -1)
-    own = torch.arange(first, first + rows, device=student.device)[:, None]
-    others = others + (others >= own)
+    row_key = torch.arange(first, first + rows, device=student.device)[:, None]
+    others = others + (others >= row_key)
     log_student, log_teacher = (F.log_softmax(x.gather(1, others), dim=1) for x in (student, teacher))
     return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
@@ -99,26 +99,26 @@ class Method(_base.Method):
     status = "reconstruction"
     paper = "Multi-perspective Contrastive Logit Distillation, arXiv:2411.10693"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = pair(step.student.logits, step.teacher.logits, self.config.standardize)
-        all_student, all_teacher, labels = gather(student), gather(teacher), gather(step.labels)
-        same, first = step.labels[:, None] == labels, offset(student)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
+        all_student, all_teacher, labels = all_gather(student), all_gather(teacher), all_gather(batch.labels)
+        same, first = batch.labels[:, None] == labels, rank_offset(student)
         scores = self._cosines(student, all_teacher)
-        part = ramp.linear(step.progress, self.config.warm_up)
+        warm_up_scale = ramp.linear(batch.progress, self.config.warm_up)
         used = torch.ones(student.shape[1], dtype=torch.bool, device=student.device)
         if self.config.classes == "present":
             used = torch.zeros_like(used).index_fill(0, labels, True)
         category = category_loss(all_student, all_teacher, self.config.temperature, used)
         return {
             "instance": instance_loss(scores, same, first, self.config.mask_same_class),
-            "sample": self._sample(student, teacher, all_student, all_teacher, same, first),
-            "category": part * category,
+            "sample": self._sample_loss(student, teacher, all_student, all_teacher, same, first),
+            "category": warm_up_scale * category,
         }
 
     def _cosines(self, rows: Tensor, keys: Tensor) -> Tensor:
         return F.normalize(rows, dim=1) @ F.normalize(keys, dim=1).T / self.config.temperature
 
-    def _sample(
+    def _sample_loss(
         self, student: Tensor, teacher: Tensor, students: Tensor, teachers: Tensor, same: Tensor, first: int
     ) -> Tensor:
         if self.config.sample == "similarity":

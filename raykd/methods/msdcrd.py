@@ -2,7 +2,7 @@
 
 This is a reconstruction: there is no public code and the paper's method section was not read, only its
 abstracts. The maps before global pooling are pooled in sliding windows of several sizes; x_n, y_n are the
-student's and the teacher's vector of region n, over all images of the joined batch and all sizes.
+student's and the teacher's vector of region n, over all images of the global batch and all sizes.
 
     sample   mean_n -log e(x_n y_n) / (e(x_n y_n) + sum over regions m of other images of e(x_n y_m))
     feature  mean_k -log e(X_k Y_k) / sum_l e(X_k Y_l), X_k, Y_k being channel k over the regions
@@ -27,11 +27,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step, View
+from raykd.batch import MethodBatch, MethodContext, Outputs
 from raykd.maths.contrast import info_nce
-from raykd.maths.gather import gather
-from raykd.maths.maps import matched
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.maths.gather import all_gather
+from raykd.maths.maps import match_sizes
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -61,22 +61,22 @@ class Config(_base.MethodConfig):
 def regions(maps: Tensor, scales: int, stride: Stride) -> Tensor:
     """Means over windows of size, size // 2, size // 4, ..., whole map first. [n, d, h, w] -> [n, r, d]."""
     height, width = maps.shape[2:]
-    found = []
+    means = []
     for scale in range(min(scales, min(height, width).bit_length())):
         window = height >> scale, width >> scale
-        step = window if stride == "full" else (max(1, window[0] // 2), max(1, window[1] // 2))
-        found.append(F.avg_pool2d(maps, window, step).flatten(2))
-    return torch.cat(found, dim=2).transpose(1, 2)
+        hop = window if stride == "full" else (max(1, window[0] // 2), max(1, window[1] // 2))
+        means.append(F.avg_pool2d(maps, window, hop).flatten(2))
+    return torch.cat(means, dim=2).transpose(1, 2)
 
 
 def region_weights(scores: Tensor, labels: Tensor, selection: Selection) -> Tensor:
     """What each region counts, 0 for left out. Teacher's scores [n, r, c], whole image first -> [n, r]."""
-    right = scores.argmax(dim=2) == labels[:, None]
+    correct = scores.argmax(dim=2) == labels[:, None]
     if selection == "weighted":
-        return torch.where(right == right[:, :1], 1.0, COMPLEMENTARY)
-    kept = right.float()
-    kept[:, 0] = 1.0
-    return kept
+        return torch.where(correct == correct[:, :1], 1.0, COMPLEMENTARY)
+    weight = correct.float()
+    weight[:, 0] = 1.0
+    return weight
 
 
 def sample_loss(
@@ -87,8 +87,8 @@ def sample_loss(
     Regions of the same group (image, or class), and regions of weight 0, are no negatives.
     """
     scores = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T / temperature
-    out = (group[:, None] == group) | (weight == 0)
-    scores = scores.masked_fill(out.fill_diagonal_(False), -math.inf)
+    excluded = (group[:, None] == group) | (weight == 0)
+    scores = scores.masked_fill(excluded.fill_diagonal_(False), -math.inf)
     return -(weight * F.log_softmax(scores, dim=1).diagonal()).sum() / weight.sum()
 
 
@@ -105,14 +105,16 @@ class Method(_base.Method):
     status = "reconstruction"
     paper = "Contrastive Representation Distillation via Multi-Scale Feature Decoupling, arXiv:2502.05835"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
         if config.align == "class_scores":
-            _base.check_classes(setting)
-        channels, target = setting.student.embedding, setting.teacher.embedding
+            _base.check_classes(context)
+        channels, target = context.student.embedding, context.teacher.embedding
         self.align: nn.Module | None = None
         if config.align == "conv" and channels != target:
-            self.align = nn.Sequential(nn.Conv2d(channels, target, 1, bias=False), JoinedBatchNorm(target))
+            self.align = nn.Sequential(
+                nn.Conv2d(channels, target, 1, bias=False), AnyDeviceSyncBatchNorm(target)
+            )
         self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
 
     def get_extra_state(self) -> Tensor:
@@ -121,13 +123,13 @@ class Method(_base.Method):
     def set_extra_state(self, state: Any) -> None:
         self.seed, self.steps = state.tolist()
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher, weight = self._regions(step)
-        each = weight.shape[1]
-        group = step.labels if self.config.mask_same_class else step.index
-        group = gather(group.repeat_interleave(each))
-        student, teacher, weight = (gather(x.flatten(0, 1)) for x in (student, teacher, weight))
-        chosen = self._choose(weight)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher, weight = self._pool_regions(batch)
+        num_regions = weight.shape[1]
+        group = batch.labels if self.config.mask_same_class else batch.index
+        group = all_gather(group.repeat_interleave(num_regions))
+        student, teacher, weight = (all_gather(x.flatten(0, 1)) for x in (student, teacher, weight))
+        chosen = self.choose_rows(weight)
         student, teacher, weight, group = (x[chosen] for x in (student, teacher, weight, group))
         self.steps += 1
         return {
@@ -135,26 +137,28 @@ class Method(_base.Method):
             "feature": feature_loss(student, teacher, weight, self.config.temperature),
         }
 
-    def _regions(self, step: Step) -> tuple[Tensor, Tensor, Tensor]:
+    def _pool_regions(self, batch: MethodBatch) -> tuple[Tensor, Tensor, Tensor]:
         """What is contrasted of each region [n, r, d] x 2, and its weight [n, r]."""
-        maps = matched(step.student.pooled.float(), step.teacher.pooled.detach().float())
+        maps = match_sizes(batch.student.pooled.float(), batch.teacher.pooled.detach().float())
         student, teacher = (regions(x, self.config.scales, self.config.stride) for x in maps)
         weight = torch.ones(teacher.shape[:2], device=teacher.device)
         if self.config.selection != "all":
-            weight = region_weights(_scores(step.teacher, teacher), step.labels, self.config.selection)
+            weight = region_weights(
+                _score_regions(batch.teacher, teacher), batch.labels, self.config.selection
+            )
         if self.config.align == "class_scores":
-            student, teacher = _scores(step.student, student), _scores(step.teacher, teacher)
+            student, teacher = _score_regions(batch.student, student), _score_regions(batch.teacher, teacher)
         elif self.align is not None:
             student = regions(self.align(maps[0]), self.config.scales, self.config.stride)
         return student, teacher.detach(), weight
 
-    def _choose(self, weight: Tensor) -> Tensor:
+    def choose_rows(self, weight: Tensor) -> Tensor:
         """At most `keys` rows at random, weights above 0 first; the same on all ranks. [k] -> [m]."""
         generator = torch.Generator(weight.device).manual_seed(self.seed + self.steps)
         order = torch.rand(len(weight), generator=generator, device=weight.device) + (weight > 0)
         return order.topk(min(self.config.keys, len(weight))).indices
 
 
-def _scores(view: View, found: Tensor) -> Tensor:
-    """What a net's head says of regions. [n, r, d] -> [n, r, c]."""
-    return F.linear(found, view.head.weight.float(), view.head.bias.float())
+def _score_regions(outputs: Outputs, means: Tensor) -> Tensor:
+    """The logits that a net's head gives regions. [n, r, d] -> [n, r, c]."""
+    return F.linear(means, outputs.head.weight.float(), outputs.head.bias.float())

@@ -32,10 +32,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.gather import gather, offset
-from raykd.maths.logits import pair, soft_divergence
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.gather import all_gather, rank_offset
+from raykd.maths.logits import prepare_logits, soft_divergence
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range, Spec
@@ -52,7 +52,7 @@ class Growth(Spec):
     growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
-        return previewed(difficulty, self.growth ** epoch(progress))
+        return preview_weight(difficulty, self.growth ** paper_epoch(progress))
 
 
 class Curriculum(Spec):
@@ -62,7 +62,7 @@ class Curriculum(Spec):
     gate_growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
-        threshold = self.gate_growth ** epoch(progress)
+        threshold = self.gate_growth ** paper_epoch(progress)
         return torch.where(difficulty <= threshold, 1.0, torch.zeros_like(difficulty))
 
 
@@ -72,7 +72,9 @@ class Linear(Spec):
     linear_end: Annotated[Threshold, Range(1.5, 4)] = 3.3  # 1.005^240
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
-        return previewed(difficulty, self.linear_start + (self.linear_end - self.linear_start) * progress)
+        return preview_weight(
+            difficulty, self.linear_start + (self.linear_end - self.linear_start) * progress
+        )
 
 
 class Cosine(Spec):
@@ -82,7 +84,7 @@ class Cosine(Spec):
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
         part = 0.5 * (1 - math.cos(math.pi * progress))
-        return previewed(difficulty, self.cosine_start + (self.cosine_end - self.cosine_start) * part)
+        return preview_weight(difficulty, self.cosine_start + (self.cosine_end - self.cosine_start) * part)
 
 
 class Off(Spec):
@@ -115,7 +117,7 @@ class Config(_base.MethodConfig):
     weights: Weights = Weights()
 
 
-def epoch(progress: float) -> float:
+def paper_epoch(progress: float) -> float:
     """The paper's epoch, 1 at the start of the trial and 241 at its end."""
     return PAPER_EPOCHS * progress + 1
 
@@ -123,10 +125,10 @@ def epoch(progress: float) -> float:
 def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy over its mean of all ranks' images, no gradient. [n, c], [n] -> [n]."""
     loss = F.cross_entropy(logits.detach(), labels, reduction="none")
-    return loss / gather(loss).mean()
+    return loss / all_gather(loss).mean()
 
 
-def previewed(difficulty: Tensor, threshold: float) -> Tensor:
+def preview_weight(difficulty: Tensor, threshold: float) -> Tensor:
     """1 up to the threshold, exp(-difficulty^2) beyond it. [n] -> [n]."""
     return torch.where(difficulty <= threshold, 1.0, torch.exp(-difficulty.square()))
 
@@ -135,23 +137,30 @@ def category_loss(
     by_student: Tensor, by_teacher: Tensor, labels: Tensor, temperature: float, base_temperature: float
 ) -> Tensor:
     """Supervised contrast of each view's two rows among all ranks' rows. [n, c], [n, c], [n] -> [n]."""
-    first, num = offset(labels), len(gather(labels))
-    rows, keys = torch.cat([by_student, by_teacher]), torch.cat([gather(by_student), gather(by_teacher)])
-    own = torch.arange(first, first + len(labels), device=labels.device)
-    own = torch.cat([own, own + num])[:, None]
-    other = torch.arange(2 * num, device=labels.device) != own
+    first, num = rank_offset(labels), len(all_gather(labels))
+    rows, keys = (
+        torch.cat([by_student, by_teacher]),
+        torch.cat([all_gather(by_student), all_gather(by_teacher)]),
+    )
+    row_key = torch.arange(first, first + len(labels), device=labels.device)
+    row_key = torch.cat([row_key, row_key + num])[:, None]
+    other = torch.arange(2 * num, device=labels.device) != row_key
     scores = rows @ keys.T / temperature
     scores = scores - scores.detach().amax(dim=1, keepdim=True)
     total = (scores.exp() * other).sum(dim=1, keepdim=True)
-    positive = (labels.repeat(2)[:, None] == gather(labels).repeat(2)) & other
+    positive = (labels.repeat(2)[:, None] == all_gather(labels).repeat(2)) & other
     mean = ((scores - torch.log(total + EPSILON)) * positive).sum(dim=1) / positive.sum(dim=1)
     return -(temperature / base_temperature) * mean.view(2, -1).sum(dim=0)
 
 
 def centre_loss(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> Tensor:
     """Mean squared difference of the heads' ([c, d], [c]), or 0 where their shapes differ. -> scalar."""
-    ours, theirs = (torch.cat([weight, bias[:, None]], dim=1) for weight, bias in (student, teacher))
-    return F.mse_loss(ours, theirs) if ours.shape == theirs.shape else ours.new_zeros(())
+    student_centres, teacher_centres = (
+        torch.cat([weight, bias[:, None]], dim=1) for weight, bias in (student, teacher)
+    )
+    if student_centres.shape != teacher_centres.shape:
+        return student_centres.new_zeros(())
+    return F.mse_loss(student_centres, teacher_centres)
 
 
 def feature_loss(predicted: Tensor, teacher: Tensor) -> Tensor:
@@ -164,12 +173,12 @@ class Predictor(nn.Module):
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.first, self.norm = nn.Linear(width, hidden, bias=False), JoinedBatchNorm(hidden)
+        self.first, self.norm = nn.Linear(width, hidden, bias=False), AnyDeviceSyncBatchNorm(hidden)
         self.second = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
-        answer: Tensor = self.second(F.relu(self.norm(self.first(x)[:, :, None, None]).flatten(1)))
-        return answer
+        out: Tensor = self.second(F.relu(self.norm(self.first(x)[:, :, None, None]).flatten(1)))
+        return out
 
 
 class Method(_base.Method):
@@ -178,9 +187,9 @@ class Method(_base.Method):
     status = "official"
     paper = "Preview-based Category Contrastive Learning for KD, IEEE TCSVT 2025, arXiv:2410.14143"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        student, teacher = setting.student.embedding, setting.teacher.embedding
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        student, teacher = context.student.embedding, context.teacher.embedding
         if config.weights.centre > 0 and student != teacher:
             raise ValueError(
                 f"pckd: class centres of {student} (student) and {teacher} (teacher) numbers cannot be "
@@ -190,23 +199,26 @@ class Method(_base.Method):
         self.teacher_head = nn.Linear(student, teacher)
         self.predictor = Predictor(student, config.widening * teacher, teacher)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        upright = slice(None, None, step.rotations)
-        logits, soft = step.student.logits[upright], step.teacher.logits[upright]
-        hardness = difficulty(logits.float(), step.labels[upright])
-        divergence = soft_divergence(*pair(logits, soft, self.config.standardize), self.config.kd_temperature)
-        weight = self.config.preview.weight(hardness, step.progress)
-        embedding, target = step.student.embedding.float(), step.teacher.embedding.detach().float()
-        centres = step.student.head.weight.float(), step.student.head.bias.float()
-        targets = step.teacher.head.weight.detach().float(), step.teacher.head.bias.detach().float()
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        upright = slice(None, None, batch.rotations)
+        student_logits, teacher_logits = batch.student.logits[upright], batch.teacher.logits[upright]
+        hardness = difficulty(student_logits.float(), batch.labels[upright])
+        divergence = soft_divergence(
+            *prepare_logits(student_logits, teacher_logits, self.config.standardize),
+            self.config.kd_temperature,
+        )
+        weight = self.config.preview.weight(hardness, batch.progress)
+        embedding, target = batch.student.embedding.float(), batch.teacher.embedding.detach().float()
+        centres = batch.student.head.weight.float(), batch.student.head.bias.float()
+        targets = batch.teacher.head.weight.detach().float(), batch.teacher.head.bias.detach().float()
         category = category_loss(
             F.normalize(self.student_head(embedding), dim=1) @ centres[0].T,
             F.normalize(self.teacher_head(embedding), dim=1) @ targets[0].T,
-            step.labels, self.config.temperature, self.config.base_temperature,
+            batch.labels, self.config.temperature, self.config.base_temperature,
         )  # fmt: skip
         return {
             "kd": (weight * divergence).mean(),
-            "category": (weight.repeat_interleave(step.rotations) * category).mean(),
+            "category": (weight.repeat_interleave(batch.rotations) * category).mean(),
             "centre": centre_loss(centres, targets),
             "feature": feature_loss(self.predictor(embedding), target),
         }

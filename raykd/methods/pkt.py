@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from raykd.batch import Step
-from raykd.maths.gather import gather
+from raykd.batch import MethodBatch
+from raykd.maths.gather import all_gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -32,7 +32,7 @@ def affinities(features: Tensor) -> Tensor:
     """How probable all ranks' rows are as neighbours of this rank's. [n, d] -> [n, m], rows sum to 1."""
     norm: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     unit = features / (norm + EPSILON)
-    closeness = (unit @ gather(unit).T + 1) / 2
+    closeness = (unit @ all_gather(unit).T + 1) / 2
     return closeness / closeness.sum(dim=1, keepdim=True)
 
 
@@ -47,6 +47,6 @@ class Method(_base.Method):
     status = "official"
     paper = "Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018, arXiv:1803.10837"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.embedding.float(), step.teacher.embedding.detach().float()
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = batch.student.embedding.float(), batch.teacher.embedding.detach().float()
         return {"affinity": affinity_loss(student, teacher)}

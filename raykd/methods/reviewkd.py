@@ -1,12 +1,12 @@
 """ReviewKD: knowledge review (Chen et al., CVPR 2021, arXiv:2104.09044).
 
-Deep to shallow, a fusion takes the student's stage and what the deeper stages left, and answers with a
+Deep to shallow, a fusion takes the student's stage and what the deeper stages left, and puts out a
 guess of the teacher's map of that stage; the deepest level is the pooled embedding. The guesses are
 compared at several sizes (hierarchical context loss).
 
 Official code followed: megvii-research/mdistiller, mdistiller/distillers/ReviewKD.py, which is
 dvlab-research/ReviewKD's. Its weight is 5 for most pairs (0.6 ... 8 for others). There the teacher's
-maps, and some students', are taken before the last ReLU of a stage; here they are View.maps. The batch
+maps, and some students', are taken before the last ReLU of a stage; here they are Outputs.maps. The batch
 norms are over all ranks' rows. The warm-up counts parts of the trial (20 of the paper's 240 epochs).
 """
 
@@ -18,15 +18,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Shapes, Step, View
+from raykd.batch import MethodBatch, MethodContext, Outputs, OutputShapes
 from raykd.maths import ramp
-from raykd.maths.maps import check_stages, stages
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.maths.maps import check_stages, stage_maps
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
 
-MOST = 512  # channels inside a fusion, as released
+MAX_CHANNELS = 512  # channels inside a fusion, as released
 SIZES = (4, 2, 1)
 
 
@@ -45,10 +45,10 @@ def context_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor
 
     The sizes weigh 1, 1/2, 1/4, 1/8, over their sum; sizes that are not below a map's height are skipped.
     """
-    return torch.stack([_context(s, t) for s, t in zip(student, teacher, strict=True)]).sum()
+    return torch.stack([_pair_context_loss(s, t) for s, t in zip(student, teacher, strict=True)]).sum()
 
 
-def _context(student: Tensor, teacher: Tensor) -> Tensor:
+def _pair_context_loss(student: Tensor, teacher: Tensor) -> Tensor:
     loss, weight, total = F.mse_loss(student, teacher), 1.0, 1.0
     for size in SIZES:
         if size < student.shape[2]:
@@ -62,15 +62,17 @@ def _context(student: Tensor, teacher: Tensor) -> Tensor:
 class Fusion(nn.Module):
     """A student's level [n, channels_in, h, w] and the rest so far -> a guess of the teacher's, the rest.
 
-    Both answers have the teacher's size; the guess has its channels, the rest `inner` ones.
+    Both have the teacher's size; the guess has its channels, the rest `inner` ones.
     """
 
     def __init__(self, channels_in: int, inner: int, shape: tuple[int, int, int], deepest: bool) -> None:
         super().__init__()
         channels, *self.size = shape
-        self.enter = nn.Sequential(nn.Conv2d(channels_in, inner, 1, bias=False), JoinedBatchNorm(inner))
+        self.enter = nn.Sequential(
+            nn.Conv2d(channels_in, inner, 1, bias=False), AnyDeviceSyncBatchNorm(inner)
+        )
         self.leave = nn.Sequential(
-            nn.Conv2d(inner, channels, 3, padding=1, bias=False), JoinedBatchNorm(channels)
+            nn.Conv2d(inner, channels, 3, padding=1, bias=False), AnyDeviceSyncBatchNorm(channels)
         )
         self.attention = None if deepest else nn.Conv2d(2 * inner, 2, 1)
         for conv in (self.enter[0], self.leave[0]):
@@ -80,20 +82,20 @@ class Fusion(nn.Module):
         x = self.enter(x)
         if self.attention is not None and rest is not None:
             rest = F.interpolate(rest, x.shape[2:], mode="nearest")
-            here, deeper = self.attention(torch.cat([x, rest], dim=1)).sigmoid().chunk(2, dim=1)
-            x = x * here + rest * deeper
+            gate, rest_gate = self.attention(torch.cat([x, rest], dim=1)).sigmoid().chunk(2, dim=1)
+            x = x * gate + rest * rest_gate
         if list(x.shape[2:]) != self.size:
             x = F.interpolate(x, self.size, mode="nearest")
         return self.leave(x), x
 
 
-def levels(view: View) -> list[Tensor]:
+def levels(outputs: Outputs) -> list[Tensor]:
     """The maps of the stages and the embedding as a 1x1 map, deep to shallow."""
-    return [view.embedding.float()[:, :, None, None], *reversed(stages(view))]
+    return [outputs.embedding.float()[:, :, None, None], *reversed(stage_maps(outputs))]
 
 
-def level_shapes(shapes: Shapes) -> list[tuple[int, int, int]]:
-    """Of levels(view), without the batch axis."""
+def level_shapes(shapes: OutputShapes) -> list[tuple[int, int, int]]:
+    """Of levels(outputs), without the batch axis."""
     return [(shapes.embedding, 1, 1), *reversed(shapes.maps[1:])]
 
 
@@ -102,21 +104,21 @@ class Method(_base.Method):
     status = "official"
     paper = "Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        check_stages(setting)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        check_stages(context)
         self.warm_up = config.warm_up
-        inner = min(MOST, setting.student.embedding)
-        pairs = zip(level_shapes(setting.student), level_shapes(setting.teacher), strict=True)
+        inner = min(MAX_CHANNELS, context.student.embedding)
+        pairs = zip(level_shapes(context.student), level_shapes(context.teacher), strict=True)
         self.fusions = nn.ModuleList(
             Fusion(student[0], inner, teacher, deepest=depth == 0)
             for depth, (student, teacher) in enumerate(pairs)
         )
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         guesses, rest = [], None
-        for fusion, level in zip(self.fusions, levels(step.student), strict=True):
+        for fusion, level in zip(self.fusions, levels(batch.student), strict=True):
             guess, rest = fusion(level, rest)
             guesses.append(guess)
-        targets = [x.detach() for x in levels(step.teacher)]
-        return {"review": ramp.linear(step.progress, self.warm_up) * context_loss(guesses, targets)}
+        targets = [x.detach() for x in levels(batch.teacher)]
+        return {"review": ramp.linear(batch.progress, self.warm_up) * context_loss(guesses, targets)}

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from raykd.batch import Step
-from raykd.maths.gather import gather, offset
+from raykd.batch import MethodBatch
+from raykd.maths.gather import all_gather, rank_offset
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -34,17 +34,17 @@ class Config(_base.MethodConfig):
 
 def distances(features: Tensor) -> Tensor:
     """From this rank's rows to all ranks', over the mean distance between two rows. [n, d] -> [n, m]."""
-    joined, first = gather(features), offset(features)
-    square = joined.square().sum(dim=1)
-    between = (square[:, None] + square - 2 * joined @ joined.T).clamp(min=EPSILON).sqrt()
-    between = between * (1 - torch.eye(len(joined), dtype=between.dtype, device=between.device))
-    mean = between.sum() / (len(joined) * (len(joined) - 1))
+    rows, first = all_gather(features), rank_offset(features)
+    square = rows.square().sum(dim=1)
+    between = (square[:, None] + square - 2 * rows @ rows.T).clamp(min=EPSILON).sqrt()
+    between = between * (1 - torch.eye(len(rows), dtype=between.dtype, device=between.device))
+    mean = between.sum() / (len(rows) * (len(rows) - 1))
     return between[first : first + len(features)] / mean
 
 
 def angles(features: Tensor) -> Tensor:
     """At this rank's row i, the cosine of the directions to all ranks' rows j and k. [n, d] -> [n, m, m]."""
-    toward = F.normalize(gather(features)[None] - features[:, None], dim=2)
+    toward = F.normalize(all_gather(features)[None] - features[:, None], dim=2)
     return toward @ toward.transpose(1, 2)
 
 
@@ -63,6 +63,6 @@ class Method(_base.Method):
     status = "official"
     paper = "Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.embedding.float(), step.teacher.embedding.detach().float()
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = batch.student.embedding.float(), batch.teacher.embedding.detach().float()
         return {"distance": distance_loss(student, teacher), "angle": angle_loss(student, teacher)}

@@ -21,14 +21,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Head, Setting, Step, View
+from raykd.batch import Head, MethodBatch, MethodContext, Outputs
 from raykd.maths import ramp
-from raykd.maths.logits import non_target_divergence, pair, soft_divergence, target_divergence
+from raykd.maths.logits import non_target_divergence, prepare_logits, soft_divergence, target_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range, Spec
 
-FINEST = 4  # coarser scales are pooled from this one, as released
+FINEST_GRID = 4  # coarser scales are pooled from this one, as released
 
 
 class KD(Spec):
@@ -36,11 +36,11 @@ class KD(Spec):
 
     kind: Literal["kd"] = "kd"
 
-    def rows(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    def per_row(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
         return soft_divergence(student, teacher, temperature)
 
-    def part(self, progress: float) -> float:
+    def loss_scale(self, progress: float) -> float:
         return 1.0
 
 
@@ -51,12 +51,12 @@ class DKD(Spec):
     non_target: Annotated[float, Field(ge=0), Range(0.5, 16, log=True)] = 8.0  # beta; alpha is 1
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
 
-    def rows(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    def per_row(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
         """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
         target = target_divergence(student, teacher, labels, temperature)
         return target + self.non_target * non_target_divergence(student, teacher, labels, temperature)
 
-    def part(self, progress: float) -> float:
+    def loss_scale(self, progress: float) -> float:
         return ramp.linear(progress, self.warm_up)
 
 
@@ -79,8 +79,8 @@ class Config(_base.MethodConfig):
 
 
 def region_logits(pooled: Tensor, head: Head, finest: int) -> Tensor:
-    """What a head says of each region, the whole image first. [n, d, h, w] -> [n, regions, c]."""
-    cells = F.adaptive_avg_pool2d(pooled, FINEST)
+    """The logits that a head gives each region, the whole image first. [n, d, h, w] -> [n, regions, c]."""
+    cells = F.adaptive_avg_pool2d(pooled, FINEST_GRID)
     scales = [size for size in (1, 2, 4) if size <= finest]
     regions = torch.cat([F.adaptive_avg_pool2d(cells, size).flatten(2) for size in scales], dim=2)
     return F.linear(regions.transpose(1, 2), head.weight, head.bias)
@@ -95,10 +95,10 @@ def region_loss(
     divergence: KD | DKD,
 ) -> Tensor:
     """Weighted, mean over regions. Logits [n, regions, c], whole image first; labels [n] -> scalar."""
-    right = teacher.argmax(dim=2) == labels[:, None]
-    weight = torch.where(right == right[:, :1], 1.0, complementary).to(student.dtype)
-    regions = labels.repeat_interleave(right.shape[1])
-    rows = divergence.rows(student.flatten(0, 1), teacher.flatten(0, 1), regions, temperature)
+    correct = teacher.argmax(dim=2) == labels[:, None]
+    weight = torch.where(correct == correct[:, :1], 1.0, complementary).to(student.dtype)
+    region_labels = labels.repeat_interleave(correct.shape[1])
+    rows = divergence.per_row(student.flatten(0, 1), teacher.flatten(0, 1), region_labels, temperature)
     return (weight.flatten() * rows).mean()
 
 
@@ -108,18 +108,20 @@ class Method(_base.Method):
     status = "official"
     paper = "Scale Decoupled Distillation, CVPR 2024, arXiv:2403.13512"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        _base.check_classes(setting)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        _base.check_classes(context)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         config, divergence = self.config, self.config.divergence
-        student, teacher = pair(self._logits(step.student), self._logits(step.teacher), config.standardize)
-        loss = region_loss(
-            student, teacher, step.labels, config.temperature, config.complementary, divergence
+        student, teacher = prepare_logits(
+            self._region_logits(batch.student), self._region_logits(batch.teacher), config.standardize
         )
-        return {"kd": divergence.part(step.progress) * loss}
+        loss = region_loss(
+            student, teacher, batch.labels, config.temperature, config.complementary, divergence
+        )
+        return {"kd": divergence.loss_scale(batch.progress) * loss}
 
-    def _logits(self, view: View) -> Tensor:
-        head = Head(view.head.weight.float(), view.head.bias.float())
-        return region_logits(view.pooled.float(), head, self.config.finest)
+    def _region_logits(self, outputs: Outputs) -> Tensor:
+        head = Head(outputs.head.weight.float(), outputs.head.bias.float())
+        return region_logits(outputs.pooled.float(), head, self.config.finest)

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step, View
-from raykd.maths.maps import matched
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.batch import MethodBatch, MethodContext, Outputs
+from raykd.maths.maps import match_sizes
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -39,30 +39,32 @@ class Config(_base.MethodConfig):
     weights: Weights = Weights()
 
 
-class Tail(nn.Module):
-    """View of the student -> logits [n, c], by the projector and a copy of the teacher's classifier."""
+class ReusedClassifier(nn.Module):
+    """Outputs of the student -> logits [n, c], by the projector and a copy of the teacher's classifier."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, setting: Setting, factor: int) -> None:
+    def __init__(self, context: MethodContext, factor: int) -> None:
         super().__init__()
-        (given, *_), (asked, *_) = setting.student.pooled, setting.teacher.pooled
-        middle = max(1, asked // factor)
+        (channels_in, *_), (channels, *_) = context.student.pooled, context.teacher.pooled
+        middle = max(1, channels // factor)
         self.projector = nn.Sequential(
-            *_layer(given, middle, 1), *_layer(middle, middle, 3), *_layer(middle, asked, 1)
+            *_conv_bn_relu(channels_in, middle, 1),
+            *_conv_bn_relu(middle, middle, 3),
+            *_conv_bn_relu(middle, channels, 1),
         )
-        self.register_buffer("weight", torch.zeros(setting.teacher.classes, asked))
-        self.register_buffer("bias", torch.zeros(setting.teacher.classes))
+        self.register_buffer("weight", torch.zeros(context.teacher.classes, channels))
+        self.register_buffer("bias", torch.zeros(context.teacher.classes))
 
-    def forward(self, view: View) -> Tensor:
-        features: Tensor = self.projector(view.pooled.float())
+    def forward(self, outputs: Outputs) -> Tensor:
+        features: Tensor = self.projector(outputs.pooled.float())
         return F.linear(features.mean(dim=(2, 3)), self.weight, self.bias)
 
 
-def _layer(channels_in: int, channels: int, kernel: int) -> tuple[nn.Module, ...]:
+def _conv_bn_relu(channels_in: int, channels: int, kernel: int) -> tuple[nn.Module, ...]:
     conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2, bias=False)
-    return conv, JoinedBatchNorm(channels), nn.ReLU()
+    return conv, AnyDeviceSyncBatchNorm(channels), nn.ReLU()
 
 
 class Method(_base.Method):
@@ -70,14 +72,14 @@ class Method(_base.Method):
     status = "official"
     paper = "Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        _base.check_classes(setting)
-        self.tail: Tail = Tail(setting, config.factor)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        _base.check_classes(context)
+        self.deploy_head: ReusedClassifier = ReusedClassifier(context, config.factor)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         with torch.no_grad():
-            self.tail.weight.copy_(step.teacher.head.weight)
-            self.tail.bias.copy_(step.teacher.head.bias)
-        student, teacher = matched(step.student.pooled.float(), step.teacher.pooled.detach().float())
-        return {"feature": F.mse_loss(self.tail.projector(student), teacher)}
+            self.deploy_head.weight.copy_(batch.teacher.head.weight)
+            self.deploy_head.bias.copy_(batch.teacher.head.bias)
+        student, teacher = match_sizes(batch.student.pooled.float(), batch.teacher.pooled.detach().float())
+        return {"feature": F.mse_loss(self.deploy_head.projector(student), teacher)}

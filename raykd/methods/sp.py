@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from raykd.batch import Step
-from raykd.maths.gather import gather
+from raykd.batch import MethodBatch
+from raykd.maths.gather import all_gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -30,7 +30,7 @@ class Config(_base.MethodConfig):
 def similarities(features: Tensor) -> Tensor:
     """Inner products of this rank's rows with all ranks', each row a unit vector. [n, ...] -> [n, m]."""
     flat = features.flatten(1)
-    return F.normalize(flat @ gather(flat).T, dim=1)
+    return F.normalize(flat @ all_gather(flat).T, dim=1)
 
 
 def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -43,6 +43,6 @@ class Method(_base.Method):
     status = "official"
     paper = "Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682"
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        student, teacher = step.student.maps[-1].float(), step.teacher.maps[-1].detach().float()
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student, teacher = batch.student.maps[-1].float(), batch.teacher.maps[-1].detach().float()
         return {"similarity": similarity_loss(student, teacher)}

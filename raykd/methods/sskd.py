@@ -5,8 +5,8 @@ embedding; the cosines of turned views with all upright ones say which image a t
 
     teacher_head = cross-entropy of that question, for the head on the frozen teacher
     kd           = KD of the upright views
-    rotated      = KD of the turned views, with all that the teacher has right and the easiest of the others
-    similarity   = T^2 KL of the soft-max over upright views, chosen alike by the teacher's answers
+    rotated      = KD of the turned views, with all that the teacher gets right and the easiest of the others
+    similarity   = T^2 KL of the soft-max over upright views, chosen alike by the teacher's scores
 
 Official code followed: xuguodong03/SSKD, student.py, wrapper.py. The release trains the teacher's head
 for 60 epochs before the student's 240. Here it learns in the first `teacher_stage` of the trial (60 /
@@ -24,9 +24,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.gather import gather, num_ranks, offset
-from raykd.maths.logits import pair, soft_divergence
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.gather import all_gather, num_ranks, rank_offset
+from raykd.maths.logits import prepare_logits, soft_divergence
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range
@@ -50,18 +50,18 @@ class Config(_base.MethodConfig):
     similarity_temperature: Annotated[float, Field(gt=0), Range(0.1, 2, log=True)] = 0.5
     standardize: Standardize = False
     rotated_keep: Annotated[float, Field(ge=0, le=1), Range(0, 1)] = (
-        1.0  # of the views that the teacher has wrong
+        1.0  # of the views that the teacher gets wrong
     )
     similarity_keep: Annotated[float, Field(ge=0, le=1), Range(0, 1)] = 0.75
     weights: Weights = Weights()
 
 
-def upright(x: Tensor) -> Tensor:
+def select_upright(x: Tensor) -> Tensor:
     """[4 n, ...] -> [n, ...]."""
     return x[::ROTATIONS]
 
 
-def turned(x: Tensor) -> Tensor:
+def select_rotated(x: Tensor) -> Tensor:
     """[4 n, ...] -> [3 n, ...]."""
     return x.reshape(-1, ROTATIONS, *x.shape[1:])[:, 1:].flatten(0, 1)
 
@@ -69,10 +69,10 @@ def turned(x: Tensor) -> Tensor:
 def similarities(features: Tensor) -> Tensor:
     """Cosines of this rank's turned views with all ranks' upright ones. [4 n, d] -> [3 n, m]."""
     unit = F.normalize(features, dim=1)
-    return turned(unit) @ gather(upright(unit)).T
+    return select_rotated(unit) @ all_gather(select_upright(unit)).T
 
 
-def places(scores: Tensor, target: Tensor) -> Tensor:
+def target_ranks(scores: Tensor, target: Tensor) -> Tensor:
     """How many scores of a row lie above its target's: 0 where the answer is right. [k, c], [k] -> [k]."""
     return (scores > scores.gather(1, target[:, None])).sum(dim=1)
 
@@ -80,12 +80,12 @@ def places(scores: Tensor, target: Tensor) -> Tensor:
 def easy_mean(loss: Tensor, place: Tensor, keep: float) -> Tensor:
     """A loss's mean over the rows of place 0 and the part `keep` of the others, by place. [k], [k] -> scalar.
 
-    Rows are chosen among all ranks', and the ranks' answers average to the joined batch's.
+    Rows are chosen among all ranks', and the ranks' means average to the global batch's.
     """
-    joined, first = gather(place), offset(place)
-    right = (joined == 0).sum()
-    limit = right + ((len(joined) - right) * keep).floor()
-    kept = joined.argsort(stable=True).argsort() < limit
+    all_places, first = all_gather(place), rank_offset(place)
+    num_correct = (all_places == 0).sum()
+    limit = num_correct + ((len(all_places) - num_correct) * keep).floor()
+    kept = all_places.argsort(stable=True).argsort() < limit
     return (loss * kept[first : first + len(place)]).sum() * num_ranks() / limit.clamp(min=1)
 
 
@@ -93,10 +93,10 @@ def easy_divergence(
     student: Tensor, teacher: Tensor, target: Tensor, temperature: float, keep: float
 ) -> Tensor:
     """T^2 KL of the rows that the teacher finds easy. Scores [k, c], [k, c], right answers [k] -> scalar."""
-    return easy_mean(soft_divergence(student, teacher, temperature), places(teacher, target), keep)
+    return easy_mean(soft_divergence(student, teacher, temperature), target_ranks(teacher, target), keep)
 
 
-def head(dim: int) -> nn.Sequential:
+def make_head(dim: int) -> nn.Sequential:
     """[n, dim] -> [n, dim]."""
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
@@ -108,40 +108,49 @@ class Method(_base.Method):
     rotations = ROTATIONS
     paper = "Knowledge Distillation Meets Self-Supervision, ECCV 2020, arXiv:2006.07114"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.student_head = head(setting.student.embedding)
-        self.teacher_head = head(setting.teacher.embedding)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        self.student_head = make_head(context.student.embedding)
+        self.teacher_head = make_head(context.teacher.embedding)
         self.frozen = copy.deepcopy(self.teacher_head).requires_grad_(False)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        config, learning = self.config, step.progress < self.config.teacher_stage
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        config, learning = self.config, batch.progress < self.config.teacher_stage
         if learning:
-            self._freeze()
-        student, teacher = pair(step.student.logits, step.teacher.logits, config.standardize)
-        embedding = step.teacher.embedding.detach().float()
-        asked = similarities(self.teacher_head(embedding))
-        own = offset(upright(student)) + torch.arange(len(student), device=student.device) // ROTATIONS
-        seen = similarities(self.student_head(step.student.embedding.float()))
-        known = similarities(self.frozen(embedding))
+            self._update_frozen()
+        student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, config.standardize)
+        embedding = batch.teacher.embedding.detach().float()
+        teacher_head_scores = similarities(self.teacher_head(embedding))
+        image = (
+            rank_offset(select_upright(student))
+            + torch.arange(len(student), device=student.device) // ROTATIONS
+        )
+        student_scores = similarities(self.student_head(batch.student.embedding.float()))
+        teacher_scores = similarities(self.frozen(embedding))
         rotated = easy_divergence(
-            turned(student),
-            turned(teacher),
-            turned(step.labels),
+            select_rotated(student),
+            select_rotated(teacher),
+            select_rotated(batch.labels),
             config.rotated_temperature,
             config.rotated_keep,
         )
         similarity = easy_divergence(
-            seen, known, turned(own), config.similarity_temperature, config.similarity_keep
+            student_scores,
+            teacher_scores,
+            select_rotated(image),
+            config.similarity_temperature,
+            config.similarity_keep,
         )
         return {
-            "teacher_head": float(learning) * F.cross_entropy(asked, turned(own)),
-            "kd": soft_divergence(upright(student), upright(teacher), config.temperature).mean(),
+            "teacher_head": float(learning) * F.cross_entropy(teacher_head_scores, select_rotated(image)),
+            "kd": soft_divergence(
+                select_upright(student), select_upright(teacher), config.temperature
+            ).mean(),
             "rotated": rotated,
             "similarity": float(not learning) * similarity,
         }
 
     @torch.no_grad()
-    def _freeze(self) -> None:
-        for kept, learnt in zip(self.frozen.parameters(), self.teacher_head.parameters(), strict=True):
-            kept.copy_(learnt)
+    def _update_frozen(self) -> None:
+        for frozen, learnt in zip(self.frozen.parameters(), self.teacher_head.parameters(), strict=True):
+            frozen.copy_(learnt)

@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
-from raykd.maths.maps import check_stages, matched, stages
+from raykd.batch import MethodBatch, MethodContext
+from raykd.maths.maps import check_stages, match_sizes, stage_maps
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -42,8 +42,8 @@ def information_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
     return 0.5 * ((mean - target).square() / variance + variance.log()).mean()
 
 
-class Stage(nn.Module):
-    """What a student's map tells about the teacher's map of one stage."""
+class StageEstimator(nn.Module):
+    """Predicts the teacher's map of one stage from the student's, as a Gaussian."""
 
     def __init__(self, channels_in: int, channels: int, init_variance: float) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Stage(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), math.log(math.expm1(init_variance - EPSILON))))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        student, teacher = matched(student, teacher)
+        student, teacher = match_sizes(student, teacher)
         return information_loss(self.mean(student), F.softplus(self.scale) + EPSILON, teacher)
 
 
@@ -66,12 +66,12 @@ class Method(_base.Method):
     status = "official"
     paper = "Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
-        check_stages(setting)
-        pairs = zip(setting.student.maps[1:], setting.teacher.maps[1:], strict=True)
-        self.stages = nn.ModuleList(Stage(s[0], t[0], config.init_variance) for s, t in pairs)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
+        check_stages(context)
+        pairs = zip(context.student.maps[1:], context.teacher.maps[1:], strict=True)
+        self.stages = nn.ModuleList(StageEstimator(s[0], t[0], config.init_variance) for s, t in pairs)
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        pairs = zip(self.stages, stages(step.student), stages(step.teacher), strict=True)
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        pairs = zip(self.stages, stage_maps(batch.student), stage_maps(batch.teacher), strict=True)
         return {"information": torch.stack([stage(s, t.detach()) for stage, s, t in pairs]).sum()}

@@ -4,7 +4,7 @@ This is a reconstruction: there is no public code and the paper's method section
 abstract. s, t are unit embeddings, a = P s and c = P' t projections, f = <a, c> the critic.
 
     dual    NCE of exp(f / temperature) / Z against negatives from a bank, in both directions (GCKT)
-    primal  sum_ij plan_ij C_ij, C_ij = 1 - cos(a_i, c_j), over the joined batch (LCKT)
+    primal  sum_ij plan_ij C_ij, C_ij = 1 - cos(a_i, c_j), over the global batch (LCKT)
     plan    argmin <plan, C> - epsilon H(plan), uniform marginals; no gradient
 
 Read: the two forms, their roles and the 1-Lipschitz critic (abstract); the NCE loss, its banks, Z and
@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import Setting, Step
+from raykd.batch import MethodBatch, MethodContext
 from raykd.maths import lipschitz, transport
-from raykd.maths.bank import Memory
-from raykd.maths.gather import gather
+from raykd.maths.bank import MemoryBank, Sampling
+from raykd.maths.gather import all_gather
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -49,11 +49,11 @@ class Config(_base.MethodConfig):
     name: Literal["wcord"] = "wcord"
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     critic: Annotated[Critic, Choice(CRITICS)] = "sn_linear_nonorm"
-    spectral_norm: Annotated[lipschitz.Way, Choice(("bound", "power"))] = "bound"
+    spectral_norm: Annotated[lipschitz.SpectralNorm, Choice(("bound", "power"))] = "bound"
     negatives: Annotated[int, Field(gt=0), Choice((1024, 4096, 16384))] = 16384
     temperature: Annotated[float, Field(gt=0), Range(0.02, 0.5, log=True)] = 0.07
     momentum: Annotated[float, Field(ge=0, lt=1), Range(0, 0.9)] = 0.5
-    draw: Literal["shared", "per_sample"] = "shared"
+    sampling: Sampling = "shared"
     solver: Annotated[Literal["sinkhorn", "ipot"], Choice(("sinkhorn", "ipot"))] = "sinkhorn"
     epsilon: Annotated[float, Field(gt=0), Range(0.02, 0.5, log=True)] = 0.1  # Wasserstein regularization
     iterations: Annotated[int, Field(gt=0), Choice((50, 100, 200))] = 50  # at most; fewer when converged
@@ -73,17 +73,17 @@ def primal_loss(cost: Tensor, plan: Tensor) -> Tensor:
 class Projection(nn.Module):
     """One side of the critic: embeddings [n, width] -> [n, dim], of norm at most 1."""
 
-    def __init__(self, width: int, dim: int, critic: Critic, way: lipschitz.Way) -> None:
+    def __init__(self, width: int, dim: int, critic: Critic, spectral_norm: lipschitz.SpectralNorm) -> None:
         super().__init__()
-        self.first = lipschitz.linear(width, dim, way)
-        self.second = lipschitz.linear(dim, dim, way) if critic == "sn_mlp2" else None
-        self.normalised = critic == "sn_linear_l2"
+        self.first = lipschitz.make_linear(width, dim, spectral_norm)
+        self.second = lipschitz.make_linear(dim, dim, spectral_norm) if critic == "sn_mlp2" else None
+        self.normalise = critic == "sn_linear_l2"
 
     def forward(self, embedding: Tensor) -> Tensor:
         x: Tensor = self.first(F.normalize(embedding, dim=1))
         if self.second is not None:
             x = self.second(F.relu(x))
-        return F.normalize(x, dim=1) if self.normalised else x
+        return F.normalize(x, dim=1) if self.normalise else x
 
 
 class Method(_base.Method):
@@ -92,39 +92,40 @@ class Method(_base.Method):
     status = "reconstruction"
     paper = "Wasserstein Contrastive Representation Distillation, CVPR 2021, arXiv:2012.08674"
 
-    def __init__(self, config: Config, setting: Setting) -> None:
-        super().__init__(config, setting)
+    def __init__(self, config: Config, context: MethodContext) -> None:
+        super().__init__(config, context)
         shape = config.dim, config.critic, config.spectral_norm
-        self.student_head = Projection(setting.student.embedding, *shape)
-        self.teacher_head = Projection(setting.teacher.embedding, *shape)
-        self.memory = Memory(
-            setting.labels, config.dim, config.negatives, config.draw, config.temperature, config.momentum
+        self.student_head = Projection(context.student.embedding, *shape)
+        self.teacher_head = Projection(context.teacher.embedding, *shape)
+        self.memory = MemoryBank(
+            context.labels, config.dim, config.negatives, config.sampling, config.temperature, config.momentum
         )
         with torch.no_grad():  # CRD's first rows may be longer than 1, and the critic then steeper
             for bank in (self.memory.student, self.memory.teacher):
                 bank.copy_(F.normalize(bank, dim=1))
         self.warned = False
 
-    def forward(self, step: Step) -> dict[str, Tensor]:
-        upright = slice(None, None, step.rotations)
-        student = self.student_head(step.student.embedding[upright].float())
-        teacher = self.teacher_head(step.teacher.embedding[upright].detach().float())
-        index = step.index[upright]
-        cost = cosine_cost(gather(student), gather(teacher.detach()))
+    def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        upright = slice(None, None, batch.rotations)
+        student = self.student_head(batch.student.embedding[upright].float())
+        teacher = self.teacher_head(batch.teacher.embedding[upright].detach().float())
+        index = batch.index[upright]
+        cost = cosine_cost(all_gather(student), all_gather(teacher.detach()))
         return {
             "dual": self.memory(student, teacher, index),
-            "primal": primal_loss(cost, self._plan(cost.detach())),
+            "primal": primal_loss(cost, self._solve_plan(cost.detach())),
         }
 
-    def _plan(self, cost: Tensor) -> Tensor:
-        """The transport plan; says once when it was left unfinished."""
+    def _solve_plan(self, cost: Tensor) -> Tensor:
+        """The transport plan; warns once when it did not converge."""
         solve = {"sinkhorn": transport.sinkhorn, "ipot": transport.ipot}[self.config.solver]
-        found = solve(cost, self.config.epsilon, self.config.iterations)
-        if not found.converged and not self.warned:
+        result = solve(cost, self.config.epsilon, self.config.iterations)
+        if not result.converged and not self.warned:
             self.warned = True
             warnings.warn(
                 f"wcord: {self.config.solver} did not converge: the plan's marginals are off by "
-                f"{found.error:.1e} after {found.iterations} iterations at epsilon = {self.config.epsilon:g}",
+                f"{result.error:.1e} after {result.iterations} iterations at epsilon = "
+                f"{self.config.epsilon:g}",
                 stacklevel=2,
             )
-        return found.plan
+        return result.plan

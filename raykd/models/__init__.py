@@ -53,20 +53,20 @@ def names() -> tuple[str, ...]:
 def make(name: str, classes: int = 100) -> Net:
     """A net with fresh weights. ValueError with the nearest name when there is none."""
     if name not in _NETS:
-        near = _nearest(name)
+        near = _find_nearest(name)
         hint = f" Did you mean '{near}'?" if near else ""
         raise ValueError(f"no net '{name}'.{hint} There are: {', '.join(names())}")
     return _NETS[name](classes)
 
 
-def _nearest(name: str) -> str | None:
+def _find_nearest(name: str) -> str | None:
     """The most similar name, the first of equals; None when none is similar."""
 
-    def likeness(known: str) -> float:
+    def similarity(known: str) -> float:
         return SequenceMatcher(None, name, known).ratio()
 
-    best = max(_NETS, key=likeness)
-    return best if likeness(best) > 0.6 else None
+    best = max(_NETS, key=similarity)
+    return best if similarity(best) > 0.6 else None
 
 
 def num_parameters(net: nn.Module) -> int:

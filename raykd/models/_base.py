@@ -1,11 +1,11 @@
-"""What every net is: a module that answers images with a View and announces the shapes of its answer."""
+"""What every net is: a module, images -> Outputs, that knows the shapes of its outputs."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 
 
 class Net(nn.Module, ABC):
@@ -16,9 +16,9 @@ class Net(nn.Module, ABC):
     ]  # the classifier's name: "fc" when its parameters are fc.weight [c, d] and fc.bias [c]
 
     @abstractmethod
-    def forward(self, images: Tensor) -> View:
-        """Images [n, 3, h, w] -> View; its maps are the stem's and each stage's outputs, shallow to deep."""
+    def forward(self, images: Tensor) -> Outputs:
+        """Images [n, 3, h, w] -> Outputs, with the maps of the stem and of each stage, shallow to deep."""
 
     @abstractmethod
-    def shapes(self, image_size: int) -> Shapes:
-        """The shapes of the answer to images [n, 3, image_size, image_size], without a forward pass."""
+    def shapes(self, image_size: int) -> OutputShapes:
+        """The shapes of the outputs for images [n, 3, image_size, image_size], without a forward pass."""

@@ -6,9 +6,9 @@ Names and structure as read in HobbitLong/RepDistiller, models/resnetv2.py.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
+from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, shortcut
 
 
 class Bottleneck(nn.Module):
@@ -40,25 +40,25 @@ class ResNet50(Net):
         self.stages = ((64, 1), (256, 1), (512, 2), (1024, 2), (2048, 2))
         self.conv1 = conv(3, 64, 3)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(3, 64, 64, 1)
-        self.layer2 = _stage(4, 256, 128, 2)
-        self.layer3 = _stage(6, 512, 256, 2)
-        self.layer4 = _stage(3, 1024, 512, 2)
+        self.layer1 = _make_stage(3, 64, 64, 1)
+        self.layer2 = _make_stage(4, 256, 128, 2)
+        self.layer3 = _make_stage(6, 512, 256, 2)
+        self.layer4 = _make_stage(3, 1024, 512, 2)
         self.linear = nn.Linear(2048, classes)
-        kaiming_convs(self)
+        init_convs(self)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
         first = self.layer1(stem)
         second = self.layer2(first)
         third = self.layer3(second)
         fourth = self.layer4(third)
-        return answer((stem, first, second, third, fourth), fourth, self.linear)
+        return make_outputs((stem, first, second, third, fourth), fourth, self.linear)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.linear)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.linear)
 
 
-def _stage(blocks: int, channels_in: int, width: int, stride: int) -> nn.Sequential:
+def _make_stage(blocks: int, channels_in: int, width: int, stride: int) -> nn.Sequential:
     rest = [Bottleneck(4 * width, width, 1) for _ in range(blocks - 1)]
     return nn.Sequential(Bottleneck(channels_in, width, stride), *rest)

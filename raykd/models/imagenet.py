@@ -6,9 +6,9 @@ ours, which keeps the maps.
 
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer
+from raykd.models.layers import make_output_shapes, make_outputs
 
 
 class ImageNetResNet(Net):
@@ -23,21 +23,21 @@ class ImageNetResNet(Net):
         from torchvision import models  # here: it takes seconds, and other nets need it not
 
         super().__init__()
-        made = getattr(models, f"resnet{depth}")(num_classes=classes)
-        self.conv1, self.bn1, self.relu, self.maxpool = made.conv1, made.bn1, made.relu, made.maxpool
-        self.layer1, self.layer2 = made.layer1, made.layer2
-        self.layer3, self.layer4 = made.layer3, made.layer4
-        self.fc: nn.Linear = made.fc
+        source = getattr(models, f"resnet{depth}")(num_classes=classes)
+        self.conv1, self.bn1, self.relu, self.maxpool = source.conv1, source.bn1, source.relu, source.maxpool
+        self.layer1, self.layer2 = source.layer1, source.layer2
+        self.layer3, self.layer4 = source.layer3, source.layer4
+        self.fc: nn.Linear = source.fc
         wide = self.fc.in_features // 8  # of the first stage; a stage doubles it
         self.stages = ((64, 2), (wide, 2), (2 * wide, 2), (4 * wide, 2), (8 * wide, 2))
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = self.relu(self.bn1(self.conv1(images)))
         first = self.layer1(self.maxpool(stem))
         second = self.layer2(first)
         third = self.layer3(second)
         fourth = self.layer4(third)
-        return answer((stem, first, second, third, fourth), fourth, self.fc)
+        return make_outputs((stem, first, second, third, fourth), fourth, self.fc)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.fc)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.fc)

@@ -8,9 +8,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, kaiming_convs, small_head
+from raykd.models.layers import conv, init_convs, init_head, make_output_shapes, make_outputs
 
 # expansion, channels, number of blocks, stride of the first one
 STAGES = (
@@ -22,7 +22,7 @@ STAGES = (
     (6, 80, 3, 2),
     (6, 160, 1, 1),
 )
-READ = (1, 2, 4, 6)  # the stages whose output is a map
+MAP_STAGES = (1, 2, 4, 6)  # the stages whose output is a map
 
 
 class InvertedResidual(nn.Module):
@@ -65,24 +65,24 @@ class MobileNetV2(Net):
             channels_in = channels
         self.conv2 = _conv_bn_relu(channels_in, 1280, 1)
         self.classifier = nn.Sequential(nn.Linear(1280, classes))
-        kaiming_convs(self)
-        small_head(self._linear)
+        init_convs(self)
+        init_head(self._linear)
 
     @property
     def _linear(self) -> nn.Linear:
         return cast(nn.Linear, self.classifier[0])
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         x = self.conv1(images)
         maps = [x]
-        for place, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks):
             x = block(x)
-            if place in READ:
+            if index in MAP_STAGES:
                 maps.append(x)
-        return answer(tuple(maps), self.conv2(x), self._linear)
+        return make_outputs(tuple(maps), self.conv2(x), self._linear)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self._linear)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self._linear)
 
 
 def _conv_bn_relu(

@@ -6,16 +6,16 @@ dvlab-research/ReviewKD's; weights start as PyTorch's layers do, as there.
 
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv
+from raykd.models.layers import conv, make_output_shapes, make_outputs
 
 # channels and stride of each separable block; the stem has 32 channels and stride 2
 BLOCKS = (
     (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1),
     (512, 1), (512, 1), (512, 1), (512, 1), (1024, 2), (1024, 1),
 )  # fmt: skip
-READ = (0, 3, 5, 11, 13)  # the stem, and the last block of each size below: their outputs are the maps
+MAP_BLOCKS = (0, 3, 5, 11, 13)  # the stem, and the last block of each size below: their outputs are the maps
 
 
 class MobileNetV1(Net):
@@ -38,16 +38,16 @@ class MobileNetV1(Net):
         self.model = nn.Sequential(*parts)
         self.fc = nn.Linear(channels_in, classes)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         x, maps = images, []
-        for place, part in enumerate(self.model):
+        for index, part in enumerate(self.model):
             x = part(x)
-            if place in READ:
+            if index in MAP_BLOCKS:
                 maps.append(x)
-        return answer(tuple(maps), x, self.fc)
+        return make_outputs(tuple(maps), x, self.fc)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.fc)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.fc)
 
 
 def _conv_bn_relu(

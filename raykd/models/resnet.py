@@ -7,9 +7,9 @@ have widths 16, 16, 32, 64; the wide ones (resnet8x4) 32, 64, 128, 256, the stem
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, kaiming_convs, shortcut
+from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, shortcut
 
 Widths = tuple[int, int, int, int]  # channels of the stem and of the three stages
 
@@ -43,23 +43,23 @@ class ResNet(Net):
         self.stages = ((stem, 1), (first, 1), (second, 2), (third, 2))
         self.conv1 = conv(3, stem, 3)
         self.bn1 = nn.BatchNorm2d(stem)
-        self.layer1 = _stage(blocks, stem, first, 1)
-        self.layer2 = _stage(blocks, first, second, 2)
-        self.layer3 = _stage(blocks, second, third, 2)
+        self.layer1 = _make_stage(blocks, stem, first, 1)
+        self.layer2 = _make_stage(blocks, first, second, 2)
+        self.layer3 = _make_stage(blocks, second, third, 2)
         self.fc = nn.Linear(third, classes)
-        kaiming_convs(self)
+        init_convs(self)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
         first = self.layer1(stem)
         second = self.layer2(first)
         third = self.layer3(second)
-        return answer((stem, first, second, third), third, self.fc)
+        return make_outputs((stem, first, second, third), third, self.fc)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.fc)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.fc)
 
 
-def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
+def _make_stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
     rest = [BasicBlock(channels, channels, 1) for _ in range(blocks - 1)]
     return nn.Sequential(BasicBlock(channels_in, channels, stride), *rest)

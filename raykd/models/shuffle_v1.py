@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, shuffle
+from raykd.models.layers import channel_shuffle, conv, make_output_shapes, make_outputs
 
 STEM, GROUPS = 24, 3
 
@@ -20,24 +20,24 @@ class Unit(nn.Module):
     The stem is too thin to be cut into groups: the unit that reads it does not group its first convolution.
     """
 
-    def __init__(self, channels_in: int, channels: int, halves: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, downsample: bool) -> None:
         super().__init__()
-        out = channels - channels_in if halves else channels
+        out = channels - channels_in if downsample else channels
         mid = out // 4
-        self.halves = halves
+        self.downsample = downsample
         self.groups = 1 if channels_in == STEM else GROUPS
         self.conv1 = conv(channels_in, mid, 1, groups=self.groups)
         self.bn1 = nn.BatchNorm2d(mid)
-        self.conv2 = conv(mid, mid, 3, 2 if halves else 1, groups=mid)
+        self.conv2 = conv(mid, mid, 3, 2 if downsample else 1, groups=mid)
         self.bn2 = nn.BatchNorm2d(mid)
         self.conv3 = conv(mid, out, 1, groups=GROUPS)
         self.bn3 = nn.BatchNorm2d(out)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
+        out = channel_shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        if self.halves:
+        if self.downsample:
             return F.relu(torch.cat((out, F.avg_pool2d(x, 3, stride=2, padding=1)), dim=1))
         return F.relu(out + x)
 
@@ -52,22 +52,22 @@ class ShuffleV1(Net):
         self.stages = ((STEM, 1), (240, 2), (480, 2), (960, 2))
         self.conv1 = conv(3, STEM, 1)
         self.bn1 = nn.BatchNorm2d(STEM)
-        self.layer1 = _stage(4, STEM, 240)
-        self.layer2 = _stage(8, 240, 480)
-        self.layer3 = _stage(4, 480, 960)
+        self.layer1 = _make_stage(4, STEM, 240)
+        self.layer2 = _make_stage(8, 240, 480)
+        self.layer3 = _make_stage(4, 480, 960)
         self.linear = nn.Linear(960, classes)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
         first = self.layer1(stem)
         second = self.layer2(first)
         third = self.layer3(second)
-        return answer((stem, first, second, third), third, self.linear)
+        return make_outputs((stem, first, second, third), third, self.linear)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.linear)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.linear)
 
 
-def _stage(units: int, channels_in: int, channels: int) -> nn.Sequential:
-    rest = [Unit(channels, channels, halves=False) for _ in range(units - 1)]
-    return nn.Sequential(Unit(channels_in, channels, halves=True), *rest)
+def _make_stage(units: int, channels_in: int, channels: int) -> nn.Sequential:
+    rest = [Unit(channels, channels, downsample=False) for _ in range(units - 1)]
+    return nn.Sequential(Unit(channels_in, channels, downsample=True), *rest)

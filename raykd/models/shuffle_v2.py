@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, shuffle
+from raykd.models.layers import channel_shuffle, conv, make_output_shapes, make_outputs
 
 
 class BasicUnit(nn.Module):
@@ -26,11 +26,11 @@ class BasicUnit(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
-        passed, worked = x.chunk(2, dim=1)
-        worked = F.relu(self.bn1(self.conv1(worked)))
-        worked = self.bn2(self.conv2(worked))
-        worked = F.relu(self.bn3(self.conv3(worked)))
-        return shuffle(torch.cat((passed, worked), dim=1), 2)
+        identity, branch = x.chunk(2, dim=1)
+        branch = F.relu(self.bn1(self.conv1(branch)))
+        branch = self.bn2(self.conv2(branch))
+        branch = F.relu(self.bn3(self.conv3(branch)))
+        return channel_shuffle(torch.cat((identity, branch), dim=1), 2)
 
 
 class DownUnit(nn.Module):
@@ -56,7 +56,7 @@ class DownUnit(nn.Module):
         right = F.relu(self.bn3(self.conv3(x)))
         right = self.bn4(self.conv4(right))
         right = F.relu(self.bn5(self.conv5(right)))
-        return shuffle(torch.cat((left, right), dim=1), 2)
+        return channel_shuffle(torch.cat((left, right), dim=1), 2)
 
 
 class ShuffleV2(Net):
@@ -72,25 +72,25 @@ class ShuffleV2(Net):
         self.stages = ((24, 1), (116, 2), (232, 2), (464, 2))
         self.conv1 = conv(3, 24, 1)
         self.bn1 = nn.BatchNorm2d(24)
-        self.layer1 = _stage(3, 24, 116)
-        self.layer2 = _stage(7, 116, 232)
-        self.layer3 = _stage(3, 232, 464)
+        self.layer1 = _make_stage(3, 24, 116)
+        self.layer2 = _make_stage(7, 116, 232)
+        self.layer3 = _make_stage(3, 232, 464)
         self.conv2 = conv(464, 1024, 1)
         self.bn2 = nn.BatchNorm2d(1024)
         self.linear = nn.Linear(1024, classes)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
         first = self.layer1(stem)
         second = self.layer2(first)
         third = self.layer3(second)
         last = F.relu(self.bn2(self.conv2(third)))
-        return answer((stem, first, second, third), last, self.linear)
+        return make_outputs((stem, first, second, third), last, self.linear)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.linear)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.linear)
 
 
-def _stage(basic: int, channels_in: int, channels: int) -> nn.Sequential:
+def _make_stage(basic: int, channels_in: int, channels: int) -> nn.Sequential:
     """One unit that halves the map, then `basic` units that keep it."""
     return nn.Sequential(DownUnit(channels_in, channels), *[BasicUnit(channels) for _ in range(basic)])

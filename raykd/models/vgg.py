@@ -6,9 +6,9 @@ Names and structure as read in HobbitLong/RepDistiller, models/vgg.py: vgg8 is i
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, kaiming_convs, small_head
+from raykd.models.layers import init_convs, init_head, make_output_shapes, make_outputs
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -24,36 +24,36 @@ class VGG(Net):
 
     def __init__(self, convs: tuple[int, int, int, int, int], classes: int) -> None:
         super().__init__()
-        self.block0 = _block(convs[0], 3, WIDTHS[0])
-        self.block1 = _block(convs[1], WIDTHS[0], WIDTHS[1])
-        self.block2 = _block(convs[2], WIDTHS[1], WIDTHS[2])
-        self.block3 = _block(convs[3], WIDTHS[2], WIDTHS[3])
-        self.block4 = _block(convs[4], WIDTHS[3], WIDTHS[4])
+        self.block0 = _make_block(convs[0], 3, WIDTHS[0])
+        self.block1 = _make_block(convs[1], WIDTHS[0], WIDTHS[1])
+        self.block2 = _make_block(convs[2], WIDTHS[1], WIDTHS[2])
+        self.block3 = _make_block(convs[3], WIDTHS[2], WIDTHS[3])
+        self.block4 = _make_block(convs[4], WIDTHS[3], WIDTHS[4])
         self.classifier = nn.Linear(WIDTHS[4], classes)
-        kaiming_convs(self)
-        small_head(self.classifier)
+        init_convs(self)
+        init_head(self.classifier)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         first = self.block0(images)
-        second = self.block1(_pooled(first))
-        third = self.block2(_pooled(second))
-        fourth = self.block3(_pooled(third))
-        fifth = self.block4(_pooled(fourth) if _is_large(images.shape[2]) else fourth)
-        return answer((first, second, third, fourth, fifth), fifth, self.classifier)
+        second = self.block1(_max_pool(first))
+        third = self.block2(_max_pool(second))
+        fourth = self.block3(_max_pool(third))
+        fifth = self.block4(_max_pool(fourth) if _is_large(images.shape[2]) else fourth)
+        return make_outputs((first, second, third, fourth, fifth), fifth, self.classifier)
 
-    def shapes(self, image_size: int) -> Shapes:
+    def shapes(self, image_size: int) -> OutputShapes:
         strides = (1, 2, 2, 2, 2 if _is_large(image_size) else 1)
-        return announce(image_size, tuple(zip(WIDTHS, strides, strict=True)), self.classifier)
+        return make_output_shapes(image_size, tuple(zip(WIDTHS, strides, strict=True)), self.classifier)
 
 
-def _block(convs: int, channels_in: int, channels: int) -> nn.Sequential:
+def _make_block(convs: int, channels_in: int, channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for source in (channels_in, *[channels] * (convs - 1)):
         layers += [nn.Conv2d(source, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()]
     return nn.Sequential(*layers)
 
 
-def _pooled(x: Tensor) -> Tensor:
+def _max_pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 2, ceil_mode=True)
 
 

@@ -9,9 +9,9 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Shapes, View
+from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models._parts import announce, answer, conv, kaiming_convs
+from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs
 
 
 class PreActivationBlock(nn.Module):
@@ -50,26 +50,26 @@ class WideResNet(Net):
         first, second, third = 16 * widen, 32 * widen, 64 * widen
         self.stages = ((16, 1), (first, 1), (second, 2), (third, 2))
         self.conv1 = conv(3, 16, 3)
-        self.block1 = _stage(blocks, 16, first, 1)
-        self.block2 = _stage(blocks, first, second, 2)
-        self.block3 = _stage(blocks, second, third, 2)
+        self.block1 = _make_stage(blocks, 16, first, 1)
+        self.block2 = _make_stage(blocks, first, second, 2)
+        self.block3 = _make_stage(blocks, second, third, 2)
         self.bn1 = nn.BatchNorm2d(third)
         self.fc = nn.Linear(third, classes)
-        kaiming_convs(self)
+        init_convs(self)
         nn.init.zeros_(self.fc.bias)
 
-    def forward(self, images: Tensor) -> View:
+    def forward(self, images: Tensor) -> Outputs:
         stem = self.conv1(images)
         first = self.block1(stem)
         second = self.block2(first)
         third = self.block3(second)
-        return answer((stem, first, second, third), F.relu(self.bn1(third)), self.fc)
+        return make_outputs((stem, first, second, third), F.relu(self.bn1(third)), self.fc)
 
-    def shapes(self, image_size: int) -> Shapes:
-        return announce(image_size, self.stages, self.fc)
+    def shapes(self, image_size: int) -> OutputShapes:
+        return make_output_shapes(image_size, self.stages, self.fc)
 
 
-def _stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
+def _make_stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:
     rest = [PreActivationBlock(channels, channels, 1) for _ in range(blocks - 1)]
     layer = nn.Sequential(PreActivationBlock(channels_in, channels, stride), *rest)
     return nn.Sequential(OrderedDict(layer=layer))

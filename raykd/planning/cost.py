@@ -6,18 +6,18 @@ A device is a GPU where trials take GPUs, else a CPU, as in a study's budget/dev
 import math
 from dataclasses import dataclass
 
-from raykd.data import Figures
+from raykd.data import DatasetInfo
 from raykd.study.study import Study
 
-GANG = 0.9  # what each worker of a trial of several keeps of its speed; assumed, not measured
-SIZES = (1, 8, 64)
-SECONDS = 3600
+PARALLEL_EFFICIENCY = 0.9  # what each worker of a trial of several keeps of its speed; assumed, not measured
+DEVICE_COUNTS = (1, 8, 64)
+SECONDS_PER_HOUR = 3600
 
 ASSUMPTIONS = (
     "Trials are independent: devices divide the search until every trial has its own; it never takes less "
     "than one whole trial.",
-    f"Each of several workers of a trial keeps {GANG:.0%} of its speed alone (assumed); where fewer devices "
-    "than workers are, a trial gets as many workers as there are devices.",
+    f"Each of several workers of a trial keeps {PARALLEL_EFFICIENCY:.0%} of its speed alone (assumed); where "
+    "fewer devices than workers are, a trial gets as many workers as there are devices.",
     "Trials that share a GPU share its speed.",
     "The pruner leaves of all epochs the part that its rungs leave when every rung stops all but 1/eta of "
     "the trials.",
@@ -28,12 +28,12 @@ ASSUMPTIONS = (
 
 
 @dataclass(frozen=True)
-class Scale:
+class CostEstimate:
     """A study on so many devices."""
 
     devices: int
     workers: int  # of a trial
-    at_once: int  # trials
+    concurrent_trials: int
     trial_seconds: float  # one trial to its end
     search_seconds: float  # on the clock
     confirm_seconds: float
@@ -41,77 +41,95 @@ class Scale:
     dollars: float | None
 
 
-def kind(study: Study) -> str:
+def device_kind(study: Study) -> str:
+    """Returns "GPU" where trials take GPUs, else "CPU"."""
     return "GPU" if study.cluster.gpus else "CPU"
 
 
-def scaled(study: Study, figures: Figures, speed: float, price: float | None, devices: int) -> Scale | None:
-    """`speed` in images/s of one worker, `price` of a device hour. None where not one worker fits."""
-    each = study.cluster.gpus or study.cluster.cpus
-    fit = _fit(study, devices)
-    if fit == 0:
+def estimate_cost(
+    study: Study, dataset_info: DatasetInfo, speed: float, price: float | None, devices: int
+) -> CostEstimate | None:
+    """Returns what a study takes on so many devices; None where not one worker fits.
+
+    Args:
+        study: Its budget, cluster and confirmation decide.
+        dataset_info: Of the images that a trial trains on.
+        speed: Images/s of one worker.
+        price: Dollars of a device hour.
+        devices: How many there are.
+    """
+    devices_per_worker = study.cluster.gpus or study.cluster.cpus
+    max_workers = _count_workers(study, devices)
+    if max_workers == 0:
         return None
-    workers = min(study.cluster.workers, fit)
-    at_once = min(fit // workers, study.budget.trials)
-    trial = trial_seconds(study, figures.images, speed, workers)
-    search = trial * study.budget.trials * kept_by_pruner(study)
-    gang = min(study.confirm.workers, fit) if study.confirm else 1
-    retraining = trial_seconds(study, full(study, figures), speed, gang)
-    num = retrainings(study)
-    hours = each * (search * workers + retraining * num * gang) / SECONDS
-    return Scale(
+    workers = min(study.cluster.workers, max_workers)
+    concurrent_trials = min(max_workers // workers, study.count_trials())
+    trial_seconds = estimate_trial_seconds(study, dataset_info.images, speed, workers)
+    search_seconds = trial_seconds * study.count_trials() * estimate_kept_fraction(study)
+    workers_per_retraining = min(study.confirm.workers, max_workers) if study.confirm else 1
+    retraining_seconds = estimate_trial_seconds(
+        study, count_full_train_images(study, dataset_info), speed, workers_per_retraining
+    )
+    num_retrainings = count_retrainings(study)
+    device_hours = (
+        devices_per_worker
+        * (search_seconds * workers + retraining_seconds * num_retrainings * workers_per_retraining)
+        / SECONDS_PER_HOUR
+    )
+    return CostEstimate(
         devices=devices,
         workers=workers,
-        at_once=at_once,
-        trial_seconds=trial,
-        search_seconds=max(trial, search / at_once),
-        confirm_seconds=retraining * math.ceil(num / (fit // gang)),
-        device_hours=hours,
-        dollars=None if price is None else price * hours,
+        concurrent_trials=concurrent_trials,
+        trial_seconds=trial_seconds,
+        search_seconds=max(trial_seconds, search_seconds / concurrent_trials),
+        confirm_seconds=retraining_seconds
+        * math.ceil(num_retrainings / (max_workers // workers_per_retraining)),
+        device_hours=device_hours,
+        dollars=None if price is None else price * device_hours,
     )
 
 
-def _fit(study: Study, devices: int) -> int:
+def _count_workers(study: Study, devices: int) -> int:
     """How many workers so many devices hold."""
-    each = study.cluster.gpus or study.cluster.cpus
-    if study.cluster.gpus and each < 1:
-        return devices * int(1 / each + 1e-9)
-    return int(devices / each)
+    devices_per_worker = study.cluster.gpus or study.cluster.cpus
+    if study.cluster.gpus and devices_per_worker < 1:
+        return devices * int(1 / devices_per_worker + 1e-9)
+    return int(devices / devices_per_worker)
 
 
-def trial_seconds(study: Study, images: int, speed: float, workers: int) -> float:
-    """A trial on so many training images, to its end."""
+def estimate_trial_seconds(study: Study, images: int, speed: float, workers: int) -> float:
+    """Returns the seconds of a trial on so many training images, to its end."""
     recipe = study.recipe
     views = images // recipe.optimizer.batch_size * recipe.optimizer.batch_size * recipe.data.rotations
     share = min(1.0, study.cluster.gpus) if study.cluster.gpus else 1.0
-    together = workers * (GANG if workers > 1 else 1.0)
-    return views * recipe.epochs / (speed * share * together)
+    speedup = workers * (PARALLEL_EFFICIENCY if workers > 1 else 1.0)
+    return views * recipe.epochs / (speed * share * speedup)
 
 
-def full(study: Study, figures: Figures) -> int:
-    """Training images of a retraining, which holds nothing out."""
-    return round(figures.images / (1 - study.recipe.data.holdout))
+def count_full_train_images(study: Study, dataset_info: DatasetInfo) -> int:
+    """Returns the training images of a retraining, which holds nothing out."""
+    return round(dataset_info.images / (1 - study.recipe.data.holdout))
 
 
-def retrainings(study: Study) -> int:
-    """Of the confirmation: the leaders, the paper's point and the controls, with each seed."""
+def count_retrainings(study: Study) -> int:
+    """Returns the number of retrainings: leaders, the paper's point and controls, with each seed."""
     if study.confirm is None:
         return 0
     controls = [name for name in study.confirm.controls if name != study.recipe.method.name]
     return study.confirm.seeds * (study.confirm.leaders + 1 + len(controls))
 
 
-def kept_by_pruner(study: Study) -> float:
-    """About the part of all epochs that the pruner leaves: 1/eta of the trials goes on at each rung."""
+def estimate_kept_fraction(study: Study) -> float:
+    """Returns about which part of all epochs the pruner leaves: 1/eta of the trials goes on at a rung."""
     pruner = study.search.pruner
     if pruner.kind == "none":
         return 1.0
     if pruner.kind == "median":
-        return 0.5 * (1 + pruner.grace)
-    rungs = [pruner.grace]
+        return 0.5 * (1 + pruner.min_fraction)
+    rungs = [pruner.min_fraction]
     while rungs[-1] * pruner.eta < 1:
         rungs.append(rungs[-1] * pruner.eta)
-    alive, spent, before = 1.0, 0.0, 0.0
+    alive, spent, previous_rung = 1.0, 0.0, 0.0
     for rung in [*rungs, 1.0]:
-        spent, before, alive = spent + alive * (rung - before), rung, alive / pruner.eta
+        spent, previous_rung, alive = spent + alive * (rung - previous_rung), rung, alive / pruner.eta
     return min(1.0, spent)

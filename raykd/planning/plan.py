@@ -1,6 +1,4 @@
-"""What a study will do and what it will cost, before it does: the opened space, its conditional parts, time,
-devices, money and disk.
-"""
+"""What a study will do and cost, before it does: search space, time, devices, money and disk."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from raykd import data, models
-from raykd.errors import BadInput
+from raykd.errors import UserError
 from raykd.planning import cost
-from raykd.planning.cost import Scale
-from raykd.planning.speed import Speed, measured, probe_on_cluster
+from raykd.planning.cost import CostEstimate
+from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
 from raykd.store.folder import Folder
 from raykd.study import space_check
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training import distiller
 
-ROW = 400  # bytes of an epoch's row
+EPOCH_ROW_BYTES = 400  # bytes of an epoch's row
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,9 @@ class Plan:
     space: dict[str, str]
     conditional: dict[str, str]
     paper_point: dict[str, Any]
-    corners: int  # of the space; a trial could begin at each
-    trials: int
+    boundary_points: int  # of the space; a trial could begin at each
+    trials: int  # the budget's, or as many as the space has points
+    shortage: str  # in words that these are fewer; "" when they are not
     epochs: int
     images: int  # training images of a trial
     student_parameters: int
@@ -45,7 +44,7 @@ class Plan:
     confirm_seconds: float | None  # one retraining after another
     device: str  # "GPU" or "CPU"
     price: float | None  # of a device hour
-    scales: tuple[Scale, ...]
+    cost_estimates: tuple[CostEstimate, ...]
     assumptions: tuple[str, ...]
     disk_bytes: int  # of the finished run
     trial_disk_bytes: int  # beside it, of each trial under way
@@ -53,10 +52,10 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a plan is told beside the study."""
+class PlanOptions:
+    """What a plan needs beside the study."""
 
-    root: Path  # where data sets lie
+    data_root: Path
     download: bool = False
     storage: str = "runs"
     images_per_second: float | None = None  # given by hand: nothing is measured
@@ -64,104 +63,111 @@ class Asked:
     price: float | None = None  # of a device hour
 
 
-def plan(study: Study, root: Path, download: bool) -> Plan:
-    """The plan of a study, measured on this machine where its data are here."""
-    return planned(study, Asked(root, download))
+def make_plan(study: Study, options: PlanOptions) -> Plan:
+    """Returns the plan of a study.
 
-
-def planned(study: Study, asked: Asked) -> Plan:
-    """The plan of a study. BadInput when the method cannot serve the nets, at the paper's point or at a
-    corner of the space, or when data are missing of which nothing is known.
+    Raises:
+        UserError: The method cannot serve the nets, at the paper's point or at a boundary point of the space,
+            or data are missing of which nothing is known.
     """
     recipe = study.recipe
     try:
-        dataset, figures, missing = _data(recipe, asked.root, asked.download)
-        sketch = distiller.check(recipe, *figures)
-    except BadInput:
+        dataset, dataset_info, missing = _load_data(recipe, options.data_root, options.download)
+        meta_distiller = distiller.build_on_meta(recipe, *dataset_info)
+    except UserError:
         raise
     except ValueError as error:
-        raise BadInput(str(error).splitlines()) from None
-    found = space_check.check(study, figures)
-    speed = _speed(study, asked, dataset)
-    space = study.opened()
-    student = models.num_parameters(sketch.student)
-    method = sum(p.numel() for p in sketch.method.parameters())
-    banks = sum(b.numel() * b.element_size() for b in sketch.method.buffers())
-    trials = study.budget.trials
+        raise UserError(str(error).splitlines()) from None
+    num_boundary_points = space_check.check(study, dataset_info)
+    speed = _get_speed(study, options, dataset)
+    space = study.search_space()
+    student_parameters = models.num_parameters(meta_distiller.student)
+    method_parameters = sum(p.numel() for p in meta_distiller.method.parameters())
+    bank_bytes = sum(b.numel() * b.element_size() for b in meta_distiller.method.buffers())
+    trials = study.count_trials()
     return Plan(
         space={path: str(dimension) for path, dimension in space.items()},
-        conditional={p: " and ".join(f"{q} = {v}" for q, v in d.when) for p, d in space.items() if d.when},
+        conditional={
+            p: " and ".join(f"{q} = {v}" for q, v in d.conditions) for p, d in space.items() if d.conditions
+        },
         paper_point=dict(study.paper_point()),
-        corners=found,
+        boundary_points=num_boundary_points,
         trials=trials,
+        shortage=study.describe_shortage(),
         epochs=recipe.epochs,
-        images=figures.images,
-        student_parameters=student,
-        method_parameters=method,
-        bank_bytes=banks,
+        images=dataset_info.images,
+        student_parameters=student_parameters,
+        method_parameters=method_parameters,
+        bank_bytes=bank_bytes,
         images_per_second=speed.images_per_second if speed else None,
         speed_source=speed.source if speed else None,
         not_measured=None if speed else missing,
-        **_times(study, figures, speed),
-        device=cost.kind(study),
-        price=asked.price,
-        scales=_scales(study, figures, speed, asked.price),
+        **_estimate_times(study, dataset_info, speed),
+        device=cost.device_kind(study),
+        price=options.price,
+        cost_estimates=_estimate_costs(study, dataset_info, speed, options.price),
         assumptions=cost.ASSUMPTIONS,
-        disk_bytes=4 * student * (study.keep + cost.retrainings(study)) + ROW * recipe.epochs * trials,
-        trial_disk_bytes=4 * (3 * student + 2 * method) + banks,
-        disk_free_bytes=_free(Folder(asked.storage).local),
+        disk_bytes=4 * student_parameters * (study.keep + cost.count_retrainings(study))
+        + EPOCH_ROW_BYTES * recipe.epochs * trials,
+        trial_disk_bytes=4 * (3 * student_parameters + 2 * method_parameters) + bank_bytes,
+        disk_free_bytes=_free_bytes(Folder(options.storage).local),
     )
 
 
-def _times(study: Study, figures: data.Figures, speed: Speed | None) -> dict[str, Any]:
+def _estimate_times(study: Study, dataset_info: data.DatasetInfo, speed: Speed | None) -> dict[str, Any]:
     """On as many devices as one trial takes."""
     names = ("step_seconds", "trial_seconds", "search_seconds", "pruned_seconds", "confirm_seconds")
     if speed is None:
         return dict.fromkeys(names)
     rate = speed.images_per_second
-    trial = cost.trial_seconds(study, figures.images, rate, study.cluster.workers)
-    gang = study.confirm.workers if study.confirm else 1
-    retraining = cost.trial_seconds(study, cost.full(study, figures), rate, gang)
-    search = trial * study.budget.trials
+    trial = cost.estimate_trial_seconds(study, dataset_info.images, rate, study.cluster.workers)
+    workers = study.confirm.workers if study.confirm else 1
+    retraining = cost.estimate_trial_seconds(
+        study, cost.count_full_train_images(study, dataset_info), rate, workers
+    )
+    search = trial * study.count_trials()
     step = study.recipe.optimizer.batch_size * study.recipe.data.rotations / rate
-    pruned, confirm = search * cost.kept_by_pruner(study), retraining * cost.retrainings(study)
+    pruned, confirm = search * cost.estimate_kept_fraction(study), retraining * cost.count_retrainings(study)
     return dict(zip(names, (step, trial, search, pruned, confirm), strict=True))
 
 
-def _scales(
-    study: Study, figures: data.Figures, speed: Speed | None, price: float | None
-) -> tuple[Scale, ...]:
+def _estimate_costs(
+    study: Study, dataset_info: data.DatasetInfo, speed: Speed | None, price: float | None
+) -> tuple[CostEstimate, ...]:
     if speed is None:
         return ()
-    made = (cost.scaled(study, figures, speed.images_per_second, price, size) for size in cost.SIZES)
-    return tuple(one for one in made if one is not None)
+    estimates = (
+        cost.estimate_cost(study, dataset_info, speed.images_per_second, price, devices)
+        for devices in cost.DEVICE_COUNTS
+    )
+    return tuple(estimate for estimate in estimates if estimate is not None)
 
 
-def _data(
+def _load_data(
     recipe: Recipe, root: Path, download: bool
-) -> tuple[data.Dataset[Any] | None, data.Figures, str | None]:
-    """The data set, if it is here, and its figures; why it is not here, where they are known without it."""
+) -> tuple[data.Dataset[Any] | None, data.DatasetInfo, str | None]:
+    """The data set, if it is here, and its info; why it is not here, where the info is known without it."""
     try:
         dataset = data.load(recipe.data, root, download)
-    except BadInput as missing:
-        expected = recipe.data.expected()
+    except UserError as missing:
+        expected = recipe.data.expected_info()
         if expected is None:
             raise
         return None, expected, missing.lines[0]
-    return dataset, dataset.figures, None
+    return dataset, dataset.info, None
 
 
-def _speed(study: Study, asked: Asked, dataset: data.Dataset[Any] | None) -> Speed | None:
-    if asked.images_per_second is not None and asked.probe is not None:
-        raise BadInput(["--images-per-second and --probe: give one of them"])
-    if asked.images_per_second is not None:
-        return Speed(asked.images_per_second, "given, not measured")
-    if asked.probe is not None:
-        return probe_on_cluster(study, asked.root, asked.download, asked.probe)
-    return None if dataset is None else measured(study, dataset)
+def _get_speed(study: Study, options: PlanOptions, dataset: data.Dataset[Any] | None) -> Speed | None:
+    if options.images_per_second is not None and options.probe is not None:
+        raise UserError(["--images-per-second and --probe: give one of them"])
+    if options.images_per_second is not None:
+        return Speed(options.images_per_second, "given, not measured")
+    if options.probe is not None:
+        return probe_on_cluster(study, options.data_root, options.download, options.probe)
+    return None if dataset is None else measure_speed(study, dataset)
 
 
-def _free(path: Path | None) -> int | None:
+def _free_bytes(path: Path | None) -> int | None:
     """Free bytes where a folder lies or would lie."""
     if path is None:
         return None

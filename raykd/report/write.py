@@ -7,29 +7,36 @@ from pathlib import Path
 
 from raykd.report.rows.collect import collect
 from raykd.report.rows.types import RunData
-from raykd.store.folder import Folder, joined
-from raykd.store.run_files import Ledger
+from raykd.store import file_names
+from raykd.store.folder import Folder, join_uri
+from raykd.store.run_files import RunFiles
 
 
 def write_report(runs: Sequence[str], out: Path | None = None) -> str:
-    """The path or URI of the written page. BadInput when there is no run at one of the places.
+    """The path or URI of the written page. UserError when there is no run at one of the places.
 
     Default places: RUN/report; of several runs comparison/ in the folder that holds them all.
     """
-    ledgers = list({ledger.folder.uri: ledger for ledger in map(Ledger.open, runs)}.values())
-    alone = len(ledgers) == 1
-    folder = Folder(str(out)) if out else ledgers[0].folder / "report" if alone else _beside(ledgers)
-    with folder.filled() as path:
-        found = [collect(ledger) for ledger in ledgers]
-        page = write_page(found[0], path) if alone else write_comparison(found, path)
-    return joined(folder.uri, page.name)
+    all_run_files = list({run_files.folder.uri: run_files for run_files in map(RunFiles.open, runs)}.values())
+    is_single = len(all_run_files) == 1
+    folder = (
+        Folder(str(out))
+        if out
+        else all_run_files[0].folder / file_names.REPORT
+        if is_single
+        else _comparison_folder(all_run_files)
+    )
+    with folder.staging_dir() as path:
+        run_data = [collect(run_files) for run_files in all_run_files]
+        page = write_page(run_data[0], path) if is_single else write_comparison(run_data, path)
+    return join_uri(folder.uri, page.name)
 
 
-def _beside(ledgers: Sequence[Ledger]) -> Folder:
+def _comparison_folder(all_run_files: Sequence[RunFiles]) -> Folder:
     """comparison/ in the runs' own storage; of several storages, in the folder or bucket that holds them."""
-    uris = [ledger.storage.uri for ledger in ledgers]
+    uris = [run_files.storage.uri for run_files in all_run_files]
     if len(set(uris)) == 1:
-        return ledgers[0].storage / "comparison"
+        return all_run_files[0].storage / "comparison"
     if any("://" in uri for uri in uris):
         return Folder("comparison")
     return Folder(commonpath(uris)) / "comparison"
@@ -40,24 +47,24 @@ def write_page(run: RunData, out: Path) -> Path:
     page's path.
     """
     from raykd.report.page import page  # heavy: loaded only where a report is written
-    from raykd.report.stats.importances import importances
+    from raykd.report.stats.importances import compute_importances
     from raykd.report.tables import columns, tables, tensorboard
 
-    found = importances(run)
-    every = tables.every(run, found)
-    columns.write(every, out / "tables")
-    tensorboard.write(run, out / "tensorboard")
-    return page.write(run, found, every, out)
+    importances = compute_importances(run)
+    arrow_tables = tables.build_tables(run, importances)
+    columns.write_tables(arrow_tables, out / "tables")
+    tensorboard.write_events(run, out / "tensorboard")
+    return page.write_html(run, importances, arrow_tables, out)
 
 
 def write_comparison(runs: Sequence[RunData], out: Path) -> Path:
     """The same of several runs on one page, without TensorBoard's events."""
     from raykd.report.comparison import page
 
-    return page.write(_named_apart(runs), out)
+    return page.write_html(_number_equal_names(runs), out)
 
 
-def _named_apart(runs: Sequence[RunData]) -> list[RunData]:
+def _number_equal_names(runs: Sequence[RunData]) -> list[RunData]:
     """Runs of the same name get a number."""
     names = [run.name for run in runs]
     return [

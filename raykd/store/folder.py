@@ -23,11 +23,11 @@ import pyarrow
 import pyarrow.fs
 from ruamel.yaml import YAML
 
-from raykd.errors import BadInput, masked, without_password
+from raykd.errors import UserError, first_line, mask_passwords, reject_password
 
-AT_ONCE = 32  # requests to an object store
-PATIENCE = 30  # seconds in which a storage must answer before a verb works on it
-PROBE = """
+MAX_REQUESTS = 32  # requests to an object store
+TIMEOUT_S = 30  # seconds in which a storage must answer before a verb works on it
+PROBE_SCRIPT = """
 import sys, pyarrow.fs as fs
 system, path = fs.FileSystem.from_uri(sys.argv[1])
 top = path.split("/")[0]
@@ -43,25 +43,33 @@ class StorageError(OSError):
 
 
 class Folder:
-    """A folder, there or not yet. `uri` is its path on this machine, or its URI with the query it came with
-    (s3://bucket/prefix?region=...&endpoint_override=...&scheme=http).
+    """A folder on this machine or on another storage, there or not yet.
+
+    Args:
+        uri: A path, or a URI with its storage's settings as a query
+            (s3://bucket/prefix?region=...&endpoint_override=...&scheme=http).
+
+    Raises:
+        UserError: The URI names no file system, or holds a password.
     """
 
     def __init__(self, uri: str) -> None:
         if "://" in uri:
             path, mark, query = uri.partition("?")
             self._path, self._query = path.rstrip("/"), mark + query
-            self._fs, self._root = _opened(self._path + self._query)
+            self._fs, self._root = _open_filesystem(self._path + self._query)
         else:
             self._path, self._query = str(Path(uri).absolute()), ""
             self._fs, self._root = pyarrow.fs.LocalFileSystem(), self._path
 
     @property
     def uri(self) -> str:
+        """The absolute path on this machine, or the URI with its query."""
         return self._path + self._query
 
     @property
     def name(self) -> str:
+        """The last part of its path."""
         return self._path.rsplit("/", 1)[-1]
 
     @property
@@ -70,34 +78,36 @@ class Folder:
         return Path(self._root) if isinstance(self._fs, pyarrow.fs.LocalFileSystem) else None
 
     def __truediv__(self, name: str) -> "Folder":
-        below = copy.copy(self)
-        below._path, below._root = f"{self._path}/{name}", f"{self._root}/{name}"
-        return below
+        child = copy.copy(self)
+        child._path, child._root = f"{self._path}/{name}", f"{self._root}/{name}"
+        return child
 
     @property
     def parent(self) -> "Folder":
-        above = copy.copy(self)
-        above._path, above._root = self._path.rpartition("/")[0], self._root.rpartition("/")[0]
-        return above
+        """The folder that holds it."""
+        parent = copy.copy(self)
+        parent._path, parent._root = self._path.rpartition("/")[0], self._root.rpartition("/")[0]
+        return parent
 
-    def reach(self) -> None:
-        """BadInput when the storage does not answer; a disk of this machine always does."""
+    def check_reachable(self) -> None:
+        """Raises UserError when the storage does not answer; a disk of this machine always does."""
         scheme, _, rest = self._path.partition("://")
         top = f"{scheme}://{rest.split('/')[0]}{self._query}"
-        if self.local is None and (reason := _unreachable(top)):
-            raise BadInput([f"{self.uri}: {reason}"])
+        if self.local is None and (reason := _probe_storage(top)):
+            raise UserError([f"{self.uri}: {reason}"])
 
     def exists(self, name: str) -> bool:
+        """Returns whether a file or folder of this name lies in it."""
         info = self._fs.get_file_info(f"{self._root}/{name}")
         return bool(info.type != pyarrow.fs.FileType.NotFound)
 
-    def names(self) -> list[str]:
-        """What lies in the folder, sorted; nothing when there is no such folder."""
+    def list_names(self) -> list[str]:
+        """Returns the names of what lies in the folder, sorted; none when there is no such folder."""
         selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True)
         return sorted(info.base_name for info in self._fs.get_file_info(selector))
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of every file in the folder and below, by its path in the folder."""
+    def file_sizes(self) -> dict[str, int]:
+        """Returns the bytes of every file in the folder and below, by its path in the folder."""
         selector = pyarrow.fs.FileSelector(self._root, allow_not_found=True, recursive=True)
         return {
             info.path.removeprefix(f"{self._root}/"): info.size
@@ -106,11 +116,17 @@ class Folder:
         }
 
     def read(self, name: str) -> bytes:
+        """Returns a file's content. FileNotFoundError when there is none."""
         with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
             data: bytes = stream.read()
         return data
 
     def write(self, name: str, data: bytes) -> None:
+        """Writes a file, whole or not at all (see above), and the folders that it lies in.
+
+        Raises:
+            StorageError: It could not be written.
+        """
         try:
             if self.local is None:
                 with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
@@ -118,40 +134,44 @@ class Folder:
             else:
                 _replace(Path(self._root) / name, data)
         except OSError as error:
-            reason = error.strerror or (str(error).splitlines() or [""])[0]
+            reason = error.strerror or first_line(error)
             place = f"{self._path}/{name}"
             raise StorageError(f"{place}: {len(data):,} bytes could not be written ({reason})") from error
 
     def remove(self, name: str) -> None:
+        """Removes a file, if it is there."""
         with suppress(FileNotFoundError):
             self._fs.delete_file(f"{self._root}/{name}")
 
     def read_json(self, name: str) -> Any:
-        """The file's content, or None when it is missing or torn."""
+        """Returns what a JSON file holds, or None when it is missing or torn."""
         try:
             return json.loads(self.read(name))
         except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
             return None
 
-    def read_every(self, names: list[str]) -> list[Any]:
-        """`read_json` of many files; of an object store many at once."""
+    def read_json_files(self, names: list[str]) -> list[Any]:
+        """Returns `read_json` of many files; from an object store many are read at once."""
         if self.local is not None:
             return [self.read_json(name) for name in names]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(MAX_REQUESTS) as pool:
             return list(pool.map(self.read_json, names))
 
     def write_json(self, name: str, data: Any) -> None:
+        """Writes plain data as JSON. StorageError as `write`."""
         self.write(name, (json.dumps(data, indent=1) + "\n").encode())
 
     def write_yaml(self, name: str, data: dict[str, Any]) -> None:
+        """Writes plain data as YAML. StorageError as `write`."""
         stream = io.StringIO()
         YAML().dump(data, stream)
         self.write(name, stream.getvalue().encode())
 
     @contextmanager
-    def filled(self) -> Iterator[Path]:
-        """A path to write files at, which are in this folder afterwards: the folder itself on this machine,
-        else a temporary one that is copied at the end.
+    def staging_dir(self) -> Iterator[Path]:
+        """Yields a path on this machine to write files at, which are in this folder afterwards.
+
+        It is the folder itself, or a temporary one that is copied at the end.
         """
         if self.local is not None:
             yield self.local
@@ -161,57 +181,63 @@ class Folder:
             for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
                 self.write(path.relative_to(name).as_posix(), path.read_bytes())
 
-    def fetched(self, name: str, cache: Path) -> Path:
-        """The file as a path on this machine: its own, or a copy in `cache` as old as the file is now."""
+    def fetch(self, name: str, cache: Path) -> Path:
+        """Returns the file as a path on this machine: its own, or a copy in `cache`, anew if it has changed.
+
+        Raises:
+            UserError: There is no such file on the storage.
+        """
         if self.local is not None:
             return self.local / name
         info = self._fs.get_file_info(f"{self._root}/{name}")
         if not info.is_file:
-            raise BadInput([f"{self._path}/{name}: no such file"])
+            raise UserError([f"{self._path}/{name}: no such file"])
         version = hashlib.sha256(f"{self.uri} {name} {info.size} {info.mtime_ns}".encode()).hexdigest()[:16]
-        copied = cache / version / name
-        if not copied.exists():
-            _replace(copied, self.read(name))
-        return copied
+        copy_path = cache / version / name
+        if not copy_path.exists():
+            _replace(copy_path, self.read(name))
+        return copy_path
 
 
-def joined(uri: str, name: str) -> str:
-    """The path or URI of what lies in a folder; its query stays at the end."""
+def join_uri(uri: str, name: str) -> str:
+    """Returns the path or URI of what lies in a folder; its query stays at the end."""
     path, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
     return f"{path.rstrip('/')}/{name}{mark}{query}"
 
 
-def parted(uri: str) -> tuple[str, str]:
-    """A file's path or URI as (folder, name)."""
+def split_uri(uri: str) -> tuple[str, str]:
+    """Returns a file's path or URI as (folder, name)."""
     path, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
     folder, _, name = path.rpartition("/")
     return (folder or ".") + mark + query, name
 
 
-def _opened(uri: str) -> tuple[Any, str]:
+def _open_filesystem(uri: str) -> tuple[Any, str]:
     if uri.startswith("s3://") and "allow_delayed_open" not in uri:
         uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
     try:
-        system, path = pyarrow.fs.FileSystem.from_uri(without_password(uri))
+        system, path = pyarrow.fs.FileSystem.from_uri(reject_password(uri))
     except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise BadInput([f"{masked(uri)}: {str(error).splitlines()[0]}"]) from None
+        raise UserError([f"{mask_passwords(uri)}: {first_line(error)}"]) from None
     return system, path.rstrip("/")
 
 
 @lru_cache
-def _unreachable(uri: str) -> str:
-    """Why a storage cannot be worked on; "" when it can. Asked by a process that can be killed: some of
-    pyarrow's file systems wait for minutes, and keep this process from ending.
+def _probe_storage(uri: str) -> str:
+    """Returns why a storage cannot be worked on; "" when it can.
+
+    Probed by a process that can be killed: some of pyarrow's file systems wait for minutes, and keep this
+    process from ending.
     """
     try:
-        asked = subprocess.run(
-            [sys.executable, "-c", PROBE, uri],
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        probe = subprocess.run(
+            [sys.executable, "-c", PROBE_SCRIPT, uri],
+            capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        return f"the storage did not answer within {PATIENCE} seconds"
-    lines = asked.stderr.splitlines()
-    return (lines or ["no reason given"])[-1] if asked.returncode else ""
+        return f"the storage did not answer within {TIMEOUT_S} seconds"
+    lines = probe.stderr.splitlines()
+    return (lines or ["no reason given"])[-1] if probe.returncode else ""
 
 
 def _replace(target: Path, data: bytes) -> None:

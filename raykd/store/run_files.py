@@ -1,22 +1,4 @@
-"""What a run leaves in its storage; the only package that knows.
-
-RUN/study.yaml stamp.json        what was asked, and by what program and machine it was begun
-RUN/state.json                   "running", "finished", ... as the driver last said
-RUN/driver.lock                  who drives it now
-RUN/optuna.journal               the search's memory (Optuna's JournalStorage); on an object store a folder
-                                 of segments (driver/journal.py)
-RUN/trials/00007/recipe.yaml     everything that decides the trial, written before its first step
-                 trial.json      number, role, drawn values, state, reason, times    (the driver writes)
-                 preprocessing.json   how an image becomes an input, the classes     (the trial writes)
-                 epochs.json     one row an epoch                                    (the trial writes)
-                 failure.json    what went wrong in the trial                        (the trial writes)
-                 unreadable.json images that others stood in for, if any             (the trial writes)
-                 checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
-RUN/teacher/                     the same files while the study trains its teacher
-RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set, and
-                 analysis.json   what the student is like beyond its accuracy (analysis.py)
-STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
-"""
+"""The files of a run as methods; their names are in file_names.py."""
 
 import time
 from contextlib import AbstractContextManager
@@ -25,99 +7,145 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from raykd.errors import BadInput
-from raykd.store import lock
+from raykd.errors import UserError
+from raykd.store import file_names, lock
 from raykd.store.folder import Folder
 
-__all__ = ["JOURNAL", "Folder", "Ledger", "settle"]
 
-JOURNAL = "optuna.journal"
-
-
-def settle(folder: Folder) -> None:
-    """Remove what only a continuation needs."""
-    for name in ("checkpoint.pt", "banks.pt"):
+def drop_checkpoints(folder: Folder) -> None:
+    """Removes from a trial's folder what only its continuation needs."""
+    for name in (file_names.CHECKPOINT, file_names.BANKS):
         folder.remove(name)
 
 
-class Ledger:
-    """The files of one run."""
+def repair_times(row: dict[str, Any]) -> dict[str, Any]:
+    """Returns a trial's row without negative times.
+
+    A clock that was set back during a trial makes it end before it began, and runs older than this version
+    counted negative seconds: such seconds become 0, such an end the start and the seconds after it.
+    """
+    started, ended, seconds = row.get("started"), row.get("ended"), row.get("seconds")
+    if isinstance(seconds, int | float):
+        seconds = max(0.0, seconds)
+        row = row | {"seconds": seconds}
+    if isinstance(started, int | float) and isinstance(ended, int | float) and ended < started:
+        row = row | {"ended": started + (seconds or 0.0)}
+    return row
+
+
+class RunFiles:
+    """The files of one run, which may not exist yet.
+
+    Raises:
+        UserError: Its storage does not answer.
+    """
 
     def __init__(self, uri: str) -> None:
         self.folder = Folder(uri)
-        self.folder.reach()
+        self.folder.check_reachable()
         self.name = self.folder.name
 
     @staticmethod
-    def open(uri: str) -> "Ledger":
-        ledger = Ledger(uri)
-        if not ledger.folder.exists("study.yaml"):
-            raise BadInput([f"{uri}: no run here (a run holds study.yaml)"])
-        return ledger
+    def open(uri: str) -> "RunFiles":
+        """Returns the files of a run that exists.
+
+        Raises:
+            UserError: There is no run.
+        """
+        run_files = RunFiles(uri)
+        if not run_files.exists():
+            raise UserError([f"{uri}: no run here (a run holds {file_names.STUDY})"])
+        return run_files
 
     @property
     def storage(self) -> Folder:
         """The folder that holds this run and its neighbours."""
         return self.folder.parent
 
+    def exists(self) -> bool:
+        """Returns whether the run was begun."""
+        return self.folder.exists(file_names.STUDY)
+
     def study(self) -> dict[str, Any]:
-        plain: dict[str, Any] = YAML(typ="safe", pure=True).load(self.folder.read("study.yaml").decode())
+        """Returns the study as plain data."""
+        text = self.folder.read(file_names.STUDY).decode()
+        plain: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
         return plain
 
+    def write_study(self, study: dict[str, Any]) -> None:
+        """Writes the study anew: its budget may be another than when the run was begun."""
+        self.folder.write_yaml(file_names.STUDY, study)
+
     def begin(self, study: dict[str, Any]) -> None:
-        """Write what was asked. The run exists from then on."""
+        """Writes where the run comes from, and its study. The run exists from then on."""
         from raykd.store.provenance import (
-            stamp,  # asks git when it is loaded: not for the verbs that only read
+            record_provenance,  # runs git when it is loaded: not for the verbs that only read
         )
 
-        self.folder.write_json("stamp.json", stamp())
-        self.folder.write_yaml("study.yaml", study)
+        self.folder.write_json(file_names.PROVENANCE, record_provenance())
+        self.write_study(study)
 
     def trial(self, number: int) -> Folder:
-        return self.folder / "trials" / f"{number:05d}"
+        """Returns a trial's folder."""
+        return self.folder / file_names.TRIALS / f"{number:05d}"
 
     def confirmation(self, role: str, seed: int) -> Folder:
-        return self.folder / "confirm" / f"{role}-seed{seed}"
+        """Returns a retraining's folder."""
+        return self.folder / file_names.CONFIRM / f"{role}-seed{seed}"
 
     def trials(self) -> list[dict[str, Any]]:
-        """trial.json of each trial, in their order; a trial without one has not begun."""
-        return _rows(self.folder / "trials")
+        """Returns trial.json of each trial, in their order; a trial without one has not begun."""
+        return _read_rows(self.folder / file_names.TRIALS)
 
     def confirmations(self) -> list[dict[str, Any]]:
-        return _rows(self.folder / "confirm")
+        """Returns trial.json of each retraining."""
+        return _read_rows(self.folder / file_names.CONFIRM)
 
     def epochs(self, number: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.trial(number).read_json("epochs.json") or []
+        """Returns a trial's rows, one an epoch."""
+        rows: list[dict[str, Any]] = self.trial(number).read_json(file_names.EPOCHS) or []
         return rows
 
-    def state(self) -> str:
-        """running, interrupted, finished or stopped. A run that nobody holds and that has not ended is
-        interrupted.
+    def environments(self, numbers: list[int]) -> list[dict[str, str]]:
+        """Returns what each of these trials computed in and on; empty where it does not say.
+
+        `precision`: float32 or bfloat16; `device`: its kind, in words; `hostname`. See `write_environment`.
         """
-        told = str((self.folder.read_json("state.json") or {}).get("state", "running"))
-        if told not in ("running", "interrupted"):
-            return told
-        return "running" if self.held_by() else "interrupted"
+        names = [f"{file_names.TRIALS}/{number:05d}/{file_names.ENVIRONMENT}" for number in numbers]
+        return [content or {} for content in self.folder.read_json_files(names)]
 
-    def why(self) -> str:
-        return str((self.folder.read_json("state.json") or {}).get("why", ""))
+    def state(self) -> str:
+        """Returns running, interrupted, finished or stopped.
 
-    def tell(self, state: str, why: str = "") -> None:
-        self.folder.write_json("state.json", {"state": state, "why": why, "at": time.time()})
+        A run that nobody holds and that has not ended is interrupted.
+        """
+        state = str((self.folder.read_json(file_names.STATE) or {}).get("state", "running"))
+        if state not in ("running", "interrupted"):
+            return state
+        return "running" if self.lock_holder() else "interrupted"
 
-    def held_by(self) -> str:
-        """Who drives this run now; "" when nobody does."""
-        return lock.held_by(self.folder)
+    def stop_reason(self) -> str:
+        """Returns why the run stopped before its end; else ""."""
+        return str((self.folder.read_json(file_names.STATE) or {}).get("stop_reason", ""))
 
-    def claim(self) -> AbstractContextManager[None]:
-        """Hold the run; BadInput says who does when somebody else drives it. A dead holder holds nothing."""
-        return lock.claimed(self.folder)
+    def write_state(self, state: str, stop_reason: str = "") -> None:
+        """Writes the run's state, and why it stopped."""
+        content = {"state": state, "stop_reason": stop_reason, "time": time.time()}
+        self.folder.write_json(file_names.STATE, content)
 
-    def journal(self) -> Path | None:
-        """The search's journal, where it is a file of this machine."""
-        return self.folder.local and self.folder.local / JOURNAL
+    def lock_holder(self) -> str:
+        """Returns who drives this run now; "" when nobody does."""
+        return lock.lock_holder(self.folder)
+
+    def hold_lock(self) -> AbstractContextManager[None]:
+        """Holds the run for a `with` block. UserError says who does when somebody else drives it."""
+        return lock.hold_lock(self.folder)
+
+    def journal_path(self) -> Path | None:
+        """Returns the search's journal, where it is a file of this machine."""
+        return self.folder.local and self.folder.local / file_names.JOURNAL
 
 
-def _rows(folder: Folder) -> list[dict[str, Any]]:
-    rows = folder.read_every([f"{name}/trial.json" for name in folder.names()])
-    return [row for row in rows if row is not None]
+def _read_rows(folder: Folder) -> list[dict[str, Any]]:
+    rows = folder.read_json_files([f"{name}/{file_names.TRIAL}" for name in folder.list_names()])
+    return [repair_times(row) for row in rows if row is not None]

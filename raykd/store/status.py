@@ -1,122 +1,148 @@
-"""Where a run stands, from its files alone."""
+"""The status of a run, from its files alone."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from raykd.store.run_files import Ledger
+from raykd.store import file_names
+from raykd.store.run_files import RunFiles
 
-RECENT = 8  # trials that tell of the pace and of the table
+RECENT = 8  # trials that show the pace and the use of the teacher's cache
 
 
-def standing(ledger: Ledger) -> dict[str, Any]:
-    """State, trials by state, the best so far, time spent, saved and left, disk, the confirmation."""
-    study, rows = ledger.study(), ledger.trials()
+def get_status(run_files: RunFiles) -> dict[str, Any]:
+    """Returns the status of a run, as plain data.
+
+    State, trials by state, the best so far, time spent, saved and left, disk, the confirmation.
+    """
+    study, rows = run_files.study(), run_files.trials()
     counts = {
         state.lower(): sum(row["state"] == state for row in rows)
         for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
     }
-    best = next(iter(leaders(rows)), None)
+    best = next(iter(rank_trials(rows)), None)
     paper = next((row for row in rows if row["role"] == "paper"), None)
     return {
-        "run": ledger.folder.uri,
+        "run": run_files.folder.uri,
         "study": study["name"],
         "method": study["recipe"]["method"]["name"],
-        "state": ledger.state(),
-        "why": ledger.why(),
-        "driver": ledger.held_by(),
-        "asked": study["budget"]["trials"],
+        "state": run_files.state(),
+        "stop_reason": run_files.stop_reason(),
+        "lock_holder": run_files.lock_holder(),
+        "budget_trials": study["budget"]["trials"],
         "trials": counts,
-        "best": _short(best),
-        "paper": _short(paper),
+        "best": _summarize(best),
+        "paper": _summarize(paper),
         "device": "GPU" if study["cluster"]["gpus"] else "CPU",
         "device_hours": device_hours(study, rows),
-        "saved": saved(study, rows),
-        "disk_bytes": sum(ledger.folder.sizes().values()),
+        "saved_by_pruning": saved_by_pruning(study, rows),
+        "disk_bytes": sum(run_files.folder.file_sizes().values()),
         "disk_gb": study["budget"].get("disk_gb"),
-        "tried_again": [
-            {"trial": row["number"], "lost": row["lost"], "tries": row["tries"]}
+        "retries": [
+            {"trial": row["number"], "lost": row["lost"], "errors": row["errors"]}
             for row in rows
-            if row["lost"] or row["tries"]
+            if row["lost"] or row["errors"]
         ],
-        "teacher": answers(ledger, rows),
-        "seconds_left": seconds_left(study, rows),
-        "confirmed": confirmed(ledger),
+        "teacher_cache": teacher_cache_use(run_files, rows),
+        "mixtures": find_mixtures(run_files.environments([row["number"] for row in rows if row["epochs"]])),
+        "seconds_left": estimate_seconds_left(study, rows),
+        "test_accuracies": test_accuracies(run_files),
         "failures": [
             {"trial": row["number"], "reason": row["reason"]} for row in rows if row["state"] == "FAIL"
         ],
     }
 
 
-def leaders(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The complete trials, the best first: by the held-out accuracy of the averaged weights at the last
-    epoch; of equals the earlier.
+def rank_trials(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns the complete trials, the best first.
+
+    By the held-out accuracy of the averaged weights at the last epoch; of equals the earlier.
     """
     complete = [row for row in rows if row["state"] == "COMPLETE"]
     return sorted(complete, key=lambda row: (-row["accuracy"], row["number"]))
 
 
-def seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
-    """About how long the search still takes, by the pace of the RECENT trials that ended last; None before
-    the first.
+def estimate_seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
+    """Returns about how many seconds the search still takes; None before the first trial has ended.
+
+    By the pace of the RECENT trials that ended last, on the clock; where that was set back, they took no less
+    than the longest of them by its own seconds.
     """
     ended = sorted((row for row in rows if row["ended"] is not None), key=lambda row: row["ended"])
     if not ended:
         return None
     last = ended[-RECENT:]
-    pace = (last[-1]["ended"] - min(row["started"] or row["ended"] for row in last)) / len(last)
-    return float(max(0.0, (study["budget"]["trials"] - len(ended)) * pace))
+    span = last[-1]["ended"] - min(row["started"] or row["ended"] for row in last)
+    seconds_per_trial = max(span, *(row["seconds"] for row in last)) / len(last)
+    return float(max(0, study["budget"]["trials"] - len(ended)) * seconds_per_trial)
 
 
 def device_hours(study: dict[str, Any], rows: list[dict[str, Any]]) -> float:
-    """Of all workers of all trials; devices are GPUs where trials take them, else CPUs."""
-    return float(sum(row["seconds"] for row in rows)) * _devices(study) / 3600
+    """Returns the hours of all workers of all trials; devices are GPUs where trials take them, else CPUs."""
+    return float(sum(row["seconds"] for row in rows)) * _devices_per_trial(study) / 3600
 
 
-def saved(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The epochs that pruned trials did not train, and the device-hours that these would have taken at the
-    trials' own pace.
+def saved_by_pruning(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the epochs that pruned trials did not train, and about the device-hours of these.
+
+    As they would have taken at the trials' own pace.
     """
-    budget, pruned = study["recipe"]["epochs"], [row for row in rows if row["state"] == "PRUNED"]
-    left = sum(budget - row["epochs"] for row in pruned)
-    seconds = sum((budget - row["epochs"]) * row["seconds"] / max(1, row["epochs"]) for row in pruned)
-    return {"epochs": left, "device_hours": seconds * _devices(study) / 3600}
+    num_epochs, pruned = study["recipe"]["epochs"], [row for row in rows if row["state"] == "PRUNED"]
+    epochs_left = sum(num_epochs - row["epochs"] for row in pruned)
+    seconds = sum((num_epochs - row["epochs"]) * row["seconds"] / max(1, row["epochs"]) for row in pruned)
+    return {"epochs": epochs_left, "device_hours": seconds * _devices_per_trial(study) / 3600}
 
 
-def answers(ledger: Ledger, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """Of the views of the RECENT trials begun last: how many were answered from the teacher's table, and the
-    seconds that this saved. None where no table was used.
+def teacher_cache_use(run_files: RunFiles, rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Returns how many views were read from the teacher's cache and the seconds saved; None without a cache.
+
+    Of the RECENT trials that were begun last.
     """
-    begun = [row["number"] for row in rows if row["epochs"]][-RECENT:]
-    epochs = [epoch for number in begun for epoch in ledger.epochs(number)]
+    recent = [row["number"] for row in rows if row["epochs"]][-RECENT:]
+    epochs = [epoch for number in recent for epoch in run_files.epochs(number)]
     hits, misses, seconds = (
         sum(epoch.get(f"teacher_{name}") or 0 for epoch in epochs)
         for name in ("hits", "misses", "seconds_saved")
     )
     if not hits:
         return None
-    return {"trials": len(begun), "hits": hits, "misses": misses, "seconds_saved": seconds}
+    return {"trials": len(recent), "hits": hits, "misses": misses, "seconds_saved": seconds}
 
 
-def confirmed(ledger: Ledger) -> dict[str, list[float]]:
-    """Test accuracies (%) of the retrainings that are done: {role: by seed}."""
-    found: dict[str, list[float]] = {}
-    for row in sorted(ledger.confirmations(), key=lambda row: (row["role"], row["seed"])):
-        accuracy = test_accuracy(ledger, row["role"], row["seed"])
+def find_mixtures(environments: Sequence[dict[str, str]]) -> dict[str, dict[str, int]]:
+    """Returns in what trials differ that should be alike: {"precision" or "device": {value: trials}}.
+
+    Args:
+        environments: Of the trials, as `RunFiles.environments` returns them; who does not say is not counted.
+    """
+    counts = {
+        key: Counter(environment[key] for environment in environments if key in environment)
+        for key in ("precision", "device")
+    }
+    return {key: dict(count) for key, count in counts.items() if len(count) > 1}
+
+
+def test_accuracies(run_files: RunFiles) -> dict[str, list[float]]:
+    """Returns the test accuracies (%) of the retrainings that are done: {role: by seed}."""
+    accuracies: dict[str, list[float]] = {}
+    for row in sorted(run_files.confirmations(), key=lambda row: (row["role"], row["seed"])):
+        accuracy = test_accuracy(run_files, row["role"], row["seed"])
         if accuracy is not None:
-            found.setdefault(row["role"], []).append(accuracy)
-    return found
+            accuracies.setdefault(row["role"], []).append(accuracy)
+    return accuracies
 
 
-def test_accuracy(ledger: Ledger, role: str, seed: int) -> float | None:
-    """% of a retraining on the test set; None until it is done."""
-    epochs = ledger.confirmation(role, seed).read_json("epochs.json") or []
+def test_accuracy(run_files: RunFiles, role: str, seed: int) -> float | None:
+    """Returns the accuracy (%) of a retraining on the test set; None until it is done."""
+    epochs = run_files.confirmation(role, seed).read_json(file_names.EPOCHS) or []
     return epochs[-1].get("test_accuracy") if epochs else None
 
 
-def _devices(study: dict[str, Any]) -> float:
+def _devices_per_trial(study: dict[str, Any]) -> float:
     """Of one trial."""
     cluster = study["cluster"]
     return float(cluster["workers"] * (cluster["gpus"] or cluster["cpus"]))
 
 
-def _short(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return row and {key: row[key] for key in ("number", "state", "accuracy", "epochs", "drawn")}
+def _summarize(row: dict[str, Any] | None) -> dict[str, Any] | None:
+    return row and {key: row[key] for key in ("number", "state", "accuracy", "epochs", "params")}

@@ -1,6 +1,4 @@
-"""How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget (ruling
-3).
-"""
+"""How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget."""
 
 import math
 from typing import Annotated, Literal
@@ -29,16 +27,40 @@ class Optimizer(Spec):
     nesterov: bool = False
     batch_size: Annotated[int, Field(ge=2), Choice((32, 64, 128, 256))] = 64  # of all workers together
     accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches of a worker in each step
-    lr_of_batch: Annotated[int, Field(ge=1)] | None = None  # `lr` is that of this batch size; None: of any
+    lr_base_size: Annotated[int, Field(ge=1)] | None = None  # the batch size that `lr` is for; None: for any
     decay_scalars: bool = False  # the released codes also decay learnable temperatures and biases (ruling 2)
 
     @property
-    def rate(self) -> float:
-        """The learning rate of `batch_size`: scaled linearly where `lr` is another's (arXiv:1706.02677)."""
-        return self.lr if self.lr_of_batch is None else self.lr * self.batch_size / self.lr_of_batch
+    def scaled_lr(self) -> float:
+        """The learning rate of `batch_size`: scaled linearly where `lr` is for another (arXiv:1706.02677)."""
+        return self.lr if self.lr_base_size is None else self.lr * self.batch_size / self.lr_base_size
+
+    def check_batch_size(self, workers: int, images: int | None = None) -> None:
+        """Checks that workers, and the micro-batches of each, share every batch evenly.
+
+        Args:
+            workers: Processes that share a batch.
+            images: To train on, where they are known: one batch of them must be possible.
+
+        Raises:
+            ValueError: They cannot.
+        """
+        micro = f", each in {self.accumulate} micro-batches" if self.accumulate > 1 else ""
+        if images is not None and self.batch_size > images:
+            raise ValueError(
+                f"optimizer/batch_size = {self.batch_size} is more than the {images} training images"
+            )
+        if self.batch_size % (workers * self.accumulate):
+            number = f"{workers} worker{'s' * (workers > 1)}"
+            raise ValueError(
+                f"optimizer/batch_size = {self.batch_size} cannot be shared evenly by {number}{micro}"
+            )
 
     def make(self, module: nn.Module) -> torch.optim.SGD:
-        """Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`."""
+        """Returns an SGD over a module's parameters.
+
+        Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`.
+        """
         scalars = [p for p in module.parameters() if p.ndim == 0]
         others = [p for p in module.parameters() if p.ndim > 0]
         groups = [
@@ -47,7 +69,7 @@ class Optimizer(Spec):
         ]
         return torch.optim.SGD(
             [g for g in groups if g["params"]],
-            lr=self.rate,
+            lr=self.scaled_lr,
             momentum=self.momentum,
             nesterov=self.nesterov,
             fused=True,
@@ -55,8 +77,9 @@ class Optimizer(Spec):
 
 
 class StepDecay(Spec):
-    """The learning rate times `factor` after each milestone, a fraction of the epochs (paper: 150, 180, 210
-    of 240).
+    """The learning rate times `factor` after each milestone, a fraction of the epochs.
+
+    The default is 150, 180 and 210 of 240 epochs, as in CRD (arXiv:1910.10699).
     """
 
     kind: Literal["step"] = "step"
@@ -64,7 +87,7 @@ class StepDecay(Spec):
     factor: Annotated[float, Field(gt=0, lt=1), Range(0.05, 0.5, log=True)] = 0.1
 
     def scale(self, epoch: int, epochs: int) -> float:
-        """Factor on the learning rate in an epoch (1-based)."""
+        """Returns the factor on the learning rate in an epoch (1-based) of so many."""
         return math.prod(self.factor for m in self.milestones if epoch > m * epochs)
 
 
@@ -74,6 +97,7 @@ class CosineDecay(Spec):
     kind: Literal["cosine"] = "cosine"
 
     def scale(self, epoch: int, epochs: int) -> float:
+        """Returns the factor on the learning rate in an epoch (1-based) of so many."""
         return 0.5 * (1 + math.cos(math.pi * (epoch - 1) / epochs))
 
 

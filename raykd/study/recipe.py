@@ -9,61 +9,66 @@ from pydantic_core import CoreSchema, core_schema
 
 from raykd import methods, models
 from raykd.data import AnyData
-from raykd.errors import nearest, without_password
+from raykd.errors import suggest_nearest
 from raykd.methods._base import MethodConfig
-from raykd.spec import Choice, Range, Spec
+from raykd.paths import resolve
+from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 
 
-class _ByName:
+class _MethodByName:
     """Validates a method's settings against the Config of the file that its `name` calls for."""
 
     def arms(self) -> dict[str, type[MethodConfig]]:
-        return {name: methods.config(name) for name in methods.names()}
+        return {name: methods.get_config_class(name) for name in methods.names()}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {name: handler.generate_schema(config) for name, config in self.arms().items()}
         return core_schema.tagged_union_schema(choices, discriminator="name")
 
 
-def _known_net(name: str) -> str:
+def _check_net(name: str) -> str:
     if name not in models.names():
         raise ValueError(
-            f"no such net.{nearest(name, models.names())} There are: {', '.join(models.names())}"
+            f"no such net.{suggest_nearest(name, models.names())} There are: {', '.join(models.names())}"
         )
     return name
 
 
-Net = Annotated[str, AfterValidator(_known_net)]
+Net = Annotated[str, AfterValidator(_check_net)]
 
 
-class Student(Spec):
+class StudentSpec(Spec):
+    """The net that learns."""
+
     net: Net
 
 
 class TeacherTraining(Spec):
-    """How a study trains its own teacher: once, by cross-entropy; kept in storage by the hash of all that
-    decides it.
+    """How a study trains its own teacher: once, by cross-entropy.
+
+    Its weights are kept in the storage, under the hash of all that decides them.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
-class Teacher(Spec):
-    """Where the teacher comes from: a checkpoint (`weights`: path or URL), or the study's own training
-    (`train`).
+class TeacherSpec(Spec):
+    """Where the teacher comes from: a checkpoint (`weights`) or the study's own training (`train`).
+
+    `weights` is a path, relative to the current folder, or a URI.
     """
 
     net: Net
-    weights: Annotated[str, AfterValidator(without_password)] | None = None
+    weights: Annotated[str, AfterValidator(resolve)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     train: TeacherTraining | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _check_source(self) -> Self:
         if (self.weights is None) == (self.train is None):
             raise ValueError(
                 "say either weights (a checkpoint) or train (settings of its training), not both"
@@ -85,50 +90,54 @@ class Recipe(Spec):
     """One trial. Every field's path is its name in the study file, in Optuna, in tables, plots and --set."""
 
     data: AnyData
-    teacher: Teacher | None = None
-    student: Student
-    method: Annotated[MethodConfig, _ByName()]
+    teacher: TeacherSpec | None = None
+    student: StudentSpec
+    method: Annotated[MethodConfig, _MethodByName()]
     plus_kd: PlusKD | None = None
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
-    averaging: Annotated[float, Field(ge=0, lt=1), Choice((0.9, 0.99, 0.999))] = 0.99  # decay a step; 0 = off
+    ema_decay: Annotated[float, Field(ge=0, lt=1), Choice((0.9, 0.99, 0.999))] = 0.99  # a step; 0: no average
     batch_norm: Literal["local", "synced"] = "local"  # a worker's own statistics, or those of all workers
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a loss term reads the teacher's outputs: the method's own, or that of `plus_kd`."""
+        return bool(methods.get_module(self.method.name).Method.needs) or self.plus_kd is not None
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        needs = methods.module(self.method.name).Method.needs
-        if (needs or self.plus_kd) and self.teacher is None:
+    def _check_teacher(self) -> Self:
+        if self.needs_teacher and self.teacher is None:
             raise ValueError(f"method '{self.method.name}' needs a teacher, and the recipe names none")
         if self.plus_kd and self.method.name == "kd":
             raise ValueError("plus_kd adds KD to another method; the method is kd already")
         return self
 
-    def plain(self) -> dict[str, Any]:
-        """As plain data (dict, list, str, numbers), for a file or another process."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the recipe as plain data (dict, list, str, numbers), for a file or another process."""
         data: dict[str, Any] = self.model_dump(mode="json")
         return data
 
-    def weights(self) -> dict[str, float]:
-        """The weight of each loss term, cross-entropy ("task") included."""
-        own: dict[str, float] = self.method.weights.model_dump()
-        return own | ({"plus_kd": self.plus_kd.weight} if self.plus_kd else {})
+    def loss_weights(self) -> dict[str, float]:
+        """Returns the weight of each loss term, cross-entropy ("task") included."""
+        weights: dict[str, float] = self.method.weights.model_dump()
+        return weights | ({"plus_kd": self.plus_kd.weight} if self.plus_kd else {})
 
-    def changed(self, settings: dict[str, Any]) -> "Recipe":
-        """Another recipe: some top-level settings replaced, all validated anew."""
-        return Recipe.model_validate_json(json.dumps(self.plain() | settings))
+    def with_settings(self, settings: dict[str, Any]) -> "Recipe":
+        """Returns the recipe with some top-level settings replaced, all validated anew."""
+        return Recipe.model_validate_json(json.dumps(self.to_dict() | settings))
 
 
-def teacher_recipe(recipe: Recipe) -> Recipe:
-    """The recipe by which the study trains its own teacher: cross-entropy, on the same training part."""
+def make_teacher_recipe(recipe: Recipe) -> Recipe:
+    """Returns the recipe of the study's own teacher: cross-entropy, on the same training part."""
     assert recipe.teacher is not None and recipe.teacher.train is not None
     training = recipe.teacher.train
     return Recipe.model_validate_json(
         json.dumps(
             {
-                "data": recipe.plain()["data"] | {"rotations": 1},
+                "data": recipe.to_dict()["data"] | {"rotations": 1},
                 "student": {"net": recipe.teacher.net},
                 "method": {"name": "ce"},
                 "precision": recipe.precision,
@@ -139,5 +148,5 @@ def teacher_recipe(recipe: Recipe) -> Recipe:
 
 
 def digest(recipe: Recipe) -> str:
-    """12 hexadecimal digits that differ when anything in the recipe does."""
-    return hashlib.sha256(json.dumps(recipe.plain(), sort_keys=True).encode()).hexdigest()[:12]
+    """Returns 12 hexadecimal digits that differ when anything in the recipe does."""
+    return hashlib.sha256(json.dumps(recipe.to_dict(), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,93 +1,93 @@
-"""The corners of a study's space: points that a search may draw, and that must make a possible lesson."""
+"""The boundary points of a search space: a search may draw them, so a trial must be possible at each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import torch
 
 from raykd import methods, models
-from raykd.batch import Setting, Shapes
-from raykd.data import Figures
-from raykd.errors import BadInput, checked
-from raykd.spec import Choice, Dimension, Scalar, apply
+from raykd.batch import MethodContext, OutputShapes
+from raykd.data import DatasetInfo
+from raykd.errors import UserError, validate
+from raykd.spec import Choice, Dimension, Scalar, apply_params
 from raykd.study.recipe import Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
 
 
-def check(study: Study, figures: Figures) -> int:
-    """How many corners there are. BadInput names every value by which a drawn trial could never begin.
+def check(study: Study, info: DatasetInfo) -> int:
+    """Returns the number of boundary points; a trial can begin at each.
 
-    At a corner one field has an end of its range, or one of its choices, and all others are as in the paper
-    (where it calls for a part that the paper has not, that part's fields have the first of theirs). Two
+    At a boundary point one field has an end of its range, or one of its choices, and all others are as in the
+    paper (where it calls for a part that the paper has not, that part's fields have the first of theirs). Two
     values that only together are impossible are not found.
+
+    Raises:
+        UserError: Every value by which a drawn trial, or its retraining, could never begin.
     """
-    wrong: dict[tuple[str, str], list[Scalar]] = {}
+    errors: dict[tuple[str, str], list[Scalar]] = {}
     count = 0
-    for path, value, point in corners(study):
+    for path, value, point in boundary_points(study):
         count += 1
-        for line in _mistakes(study, point, figures):
-            wrong.setdefault((path, line), []).append(value)
-    if wrong:
-        raise BadInput(
+        for line in _find_errors(study, point, info):
+            errors.setdefault((path, line), []).append(value)
+    if errors:
+        raise UserError(
             f"space/{path} = {', '.join(map(str, values))}: no trial could begin: {line}"
-            for (path, line), values in wrong.items()
+            for (path, line), values in errors.items()
         )
     return count
 
 
-def corners(study: Study) -> Iterator[tuple[str, Scalar, dict[str, Scalar]]]:
-    """(path, its value, the point)."""
-    space, paper = study.opened(), study.paper_point()
+def boundary_points(study: Study) -> Iterator[tuple[str, Scalar, dict[str, Scalar]]]:
+    """Yields (path, its value, the point)."""
+    space, paper = study.search_space(), study.paper_point()
     for path, dimension in space.items():
-        for value in ends(dimension):
-            yield path, value, _with(space, paper, dict(dimension.when) | {path: value})
+        for value in boundary_values(dimension):
+            yield path, value, _make_point(space, paper, dict(dimension.conditions) | {path: value})
 
 
-def _with(
-    space: dict[str, Dimension], paper: dict[str, Scalar], wanted: dict[str, Scalar]
+def _make_point(
+    space: dict[str, Dimension], paper: dict[str, Scalar], params: dict[str, Scalar]
 ) -> dict[str, Scalar]:
-    return draw(space, lambda path, dimension: (paper | wanted).get(path, ends(dimension)[0]))
+    return draw(space, lambda path, dimension: (paper | params).get(path, boundary_values(dimension)[0]))
 
 
-def ends(dimension: Dimension) -> tuple[Scalar, ...]:
-    """A range's two ends, all values of a choice."""
+def boundary_values(dimension: Dimension) -> tuple[Scalar, ...]:
+    """Returns a range's two ends, or all values of a choice."""
     if isinstance(dimension, Choice):
         return dimension.values
     number = int if dimension.integer else float
     return number(dimension.low), number(dimension.high)
 
 
-def _mistakes(study: Study, point: dict[str, Scalar], figures: Figures) -> list[str]:
+def _find_errors(study: Study, point: dict[str, Scalar], info: DatasetInfo) -> list[str]:
     try:
-        recipe = checked(Recipe, apply(study.recipe.plain(), point), "recipe")
-        _begin(recipe, figures, study.cluster.workers)
-    except BadInput as error:
+        recipe = validate(Recipe, apply_params(study.recipe.to_dict(), point), "recipe")
+        _check_trial(recipe, info, study.worker_counts().values())
+    except UserError as error:
         return error.lines
     except ValueError as error:
         return str(error).splitlines()
     return []
 
 
-def _begin(recipe: Recipe, figures: Figures, workers: int) -> None:
+def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]) -> None:
     """ValueError when the method cannot serve the nets, or no batch can be made."""
-    size = recipe.optimizer.batch_size
-    if size > figures.images:
-        raise ValueError(f"optimizer/batch_size = {size} is more than the {figures.images} training images")
-    if size % workers:
-        raise ValueError(f"optimizer/batch_size = {size} cannot be shared evenly by {workers} workers")
-    student = _shapes(recipe.student.net, figures.classes, figures.size)
-    teacher = _shapes(recipe.teacher.net, figures.classes, figures.size) if recipe.teacher else NOTHING
+    for workers in worker_counts:
+        recipe.optimizer.check_batch_size(workers, info.images)
+    student = _output_shapes(recipe.student.net, info.classes, info.size)
+    teacher = _output_shapes(recipe.teacher.net, info.classes, info.size) if recipe.teacher else NO_TEACHER
     with torch.device("meta"):
-        labels = torch.zeros(figures.images, dtype=torch.int64)
-        methods.make(recipe.method.name, Setting(student, teacher, labels), recipe.method)
+        labels = torch.zeros(info.images, dtype=torch.int64)
+        methods.make(recipe.method.name, MethodContext(student, teacher, labels), recipe.method)
 
 
-NOTHING = Shapes(0, 0, ())
+NO_TEACHER = OutputShapes(0, 0, ())
 
 
 @lru_cache(maxsize=64)
-def _shapes(net: str, classes: int, size: int) -> Shapes:
+def _output_shapes(net: str, classes: int, size: int) -> OutputShapes:
     """What a net announces; it is built on no device at all."""
     with torch.device("meta"):
         return models.make(net, classes).shapes(size)

@@ -1,4 +1,4 @@
-"""A Study: what is searched, how, and with what. Reads YAML strictly, opens fields, draws recipes."""
+"""A Study: what is searched, how, and with what. Reads YAML strictly, makes recipes."""
 
 import json
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from raykd.errors import BadInput, checked, nearest, without_password
-from raykd.spec import Dimension, Scalar, Spec, apply, called_for
+from raykd.errors import UserError, shorten, suggest_nearest, validate
+from raykd.paths import resolve, resolve_database
+from raykd.spec import Dimension, Scalar, Seed, Spec, apply_params, get_value, is_active
 from raykd.study.recipe import Recipe
-from raykd.study.space import opened, value_at
+from raykd.study.space import build_search_space, count_points
 from raykd.study.yaml_file import override, read_yaml
 
 Count = Annotated[int, Field(ge=1)]
-Address = Annotated[str, AfterValidator(without_password)]
 
 
 class Budget(Spec):
@@ -27,6 +27,8 @@ class Budget(Spec):
 
 
 class TPE(Spec):
+    """Tree-structured Parzen estimator (Optuna's TPESampler)."""
+
     kind: Literal["tpe"] = "tpe"
     startup_trials: Count = 10  # drawn at random before the model proposes
     multivariate: bool = True
@@ -34,25 +36,35 @@ class TPE(Spec):
 
 
 class GP(Spec):
+    """Gaussian process (Optuna's GPSampler)."""
+
     kind: Literal["gp"] = "gp"
     startup_trials: Count = 10
 
 
 class CMAES(Spec):
+    """Covariance matrix adaptation (Optuna's CmaEsSampler)."""
+
     kind: Literal["cmaes"] = "cmaes"
     startup_trials: Count = 1
 
 
 class NSGA2(Spec):
+    """An evolutionary search of the Pareto front (Optuna's NSGAIISampler)."""
+
     kind: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Field(ge=2)] = 20
 
 
 class QMC(Spec):
+    """Quasi-random points, evenly spread (Optuna's QMCSampler)."""
+
     kind: Literal["qmc"] = "qmc"
 
 
 class Random(Spec):
+    """Random points (Optuna's RandomSampler)."""
+
     kind: Literal["random"] = "random"
 
 
@@ -63,23 +75,29 @@ class Halving(Spec):
     """Asynchronous successive halving on epochs: at each rung the best 1/eta go on."""
 
     kind: Literal["halving"] = "halving"
-    grace: Annotated[float, Field(gt=0, le=1)] = 0.2  # the first rung, as a part of the epochs
+    min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2  # the first rung, as a part of the epochs
     eta: Annotated[int, Field(ge=2)] = 3
 
 
 class Hyperband(Spec):
+    """Several brackets of successive halving, each with another first rung (Optuna's HyperbandPruner)."""
+
     kind: Literal["hyperband"] = "hyperband"
-    grace: Annotated[float, Field(gt=0, le=1)] = 0.1
+    min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.1
     eta: Annotated[int, Field(ge=2)] = 3
 
 
 class Median(Spec):
+    """A trial worse than the median of the others at the same epoch stops (Optuna's MedianPruner)."""
+
     kind: Literal["median"] = "median"
-    grace: Annotated[float, Field(gt=0, le=1)] = 0.2
+    min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
     startup_trials: Count = 5
 
 
 class NoPruning(Spec):
+    """Every trial is trained to its end."""
+
     kind: Literal["none"] = "none"
 
 
@@ -95,11 +113,12 @@ class Search(Spec):
     objectives: tuple[Objective, ...] = ("accuracy",)  # accuracy is maximized, the others are minimized
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
-    seed: Annotated[int, Field(ge=0)] = 0
-    storage: Address | None = None  # an Optuna RDB URL; None: a journal file in the run
+    seed: Seed = 0
+    # an Optuna RDB URL, a SQLite file relative to the current folder; None: a journal file in the run
+    storage: Annotated[str, AfterValidator(resolve_database)] | None = None
 
     @model_validator(mode="after")
-    def _serves_the_objectives(self) -> Self:
+    def _check_objectives(self) -> Self:
         if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) != len(self.objectives):
             raise ValueError("objectives: should be distinct, and accuracy the first of them")
         if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
@@ -117,14 +136,12 @@ class Cluster(Spec):
     gpus: Annotated[float, Field(ge=0)] = 0.0  # per worker; a part of one GPU puts several trials on it
     always_train: bool = False  # Ray Train also for one worker
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # a state at least so often, inside an epoch too
-    table: Annotated[float, Field(ge=0)] = (
-        8.0  # GiB of each node's disk for teachers' answers; 0: none are kept
-    )
-    tries: Count = 1  # an error in a trial is tried again so often; lost machines do not count
+    teacher_cache_gib: Annotated[float, Field(ge=0)] = 8.0  # of each node's disk; 0: no teacher is cached
+    max_errors: Count = 1  # a trial fails at so many; lost processes and machines do not count
     on_divergence: Literal["prune", "fail"] = "fail"  # what a loss that is not finite makes of a trial
 
     @property
-    def nested(self) -> bool:
+    def uses_ray_train(self) -> bool:
         """Whether a trial is a Ray Train job."""
         return self.workers > 1 or self.always_train
 
@@ -139,6 +156,12 @@ class Confirm(Spec):
 
 
 class Study(Spec):
+    """What is searched, how, and with what: a study file.
+
+    Its `recipe` at the recipe's own values is the paper's point, the first trial; `space` opens, narrows or
+    fixes fields of the recipe.
+    """
+
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     recipe: Recipe
     space: Annotated[dict[str, Any], Field(default_factory=dict)]
@@ -146,31 +169,63 @@ class Study(Spec):
     budget: Budget = Budget()
     cluster: Cluster = Cluster()
     confirm: Confirm | None = Confirm()
-    first: tuple[dict[str, bool | int | float | str], ...] = ()  # points to try after the paper's
-    warm: Address | None = None  # an earlier run of the same method whose trials the search begins with
+    enqueue: tuple[dict[str, bool | int | float | str], ...] = ()  # points to try after the paper's
+    # an earlier run of the same method whose trials the search begins with: a path or URI
+    warm_start: Annotated[str, AfterValidator(resolve)] | None = None
     keep: Count = 3  # the students of so many best trials stay on disk
 
     @model_validator(mode="after")
-    def _space_opens(self) -> Self:
-        if lines := opened(self.recipe.method.name, self.space)[1] or self._first_point_mistakes():
+    def _check_space(self) -> Self:
+        if lines := build_search_space(self.recipe.method.name, self.space)[1] or self._find_point_errors():
             raise ValueError("\n".join(lines))
         return self
 
     @model_validator(mode="after")
-    def _workers_share_batches(self) -> Self:
-        size, parts = self.recipe.optimizer.batch_size, self.recipe.optimizer.accumulate
-        for place, workers in (("cluster", self.cluster), ("confirm", self.confirm)):
-            if workers is not None and size % (workers.workers * parts):
-                micro = f" in {parts} micro-batches each" if parts > 1 else ""
-                raise ValueError(
-                    f"{place}/workers = {workers.workers} cannot share recipe/optimizer/batch_size = {size} "
-                    f"evenly{micro}"
-                )
+    def _check_batch_shares(self) -> Self:
+        for place, workers in self.worker_counts().items():
+            try:
+                self.recipe.optimizer.check_batch_size(workers)
+            except ValueError as error:
+                raise ValueError(f"{place} = {workers}: recipe/{error}") from None
+        teacher, (place, workers) = self.recipe.teacher, list(self.worker_counts().items())[-1]
+        if teacher is not None and teacher.train is not None:  # it is trained by the last of them
+            try:
+                teacher.train.optimizer.check_batch_size(workers)
+            except ValueError as error:
+                raise ValueError(f"{place} = {workers}: recipe/teacher/train/{error}") from None
         return self
+
+    def worker_counts(self) -> dict[str, int]:
+        """Returns the numbers of workers that share a batch: of the search, and of the confirmation if any.
+
+        A teacher is trained by as many as the last of them.
+        """
+        counts = {"cluster/workers": self.cluster.workers}
+        return counts | ({"confirm/workers": self.confirm.workers} if self.confirm else {})
+
+    def count_trials(self) -> int:
+        """Returns how many trials there are to run: the budget's, fewer where the space has fewer points."""
+        points = count_points(self.search_space())
+        return self.budget.trials if points is None else min(points, self.budget.trials)
+
+    def describe_shortage(self) -> str:
+        """Returns in words that the space has fewer points than the budget has trials; "" when it has not."""
+        count = self.count_trials()
+        if count == self.budget.trials:
+            return ""
+        return f"the space holds {count} points, fewer than budget/trials = {self.budget.trials}: each once"
 
     @staticmethod
     def read(path: str | Path, overrides: tuple[str, ...] = ()) -> "Study":
-        """A study file; `overrides` are path=value, as for --set. BadInput with every mistake in it."""
+        """Reads a study file.
+
+        Args:
+            path: A YAML file; it may be a pipe.
+            overrides: path=value, as for --set.
+
+        Raises:
+            UserError: Every mistake in it, a line each.
+        """
         plain = read_yaml(Path(path))
         override(
             plain,
@@ -183,63 +238,67 @@ class Study(Spec):
 
     @staticmethod
     def parse(plain: dict[str, Any], where: str) -> "Study":
+        """Returns plain settings as a study. UserError with every mistake, each line begun by `where`."""
         lines: list[str] = []
         try:
             name = plain["recipe"]["method"]["name"]
-            lines = [f"{where}: {line}" for line in opened(name, plain.get("space") or {})[1]]
+            lines = [f"{where}: {line}" for line in build_search_space(name, plain.get("space") or {})[1]]
         except (KeyError, TypeError, ValueError):
             pass  # the method itself is wrong, which the check below says
         try:
-            return checked(Study, plain, where)
-        except BadInput as error:
-            other = [line for line in error.lines if not any(own.split(": ", 1)[1] in line for own in lines)]
-            raise BadInput(other + lines) from None
+            return validate(Study, plain, where)
+        except UserError as error:
+            other = [
+                line for line in error.lines if not any(known.split(": ", 1)[1] in line for known in lines)
+            ]
+            raise UserError(other + lines) from None
 
-    def begun_with(self, recipes: Sequence[Recipe], warm: str | None) -> "Study":
-        """The study with recipes to try after the paper's point, and an earlier run to begin with."""
-        first = [*self.first, *(self.point_of(recipe) for recipe in recipes)]
-        plain = self.plain() | {"first": first, "warm": warm or self.warm}
-        return Study.parse(plain, "--first")
+    def with_enqueued(self, recipes: Sequence[Recipe], warm_start: str | None) -> "Study":
+        """Returns the study with recipes to try after the paper's point, and an earlier run to begin with."""
+        enqueue = [*self.enqueue, *(self.get_point(recipe) for recipe in recipes)]
+        plain = self.to_dict() | {"enqueue": enqueue, "warm_start": warm_start or self.warm_start}
+        return Study.parse(plain, "--enqueue")
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the study as plain data (dict, list, str, numbers), for a file or another process."""
         data: dict[str, Any] = self.model_dump(mode="json")
         return data
 
-    def opened(self) -> dict[str, Dimension]:
-        """What is searched: {path in the recipe: Range | Choice}, parents before the parts that they call
-        for.
-        """
-        return opened(self.recipe.method.name, self.space)[0]
+    def search_space(self) -> dict[str, Dimension]:
+        """Returns what is searched, by its path in the recipe, parents before what they make active."""
+        return build_search_space(self.recipe.method.name, self.space)[0]
 
     def paper_point(self) -> dict[str, Scalar]:
-        """The recipe's own value of every opened field: the first trial."""
-        return self.point_of(self.recipe)
+        """Returns the recipe's own value of every searched field: the first trial."""
+        return self.get_point(self.recipe)
 
-    def point_of(self, recipe: Recipe) -> dict[str, Scalar]:
-        """A recipe's values of the opened fields."""
-        plain = recipe.plain()
+    def get_point(self, recipe: Recipe) -> dict[str, Scalar]:
+        """Returns a recipe's values of the searched fields."""
+        plain = recipe.to_dict()
         point: dict[str, Scalar] = {}
-        for path, dimension in self.opened().items():
-            if called_for(dimension, point):
-                point[path] = value_at(plain, path)
+        for path, dimension in self.search_space().items():
+            if is_active(dimension, point):
+                point[path] = get_value(plain, path)
         return point
 
-    def drawn(self, values: dict[str, Scalar]) -> Recipe:
-        """The study's recipe with drawn values, validated anew."""
-        return Recipe.model_validate_json(json.dumps(apply(self.recipe.plain(), values)))
+    def recipe_with(self, params: dict[str, Scalar]) -> Recipe:
+        """Returns the study's recipe with these parameter values, validated anew."""
+        return Recipe.model_validate_json(json.dumps(apply_params(self.recipe.to_dict(), params)))
 
-    def _first_point_mistakes(self) -> list[str]:
-        """The paper's point and the study's own first points must lie in the space."""
-        space, mistakes = self.opened(), []
+    def _find_point_errors(self) -> list[str]:
+        """The paper's point and the study's enqueued points must lie in the space."""
+        space, errors = self.search_space(), []
         for path, value in self.paper_point().items():
-            if not space[path].holds(value):
-                mistakes.append(
+            if not space[path].contains(value):
+                errors.append(
                     f"space/{path}: {space[path]} leaves out recipe/{path} = {value}, the first trial"
                 )
-        for place, point in enumerate(self.first):
+        for place, point in enumerate(self.enqueue):
             for path, value in point.items():
                 if path not in space:
-                    mistakes.append(f"first/{place}/{path}: not searched.{nearest(path, space)}")
-                elif not space[path].holds(value):
-                    mistakes.append(f"first/{place}/{path} = {value}: outside {space[path]}")
-        return mistakes
+                    errors.append(
+                        f"enqueue/{place}/{shorten(path)}: not searched.{suggest_nearest(path, space)}"
+                    )
+                elif not space[path].contains(value):
+                    errors.append(f"enqueue/{place}/{path} = {shorten(str(value))}: outside {space[path]}")
+        return errors

@@ -1,4 +1,4 @@
-"""Where teachers come from, and who answers for them: a live forward pass, or nobody."""
+"""Teachers: how their weights are loaded, and whose outputs a batch gets: a live forward pass's, or none."""
 
 import hashlib
 import json
@@ -14,57 +14,57 @@ import torch
 from torch import Tensor
 
 from raykd import models
-from raykd.batch import Batch, Head, Shapes, View, no_view
-from raykd.data import Catalogue
-from raykd.errors import BadInput
+from raykd.batch import Batch, Head, Outputs, OutputShapes, empty_outputs
+from raykd.data import ViewIndex
+from raykd.errors import UserError, first_line
 
 
 @dataclass
-class Tally:
-    """What was asked of a teacher so far."""
+class CacheStats:
+    """What a teacher's cache has given so far."""
 
-    hits: int = 0  # views that were found in its table
-    misses: int = 0  # views that it looked at itself
+    hits: int = 0  # views whose outputs were in the cache
+    misses: int = 0  # views that took a forward pass
     seconds_saved: float = 0.0  # by the hits
 
 
-class Answers(Protocol):
-    """What a lesson needs of a teacher: its View of a batch, and its shapes. How it knows is its affair."""
+class Teacher(Protocol):
+    """What a student's training needs of a teacher: its Outputs of a batch, and their shapes."""
 
-    shapes: Shapes
-    tally: Tally
+    shapes: OutputShapes
+    cache_stats: CacheStats
 
-    def view(self, batch: Batch) -> View: ...
+    def get_outputs(self, batch: Batch) -> Outputs: ...
 
 
 class NoTeacher:
-    """Answers for methods that need no teacher."""
+    """Empty outputs, for methods that need no teacher."""
 
-    shapes = Shapes(0, 0, ())
+    shapes = OutputShapes(0, 0, ())
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.cache_stats = CacheStats()
 
-    def view(self, batch: Batch) -> View:
-        return no_view(len(batch.labels), batch.images.device)
+    def get_outputs(self, batch: Batch) -> Outputs:
+        return empty_outputs(len(batch.labels), batch.images.device)
 
 
 class LiveTeacher:
-    """A frozen net that looks at every batch."""
+    """A frozen net that every batch is passed through."""
 
-    def __init__(self, net: models.Net, image_size: int, device: torch.device, autocast: bool) -> None:
-        self.shapes, self.tally = net.shapes(image_size), Tally()
+    def __init__(self, net: models.Net, image_size: int, device: torch.device, bf16: bool) -> None:
+        self.shapes, self.cache_stats = net.shapes(image_size), CacheStats()
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-        self._device, self._autocast = device, autocast
+        self._device, self._bf16 = device, bf16
 
-    def view(self, batch: Batch) -> View:
-        self.tally.misses += len(batch.images)
-        return self.look(batch.images)
+    def get_outputs(self, batch: Batch) -> Outputs:
+        self.cache_stats.misses += len(batch.images)
+        return self.forward(batch.images)
 
-    def look(self, images: Tensor) -> View:
-        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            answer: View = self._net(images)
-            return answer
+    def forward(self, images: Tensor) -> Outputs:
+        with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            outputs: Outputs = self._net(images)
+            return outputs
 
     @property
     def head(self) -> Head:
@@ -72,41 +72,43 @@ class LiveTeacher:
         weight, bias = (self._net.get_parameter(f"{self._net.head}.{name}") for name in ("weight", "bias"))
         return Head(weight, bias)
 
-    def key(self, catalogue: Catalogue) -> str:
-        """A hash of all that decides the answers to the views of a catalogue."""
-        found = hashlib.sha256()
-        told = [torch.__version__, self._device.type, self._autocast, catalogue.key]
-        found.update(json.dumps([*told, type(self._net).__qualname__, self.shapes]).encode())
+    def compute_cache_key(self, view_index: ViewIndex) -> str:
+        """A hash of all that decides the outputs for the views of an index."""
+        digest = hashlib.sha256()
+        settings = [torch.__version__, self._device.type, self._bf16, view_index.key]
+        digest.update(json.dumps([*settings, type(self._net).__qualname__, self.shapes]).encode())
         for name, value in sorted(self._net.state_dict().items()):
-            found.update(name.encode())
-            found.update(value.cpu().numpy().tobytes())
-        return found.hexdigest()[:32]
+            digest.update(name.encode())
+            digest.update(value.cpu().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
 
 def load(net: str, weights: str, classes: int, sha256: str | None, cache: Path) -> models.Net:
     """A net with the weights of a checkpoint file or URL; no code of the checkpoint runs.
 
-    Reads safetensors, and RepDistiller's and mdistiller's .pth. BadInput names the file and what is wrong
+    Reads safetensors, and RepDistiller's and mdistiller's .pth. UserError names the file and what is wrong
     with it.
     """
-    path = _fetched(weights, sha256, cache)
+    path = _fetch(weights, sha256, cache)
     if not path.is_file():
-        raise BadInput([f"teacher {net}: {weights}: no such file"])
-    if sha256 is not None and file_sha256(path) != sha256:
-        raise BadInput([f"teacher {net}: {weights}: its SHA-256 is {file_sha256(path)}, expected {sha256}"])
-    made = models.make(net, classes)
+        raise UserError([f"teacher {net}: {weights}: no such file"])
+    if sha256 is not None and compute_sha256(path) != sha256:
+        raise UserError(
+            [f"teacher {net}: {weights}: its SHA-256 is {compute_sha256(path)}, expected {sha256}"]
+        )
+    teacher = models.make(net, classes)
     try:
-        models.load_weights(made, _state(path), source=f"teacher {net}: {weights}")
+        models.load_weights(teacher, _read_state_dict(path), source=f"teacher {net}: {weights}")
     except (OSError, RuntimeError, EOFError, KeyError, safetensors.SafetensorError) as error:
-        raise BadInput(
-            [f"teacher {net}: {weights}: not a readable checkpoint ({_first_line(error)})"]
+        raise UserError(
+            [f"teacher {net}: {weights}: not a readable checkpoint ({first_line(error)})"]
         ) from None
     except ValueError as error:
-        raise BadInput([str(error)]) from None
-    return made
+        raise UserError([str(error)]) from None
+    return teacher
 
 
-def _state(path: Path) -> Any:
+def _read_state_dict(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return safetensors.torch.load_file(path)
     try:
@@ -114,14 +116,10 @@ def _state(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about old pickle protocols, which load or are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise RuntimeError(f"holds more than tensors, or is damaged: {_first_line(error)}") from None
+        raise RuntimeError(f"holds more than tensors, or is damaged: {first_line(error)}") from None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
-
-
-def _fetched(weights: str, sha256: str | None, cache: Path) -> Path:
+def _fetch(weights: str, sha256: str | None, cache: Path) -> Path:
     """The file itself, or a URL's copy in the cache."""
     url = urllib.parse.urlparse(weights)
     if url.scheme not in ("http", "https"):
@@ -132,10 +130,10 @@ def _fetched(weights: str, sha256: str | None, cache: Path) -> Path:
         try:
             torch.hub.download_url_to_file(weights, str(target), hash_prefix=sha256, progress=False)
         except (OSError, RuntimeError) as error:
-            raise BadInput([f"teacher: {weights}: could not be fetched ({_first_line(error)})"]) from None
+            raise UserError([f"teacher: {weights}: could not be fetched ({first_line(error)})"]) from None
     return target
 
 
-def file_sha256(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

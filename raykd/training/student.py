@@ -1,4 +1,4 @@
-"""A taught student as files: recipe.yaml, student.safetensors, preprocessing.json, in a trial's folder or an
+"""A trained student as files: recipe.yaml, student.safetensors, preprocessing.json, in a trial's folder or an
 export.
 """
 
@@ -11,26 +11,24 @@ from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from raykd.data import Dataset, DataSpec
-from raykd.errors import BadInput, checked
+from raykd.errors import UserError, first_line, validate
+from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.study.recipe import Recipe
 from raykd.training import distiller
 
-WEIGHTS = "student.safetensors"
-PREPROCESSING = "preprocessing.json"
-
 
 @dataclass(frozen=True)
-class Student:
+class TrainedStudent:
     """A net as it is deployed, in float32 on the CPU, and what is known of it."""
 
-    net: nn.Module  # images [n, 3, size, size] -> View; in evaluation mode
+    net: nn.Module  # images [n, 3, size, size] -> Outputs; in evaluation mode
     recipe: Recipe
     preprocessing: dict[str, Any]
 
     @property
     def size(self) -> int:
-        """Pixels of a side of the images that it was taught on."""
+        """Pixels of a side of the images that it was trained on."""
         return int(self.preprocessing["size"])
 
     @property
@@ -39,14 +37,14 @@ class Student:
         return names
 
 
-def preprocessing(spec: DataSpec, dataset: Dataset[Any]) -> dict[str, Any]:
-    """What an image must go through before a net of this data set sees it, and what its answers mean."""
+def describe_preprocessing(spec: DataSpec, dataset: Dataset[Any]) -> dict[str, Any]:
+    """What an image must go through before a net of this data set sees it, and what its logits mean."""
     return {
         "layout": "NCHW",
         "channels": "RGB",
         "dtype": "float32",
         "size": dataset.size,
-        "resize": spec.shorter(dataset.size),
+        "resize": spec.resize_side(dataset.size),
         "steps": "resize the shorter side to `resize` (bilinear, antialias), take the centre of size x size, "
         "divide by 255, subtract `mean`, divide by `std`",
         "mean": list(dataset.mean),
@@ -55,37 +53,39 @@ def preprocessing(spec: DataSpec, dataset: Dataset[Any]) -> dict[str, Any]:
     }
 
 
-def load(folder: str | Folder) -> Student:
-    """The student of an export or of a trial's folder. BadInput names the file that is missing or wrong."""
-    there = folder if isinstance(folder, Folder) else Folder(folder)
-    for name in ("recipe.yaml", WEIGHTS, PREPROCESSING):
-        if not there.exists(name):
-            raise BadInput([f"{there.uri}: no {name}. A student is an export, or a trial that was kept"])
-    known = there.read_json(PREPROCESSING)
-    if not isinstance(known, dict) or not {"size", "classes", "mean", "std"} <= known.keys():
-        raise BadInput([f"{there.uri}/{PREPROCESSING}: torn, or not of a student"])
-    recipe = recipe_of(there)
-    return Student(built(recipe, there, len(known["classes"]), known["size"]), recipe, known)
+def load(location: str | Folder) -> TrainedStudent:
+    """The student of an export or of a trial's folder. UserError names the file that is missing or wrong."""
+    folder = location if isinstance(location, Folder) else Folder(location)
+    for name in (file_names.RECIPE, file_names.STUDENT, file_names.PREPROCESSING):
+        if not folder.exists(name):
+            raise UserError([f"{folder.uri}: no {name}. A student is an export, or a trial that was kept"])
+    values = folder.read_json(file_names.PREPROCESSING)
+    if not isinstance(values, dict) or not {"size", "classes", "mean", "std"} <= values.keys():
+        raise UserError([f"{folder.uri}/{file_names.PREPROCESSING}: torn, or not of a student"])
+    recipe = read_recipe(folder)
+    return TrainedStudent(load_net(recipe, folder, len(values["classes"]), values["size"]), recipe, values)
 
 
-def recipe_of(folder: Folder) -> Recipe:
-    """BadInput when the folder's recipe is not one."""
-    plain = YAML(typ="safe", pure=True).load(folder.read("recipe.yaml").decode())
-    return checked(Recipe, plain, f"{folder.uri}/recipe.yaml")
+def read_recipe(folder: Folder) -> Recipe:
+    """The recipe of a trial or an export. UserError when it is not one."""
+    plain = YAML(typ="safe", pure=True).load(folder.read(file_names.RECIPE).decode())
+    return validate(Recipe, plain, f"{folder.uri}/{file_names.RECIPE}")
 
 
-def built(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Module:
-    """The deployed net with the folder's weights. BadInput when they are not those of the recipe's net."""
+def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Module:
+    """The deployed net with the folder's weights. UserError when they are not those of the recipe's net."""
     try:
-        weights = safetensors.torch.load(folder.read(WEIGHTS))
-        return deployed(recipe, weights, classes, size)
+        weights = safetensors.torch.load(folder.read(file_names.STUDENT))
+        return build_deployed(recipe, weights, classes, size)
     except (safetensors.SafetensorError, RuntimeError) as error:
-        why = f"not the weights of {recipe.student.net} ({str(error).splitlines()[0]})"
-        raise BadInput([f"{folder.uri}/{WEIGHTS}: {why}"]) from None
+        reason = f"not the weights of {recipe.student.net} ({first_line(error)})"
+        raise UserError([f"{folder.uri}/{file_names.STUDENT}: {reason}"]) from None
 
 
-def deployed(recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int) -> nn.Module:
-    """The student, with its method's tail if it has one, and these weights. RuntimeError: they do not fit."""
-    net = distiller.check(recipe, classes, size, 1).deployed()  # one image: banks are not deployed
+def build_deployed(recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int) -> nn.Module:
+    """The student, with its method's deploy_head, if any, and the weights. RuntimeError: they do not fit."""
+    net = distiller.build_on_meta(
+        recipe, classes, size, 1
+    ).deployed_student()  # one image: banks are not deployed
     net.load_state_dict(weights, assign=True)
     return net.requires_grad_(False).eval()

@@ -1,6 +1,6 @@
-"""One Recipe as one trial, in this process: `train` without Ray, and each worker of ray_trial.py.
+"""One Recipe as one trial, in this process: `train` without Ray, and each worker of driver/trainables.py.
 
-All run the same `run`; they differ in who hears of each epoch. Checkpoints, rows and failures are
+All run the same `run`; they differ in where each epoch is reported. Checkpoints, metrics and failures are
 files of the trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
 """
 
@@ -22,24 +22,26 @@ import torch.distributed as dist
 
 from raykd import data, methods, models
 from raykd.data import AnyData, Dataset
-from raykd.store.folder import Folder, StorageError, parted
-from raykd.store.provenance import stamp
-from raykd.study.recipe import Recipe, Teacher
-from raykd.teachers.cached import KEPT, tabled
-from raykd.teachers.teacher import Answers, LiveTeacher, NoTeacher, load
+from raykd.errors import first_line
+from raykd.store import file_names
+from raykd.store.folder import Folder, StorageError, split_uri
+from raykd.store.provenance import record_provenance, write_environment
+from raykd.study.recipe import Recipe, TeacherSpec
+from raykd.teachers.cached import CACHEABLE, add_cache
+from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher, load
 from raykd.training.analysis import analyse
-from raykd.training.evaluation import autocast
-from raykd.training.nonfinite import Diverged
-from raykd.training.student import PREPROCESSING, WEIGHTS, preprocessing
-from raykd.training.trainer import Teaching
+from raykd.training.evaluation import uses_bf16
+from raykd.training.nonfinite import NonFiniteLoss
+from raykd.training.student import describe_preprocessing
+from raykd.training.trainer import Trainer
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
-KINDS: dict[type[Exception], str] = {Diverged: "diverged", StorageError: "storage"}
-Report = Callable[[dict[str, Any]], None]
+FAILURE_KINDS: dict[type[Exception], str] = {NonFiniteLoss: "diverged", StorageError: "storage"}
+ReportEpoch = Callable[[dict[str, Any]], None]
 
 
-class Unheard(Exception):
-    """Who was to hear of an epoch is gone."""
+class ReporterGone(Exception):
+    """The process that epochs are reported to is gone."""
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,32 @@ class Job:
     download: bool  # whether a missing data set may be fetched
     threads: int  # CPU threads of one worker
     test: bool = False  # open the test set after the last epoch
-    table: float = 8.0  # GiB of the node's disk for teachers' answers
+    teacher_cache_gib: float = 8.0  # of the node's disk for teachers' outputs
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
 
 
-def run(job: Job, report: Report, device: torch.device) -> None:
-    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` hears of every
-    epoch.
+def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
+    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` is called
+    after every epoch.
 
     An error is written into the trial's folder, unless it only says that another process is gone: a worker
-    has told its own, or was lost with its machine; who listened is not the trial's concern.
+    has written its own, or was lost with its machine; whom epochs are reported to is not the trial's concern.
     """
-    folder, leads = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
+    folder, is_rank_0 = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
-        _run(job, folder, report, device, leads)
+        _run(job, folder, report, device, is_rank_0)
     except Exception as error:
-        if not _other_is_gone(error):
+        if not _is_other_process_gone(error):
             with suppress(StorageError):
-                folder.write_json("failure.json", _failure(error))
+                folder.write_json(file_names.FAILURE, _describe_failure(error))
         raise
 
 
-def _failure(error: Exception) -> dict[str, str]:
-    kind = next((kind for known, kind in KINDS.items() if isinstance(error, known)), "error")
-    message = (str(error).splitlines() or [""])[0]
+def _describe_failure(error: Exception) -> dict[str, str]:
+    kind = next(
+        (kind for error_type, kind in FAILURE_KINDS.items() if isinstance(error, error_type)), "error"
+    )
+    message = first_line(error)
     return {
         "kind": kind,
         "reason": f"{type(error).__name__}: {message}" if kind == "error" else message,
@@ -84,49 +88,52 @@ def _failure(error: Exception) -> dict[str, str]:
     }
 
 
-def _other_is_gone(error: Exception) -> bool:
-    """Whether the listener is gone, or a collective operation failed under this worker, which Gloo says by a
-    plain RuntimeError.
+def _is_other_process_gone(error: Exception) -> bool:
+    """Whether the process that epochs are reported to is gone, or a collective operation failed under this
+    worker, which Gloo raises as a plain RuntimeError.
     """
-    broken = isinstance(error, dist.DistError) or "gloo" in str(error)
-    return isinstance(error, Unheard) or (dist.is_initialized() and broken)
+    is_collective = isinstance(error, dist.DistError) or "gloo" in str(error)
+    return isinstance(error, ReporterGone) or (dist.is_initialized() and is_collective)
 
 
-def _run(job: Job, folder: Folder, report: Report, device: torch.device, leads: bool) -> None:
+def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
     torch.set_num_threads(job.threads)
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
-    if leads:
-        folder.write_yaml("recipe.yaml", recipe.plain())
-        folder.write_json("stamp.json", stamp() | _own_stamp(job, recipe, device))
-    dataset = _dataset(recipe.data, Path(job.data_root), job.download)
-    if leads:
-        folder.write_json(PREPROCESSING, preprocessing(recipe.data, dataset))
-    teaching = Teaching(recipe, dataset, _teacher(job, recipe, dataset, device), device)
-    if folder.exists("checkpoint.pt"):
-        banks = _load(folder, "banks.pt") if folder.exists("banks.pt") else {}
-        teaching.load_state_dict(_load(folder, "checkpoint.pt"), banks)
-    rows = [row for row in folder.read_json("epochs.json") or [] if row["epoch"] <= teaching.done]
-    if teaching.done == recipe.epochs:
-        report(_told(rows[-1], teaching))  # all was done before, but nobody heard of it
-    for row in teaching.stretches(60 * job.checkpoint_minutes):
-        if row is None:
-            if leads:
-                _save(folder, "checkpoint.pt", teaching.state_dict())
+    if is_rank_0:
+        folder.write_yaml(file_names.RECIPE, recipe.to_dict())
+        provenance = record_provenance() | _describe_environment(job, recipe, device)
+        folder.write_json(file_names.PROVENANCE, provenance)
+        write_environment(folder, uses_bf16(recipe, device), device)
+    dataset = _load_dataset(recipe.data, Path(job.data_root), job.download)
+    if is_rank_0:
+        folder.write_json(file_names.PREPROCESSING, describe_preprocessing(recipe.data, dataset))
+    trainer = Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device)
+    if folder.exists(file_names.CHECKPOINT):
+        banks = _load_checkpoint(folder, file_names.BANKS) if folder.exists(file_names.BANKS) else {}
+        trainer.load_state_dict(_load_checkpoint(folder, file_names.CHECKPOINT), banks)
+    rows = folder.read_json(file_names.EPOCHS) or []
+    rows = [row for row in rows if row["epoch"] <= trainer.num_epochs_done]
+    if trainer.num_epochs_done == recipe.epochs:
+        report(_make_report(rows[-1], trainer))  # all was done before, but not reported
+    for metrics in trainer.run_until(60 * job.checkpoint_minutes):
+        if metrics is None:
+            if is_rank_0:
+                _save_checkpoint(folder, file_names.CHECKPOINT, trainer.state_dict())
             continue
-        told = dict(row)
-        if job.test and teaching.done == recipe.epochs:
-            told["test_accuracy"] = teaching.test_accuracy()
-        rows.append(told)
-        if leads:
-            _keep(folder, teaching, rows)
-        if leads and "test_accuracy" in told:
-            folder.write_json("analysis.json", _analysis(job, teaching))
-        report(_told(told, teaching))
+        row: dict[str, Any] = dict(metrics)
+        if job.test and trainer.num_epochs_done == recipe.epochs:
+            row["test_accuracy"] = trainer.measure_test_accuracy()
+        rows.append(row)
+        if is_rank_0:
+            _write_epoch(folder, trainer, rows)
+        if is_rank_0 and "test_accuracy" in row:
+            folder.write_json(file_names.ANALYSIS, _analyse(job, trainer))
+        report(_make_report(row, trainer))
 
 
-def _own_stamp(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]:
+def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]:
     """What decides a trial's numbers beside its recipe, and where it ran."""
     return {
         "seed": recipe.seed,
@@ -138,70 +145,72 @@ def _own_stamp(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]
     }
 
 
-def _analysis(job: Job, teaching: Teaching) -> dict[str, Any]:
+def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     """Of the deployed student, against the teacher also where the method needs none."""
-    recipe, dataset = teaching.recipe, teaching.dataset
+    recipe, dataset = trainer.recipe, trainer.dataset
     teacher: models.Net | None = None
     if recipe.teacher is not None:
         root = Path(job.data_root)
-        teacher = teacher_net(recipe.teacher, job.teacher, len(dataset.classes), root).to(teaching.device)
+        teacher = load_teacher_net(recipe.teacher, job.teacher, len(dataset.classes), root).to(trainer.device)
         teacher.to(memory_format=torch.channels_last)  # as the student, so that their speeds compare
-    half = autocast(recipe, teaching.device)
-    return analyse(teaching.average, teacher, dataset, teaching.source, half)
+    bf16 = uses_bf16(recipe, trainer.device)
+    return analyse(trainer.ema_student, teacher, dataset, trainer.source, bf16)
 
 
-def _keep(folder: Folder, teaching: Teaching, rows: list[dict[str, Any]]) -> None:
+def _write_epoch(folder: Folder, trainer: Trainer, rows: list[dict[str, Any]]) -> None:
     """The epoch's row first: one without its checkpoint is dropped on resume, the reverse loses one."""
-    folder.write_json("epochs.json", rows)
-    if unreadable := teaching.source.unreadable():
-        folder.write_json("unreadable.json", unreadable)
-    if teaching.done == teaching.recipe.epochs:
-        weights = {k: v.cpu().contiguous() for k, v in teaching.average.state_dict().items()}
-        folder.write(WEIGHTS, safetensors.torch.save(weights))
-    if (banks := teaching.banks()) and (teaching.done - 1) % BANKS_EVERY == 0:
-        _save(folder, "banks.pt", banks)
-    _save(folder, "checkpoint.pt", teaching.state_dict())
+    folder.write_json(file_names.EPOCHS, rows)
+    if unreadable := trainer.source.list_unreadable():
+        folder.write_json(file_names.UNREADABLE, unreadable)
+    if trainer.num_epochs_done == trainer.recipe.epochs:
+        weights = {k: v.cpu().contiguous() for k, v in trainer.ema_student.state_dict().items()}
+        folder.write(file_names.STUDENT, safetensors.torch.save(weights))
+    if (banks := trainer.large_banks()) and (trainer.num_epochs_done - 1) % BANKS_EVERY == 0:
+        _save_checkpoint(folder, file_names.BANKS, banks)
+    _save_checkpoint(folder, file_names.CHECKPOINT, trainer.state_dict())
 
 
-def _save(folder: Folder, name: str, content: dict[str, Any]) -> None:
+def _save_checkpoint(folder: Folder, name: str, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     folder.write(name, buffer.getvalue())
 
 
-def _load(folder: Folder, name: str) -> dict[str, Any]:
+def _load_checkpoint(folder: Folder, name: str) -> dict[str, Any]:
     content: dict[str, Any] = torch.load(io.BytesIO(folder.read(name)), map_location="cpu", weights_only=True)
     return content
 
 
-def _told(row: dict[str, Any], teaching: Teaching) -> dict[str, Any]:
-    final = row["epoch"] == teaching.recipe.epochs
-    return row | {"final": final, "parameters": models.num_parameters(teaching.student)}
+def _make_report(row: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
+    is_final = row["epoch"] == trainer.recipe.epochs
+    return row | {"final": is_final, "parameters": models.num_parameters(trainer.student)}
 
 
 @lru_cache(maxsize=1)
-def _dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
+def _load_dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
     """Kept for the next trial in the same process."""
     return data.load(spec, root, download)
 
 
-def _teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Answers:
-    if recipe.teacher is None or (recipe.method.name == "ce" and recipe.plus_kd is None):
+def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Teacher:
+    if recipe.teacher is None or not recipe.needs_teacher:
         return NoTeacher()
-    net = teacher_net(recipe.teacher, job.teacher, len(dataset.classes), Path(job.data_root))
-    live = LiveTeacher(net, dataset.size, device, autocast(recipe, device))
-    needs = methods.module(recipe.method.name).Method.needs
-    return tabled(live, recipe.data.catalogue(dataset), job.table, device) if needs <= KEPT else live
+    net = load_teacher_net(recipe.teacher, job.teacher, len(dataset.classes), Path(job.data_root))
+    live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
+    needs = methods.get_module(recipe.method.name).Method.needs
+    if not needs <= CACHEABLE:
+        return live
+    return add_cache(live, recipe.data.index_views(dataset), job.teacher_cache_gib, device)
 
 
-def teacher_net(teacher: Teacher, place: str, classes: int, root: Path) -> models.Net:
+def load_teacher_net(teacher: TeacherSpec, place: str, classes: int, root: Path) -> models.Net:
     """The teacher whose weights lie at `place`: a path, a URL, or a file on a storage, which is fetched."""
-    return load(teacher.net, weights_here(place, root / "teachers"), classes, teacher.sha256, root)
+    return load(teacher.net, fetch_weights(place, root / "teachers"), classes, teacher.sha256, root)
 
 
-def weights_here(place: str, cache: Path) -> str:
-    """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers` itself."""
+def fetch_weights(place: str, cache: Path) -> str:
+    """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers`."""
     if "://" not in place or place.startswith(("http://", "https://", "file://")):
         return place
-    folder, name = parted(place)
-    return str(Folder(folder).fetched(name, cache))
+    folder, name = split_uri(place)
+    return str(Folder(folder).fetch(name, cache))

@@ -1,4 +1,4 @@
-"""One linear probe: its settings, a frozen net's features, the head that learns on them.
+"""One linear probe: its settings, a frozen net's features, the head that is trained on them.
 
 Legend: n images of a batch, d width of the embedding.
 """
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.data import AnyData, Dataset, Source, draw, order
+from raykd.data import AnyData, Dataset, Source, draw_view_ids, epoch_permutation
 from raykd.spec import Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 
-Embedded = tuple[Tensor, Tensor]  # embedding [n, d], labels [n]
+EmbeddedBatch = tuple[Tensor, Tensor]  # embedding [n, d], labels [n]
 
 
 class Probe(Spec):
@@ -36,66 +36,67 @@ class Features:
     def __init__(
         self, net: nn.Module, moving: bool, dataset: Dataset[Any], source: Source[Any], device: torch.device
     ) -> None:
-        self._net = net.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        self.net = net.requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self._moving, self._source = moving, source
         self.dataset, self.device = dataset, device
         self._labels = dataset.train.labels.to(device)
 
     @cached_property
     def width(self) -> int:
-        """d."""
-        embedding, _ = next(self._plain(self.dataset.test.take(torch.arange(1))))
+        """d, the width of the embedding."""
+        embedding, _ = next(self._evaluation_batches(self.dataset.test.take(torch.arange(1))))
         return embedding.shape[1]
 
     @cached_property
-    def _fixed(self) -> Tensor | None:
+    def _train_embeddings(self) -> Tensor | None:
         """The embeddings of all training images, where they have one view each and nothing moves."""
         if self._moving or self._source.num_views > 1:
             return None
-        return torch.cat([embedding for embedding, _ in self._plain(self.dataset.train)])
+        return torch.cat([embedding for embedding, _ in self._evaluation_batches(self.dataset.train)])
 
     @cached_property
-    def _tested(self) -> list[Embedded]:
-        return list(self._plain(self.dataset.test))
+    def _test_embeddings(self) -> list[EmbeddedBatch]:
+        return list(self._evaluation_batches(self.dataset.test))
 
-    def training(self, epoch: int, seed: int, batch_size: int) -> Iterator[Embedded]:
+    def training_batches(self, epoch: int, seed: int, batch_size: int) -> Iterator[EmbeddedBatch]:
         """The training images of an epoch, shuffled and augmented; the odd rest is left out."""
         count = len(self._labels)
         size = min(batch_size, count)
-        at = order(epoch, seed, count)[: count // size * size].view(-1, size)
-        if self._fixed is not None:
-            for some in at.to(self.device):
-                yield self._fixed[some], self._labels[some]
+        positions = epoch_permutation(epoch, seed, count)[: count // size * size].view(-1, size)
+        if self._train_embeddings is not None:
+            for batch_positions in positions.to(self.device):
+                yield self._train_embeddings[batch_positions], self._labels[batch_positions]
             return
-        self._net.train(self._moving)
-        for batch in self._source.batches(at, draw(epoch, seed, count, self._source)[at]):
-            yield self._embedding(batch.images), batch.labels
+        self.net.train(self._moving)
+        view_ids = draw_view_ids(epoch, seed, count, self._source)
+        for batch in self._source.batches(positions, view_ids[positions]):
+            yield self._embed(batch.images), batch.labels
 
-    def testing(self) -> Iterator[Embedded]:
+    def test_batches(self) -> Iterator[EmbeddedBatch]:
         """The test images as they are."""
-        return self._plain(self.dataset.test) if self._moving else iter(self._tested)
+        return self._evaluation_batches(self.dataset.test) if self._moving else iter(self._test_embeddings)
 
-    def _plain(self, part: Any) -> Iterator[Embedded]:
-        self._net.eval()
-        for images, labels in self._source.plain(part, 0, 1):
-            yield self._embedding(images), labels
+    def _evaluation_batches(self, part: Any) -> Iterator[EmbeddedBatch]:
+        self.net.eval()
+        for images, labels in self._source.evaluation_batches(part, 0, 1):
+            yield self._embed(images), labels
 
     @torch.no_grad()
-    def _embedding(self, images: Tensor) -> Tensor:
-        embedding: Tensor = self._net(images).embedding
+    def _embed(self, images: Tensor) -> Tensor:
+        embedding: Tensor = self.net(images).embedding
         return embedding
 
 
-def accuracy(features: Features, settings: Probe, seed: int) -> float:
+def measure_accuracy(features: Features, settings: Probe, seed: int) -> float:
     """Top-1 accuracy on the test set of a linear head after its last epoch, %."""
-    head = _taught(features, settings, seed)
-    right = torch.zeros((), dtype=torch.int64, device=features.device)
-    for embedding, labels in features.testing():
-        right += (head(embedding).argmax(1) == labels).sum()
-    return 100 * right.item() / len(features.dataset.test.labels)
+    head = train_head(features, settings, seed)
+    correct = torch.zeros((), dtype=torch.int64, device=features.device)
+    for embedding, labels in features.test_batches():
+        correct += (head(embedding).argmax(1) == labels).sum()
+    return 100 * correct.item() / len(features.dataset.test.labels)
 
 
-def _taught(features: Features, settings: Probe, seed: int) -> nn.Linear:
+def train_head(features: Features, settings: Probe, seed: int) -> nn.Linear:
     torch.manual_seed(seed)
     head = nn.Linear(features.width, len(features.dataset.classes))
     nn.init.normal_(head.weight, std=0.01)
@@ -106,7 +107,7 @@ def _taught(features: Features, settings: Probe, seed: int) -> nn.Linear:
         lr = settings.optimizer.lr * settings.schedule.scale(epoch, settings.epochs)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        for embedding, labels in features.training(epoch, seed, settings.optimizer.batch_size):
+        for embedding, labels in features.training_batches(epoch, seed, settings.optimizer.batch_size):
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(F.cross_entropy(head(embedding), labels))
             optimizer.step()

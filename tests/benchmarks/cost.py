@@ -3,12 +3,12 @@
     python tests/benchmarks/cost.py [TEACHER STUDENT [STEPS [METHOD ...]]]
 
 CIFAR-100 under RAYKD_DATA, batch 64, one thread, untrained nets, a live teacher. A step is what the loop
-does: teacher, student, terms, backward, optimiser, average. Time is the process's own (time.process_time),
+does: teacher, student, terms, backward, optimiser, EMA. Time is the process's own (time.process_time),
 which other processes hardly touch; the median of rounds in which the methods take turns counts. Memory is
 the most that a step allocates at once beyond what lies there before it (torch's profiler). CRD and WCoRD
-are measured in both draws of negatives. Methods that need rotated views are compared with KD on the same.
+are measured with both samplings of negatives. Methods that need rotated views are compared with KD on these.
 "Student's part": the step less its teacher's forward pass (by the wall clock), of KD's: what it costs of a KD
-step once answers come from a table.
+step once the teacher's outputs are cached.
 """
 
 import itertools
@@ -26,32 +26,32 @@ from support.synthetic_batch import peak_bytes
 
 from raykd import data, methods, models
 from raykd.data import cifar100
-from raykd.store.provenance import stamp
+from raykd.store.provenance import record_provenance
 from raykd.study.optimizer import Optimizer
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import LiveTeacher
-from raykd.training.trainer import Teaching
+from raykd.training.trainer import Trainer
 
 ROUNDS = 5
 ROTATED = ("pckd", "sskd")
 OPTIONS: dict[str, list[dict[str, Any]]] = {
-    "crd": [{"draw": "shared"}, {"draw": "per_sample"}],
-    "wcord": [{"draw": "shared"}, {"draw": "per_sample"}],
+    "crd": [{"sampling": "shared"}, {"sampling": "per_sample"}],
+    "wcord": [{"sampling": "shared"}, {"sampling": "per_sample"}],
     "sdd": [{}, {"divergence": {"kind": "dkd"}}],
     "pckd": [{"weights": {"centre": 0.0}}],  # serves nets of unequal width
 }
 
 
-class Running:
+class MethodRun:
     """One row of the table."""
 
     def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
-        chosen = Recipe.model_validate(
+        recipe = Recipe.model_validate(
             {
                 "data": cifar100.CIFAR100(rotations=rotations),
                 "teacher": {"net": nets[0], "weights": "untrained"},
                 "student": {"net": nets[1]},
-                "method": methods.config(method["name"])(**method),
+                "method": methods.get_config_class(method["name"])(**method),
                 "optimizer": Optimizer(
                     lr=1e-5
                 ),  # untrained nets and every method's own weight: no loss grows
@@ -61,11 +61,11 @@ class Running:
         device = torch.device("cpu")
         teacher = LiveTeacher(models.make(nets[0], len(dataset.classes)), dataset.size, device, False)
         self.name = " ".join(f"{value}" for value in method.values())
-        self.teaching = Teaching(chosen, dataset, teacher, device)
-        self.teaching.lesson.train()
-        self.batches = self.teaching._batches(1)
+        self.trainer = Trainer(recipe, dataset, teacher, device)
+        self.trainer.distiller.train()
+        self.batches = self.trainer.get_batches(1)
         self.count = itertools.count()
-        self.took: list[tuple[float, float]] = []
+        self.durations: list[tuple[float, float]] = []
         self.steps(1)
         with torch.profiler.profile(profile_memory=True) as profile:
             self.steps(1)
@@ -73,15 +73,15 @@ class Running:
 
     def steps(self, num: int) -> tuple[float, float]:
         """Milliseconds of processor time a step, and those without the teacher's forward pass."""
-        began, waited = time.process_time(), 0.0
+        began, teacher_seconds = time.process_time(), 0.0
         for _ in range(num):
-            waited += self.teaching._step(1, next(self.count), self.batches)[1]
-        took = time.process_time() - began
-        return 1000 * took / num, 1000 * (took - waited) / num
+            teacher_seconds += self.trainer.train_step(1, next(self.count), self.batches)[1]
+        seconds = time.process_time() - began
+        return 1000 * seconds / num, 1000 * (seconds - teacher_seconds) / num
 
     def medians(self) -> tuple[float, float]:
-        took, own = zip(*self.took, strict=True)
-        return statistics.median(took), statistics.median(own)
+        whole, student_part = zip(*self.durations, strict=True)
+        return statistics.median(whole), statistics.median(student_part)
 
 
 def measure(names: list[str], nets: tuple[str, str], rotations: int, steps: int) -> None:
@@ -90,36 +90,41 @@ def measure(names: list[str], nets: tuple[str, str], rotations: int, steps: int)
     for name in names:
         for options in OPTIONS.get(name, [{}]):
             try:
-                rows.append(Running(dataset, {"name": name} | options, nets, rotations))
-            except ValueError as refused:
-                print(f"{name}: {refused}")
+                rows.append(MethodRun(dataset, {"name": name} | options, nets, rotations))
+            except ValueError as error:
+                print(f"{name}: {error}")
     for _ in range(ROUNDS):
         for row in rows:
-            row.took.append(row.steps(steps))
+            row.durations.append(row.steps(steps))
     base = next(row for row in rows if row.name == "kd")
     print(f"\n{' -> '.join(nets)}, batch 64 x {rotations} views\n")
     print("| method | ms a step | of KD's | student's part, of KD's ", end="")
     print("| MiB at once | of KD's | heads' parameters |")
     print("|---|---|---|---|---|---|---|")
-    kd, kd_own = base.medians()
+    kd, kd_student_part = base.medians()
     for row in sorted(rows, key=lambda row: row.medians()):
-        spent, own = row.medians()
-        heads = sum(p.numel() for p in row.teaching.lesson.method.parameters())
-        print(f"| {row.name} | {spent:.0f} | {spent / kd:.2f} | {own / kd_own:.2f} ", end="")
+        whole, student_part = row.medians()
+        heads = sum(p.numel() for p in row.trainer.distiller.method.parameters())
+        print(
+            f"| {row.name} | {whole:.0f} | {whole / kd:.2f} | {student_part / kd_student_part:.2f} ", end=""
+        )
         print(f"| {row.peak:.0f} | {row.peak / base.peak:.2f} | {heads:,} |", flush=True)
 
 
 def main(teacher: str = "wrn_40_2", student: str = "wrn_16_2", steps: str = "2", *chosen: str) -> None:
     torch.set_num_threads(1)
     nets = (teacher, student)
-    ran = stamp()
-    print(f"{time.strftime('%F')}, {ran['hardware']}, one thread, commit {ran['commit']}, ", end="")
+    provenance = record_provenance()
+    print(
+        f"{time.strftime('%F')}, {provenance['hardware']}, one thread, commit {provenance['commit']}, ",
+        end="",
+    )
     print(f"n = {ROUNDS} rounds of {steps} steps; {' '.join(['python', *sys.argv])}")
     plain = [name for name in chosen or methods.names() if name not in ROTATED]
     measure(plain, nets, 1, int(steps))
-    turned = [name for name in chosen or methods.names() if name in ROTATED]
-    if turned:
-        measure(["kd", *turned], nets, 4, int(steps))
+    rotated = [name for name in chosen or methods.names() if name in ROTATED]
+    if rotated:
+        measure(["kd", *rotated], nets, 4, int(steps))
 
 
 if __name__ == "__main__":

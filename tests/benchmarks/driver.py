@@ -16,9 +16,9 @@ from typing import Any
 from ray import tune
 
 from raykd.driver.searcher import StudySearch
-from raykd.driver.session import connected
+from raykd.driver.session import connect
 from raykd.driver.tune_run import run_trials
-from raykd.store.run_files import Ledger
+from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 
 EPOCHS, NAP, SLOTS = 3, 0.02, 2
@@ -47,23 +47,24 @@ def study(trials: int) -> Study:
 
 def measure(trials: int) -> None:
     """In a process of its own, so that the memory is this many trials' alone."""
-    with tempfile.TemporaryDirectory() as folder, connected(None):
-        asked, ledger = study(trials), Ledger(f"{folder}/sleep")
-        ledger.begin(asked.plain())
-        search = StudySearch(
-            asked, ledger, lambda number, drawn: {"draw": number % 10}, lambda: SLOTS, lambda row: None
+    with tempfile.TemporaryDirectory() as folder, connect(None):
+        settings, run_files = study(trials), RunFiles(f"{folder}/sleep")
+        run_files.begin(settings.to_dict())
+        searcher = StudySearch(
+            settings, run_files, lambda number, params: {"draw": number % 10}, lambda: SLOTS, lambda row: None
         )
-        began = time.perf_counter()
-        run_trials(search, tune.with_resources(sleeper, {"cpu": 1}), reuse_actors=True)
-        seconds = time.perf_counter() - began
-        assert search.done() and search.told() == trials
+        started = time.perf_counter()
+        run_trials(searcher, tune.with_resources(sleeper, {"cpu": 1}), reuse_actors=True)
+        seconds = time.perf_counter() - started
+        assert searcher.is_done() and searcher.num_ended() == trials
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
-    each, asleep = seconds / trials, EPOCHS * NAP / SLOTS
+        num_bytes = sum(path.stat().st_size for path in files)
+    seconds_per_trial, sleep_per_trial = seconds / trials, EPOCHS * NAP / SLOTS
+    overhead_ms = 1000 * (seconds_per_trial - sleep_per_trial)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"| {trials:>6,} | {seconds:>7.1f} | {1000 * (each - asleep):>8.1f} | {peak:>6.0f} "
-        f"| {size / trials / 1024:>6.1f} | {len(files) / trials:>5.1f} |",
+        f"| {trials:>6,} | {seconds:>7.1f} | {overhead_ms:>8.1f} | {peak:>6.0f} "
+        f"| {num_bytes / trials / 1024:>6.1f} | {len(files) / trials:>5.1f} |",
         flush=True,
     )
 

@@ -3,8 +3,8 @@
     python tests/benchmarks/overhead.py [STUDY]
 
 Launches the study (default: the quickstart, 12 trials on digits) as a process of its own, in a fresh storage
-with an empty table, and reads when its trainings stepped from the run's own files. Seconds in which at least
-one training stepped count as steps, however many did so at once.
+with an empty cache, and reads when its trainings ran steps from the run's own files. Seconds in which at
+least one training ran count as steps, however many did so at once.
 """
 
 import os
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from raykd.run import Run
 from raykd.store.folder import Folder
-from raykd.store.provenance import stamp
+from raykd.store.provenance import record_provenance
 
 QUICKSTART = str(Path(__file__).parents[2] / "studies/quickstart.yaml")
 
@@ -28,7 +28,7 @@ class Span(NamedTuple):
     end: float
 
 
-def stepped(folder: Folder) -> Span:
+def read_span(folder: Folder) -> Span:
     """From the first step of a training to the end of its last epoch, by the clock."""
     epochs = folder.read_json("epochs.json")
     assert epochs is not None
@@ -36,7 +36,7 @@ def stepped(folder: Folder) -> Span:
     return Span(end - sum(epoch["seconds"] for epoch in epochs), end)
 
 
-def covered(spans: list[Span]) -> float:
+def sum_covered(spans: list[Span]) -> float:
     """Seconds in which at least one of them ran."""
     total, reached = 0.0, float("-inf")
     for span in sorted(spans):
@@ -47,33 +47,36 @@ def covered(spans: list[Span]) -> float:
 
 def main(study: str = QUICKSTART) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        began = time.time()
+        launched = time.time()
         command = [sys.executable, "-m", "raykd", "launch", study, "--storage", folder]
         environment = os.environ | {"RAYKD_CACHE": f"{folder}/cache"}
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
         ended = time.time()
         (run,) = (path.parent for path in Path(folder).glob("*/study.yaml"))
-        ledger = Run.open(str(run)).ledger
-        begun = datetime.fromisoformat(ledger.folder.read_json("stamp.json")["begun"]).timestamp()  # type: ignore[index]
-        rows = ledger.trials()
+        run_files = Run.open(str(run)).files
+        run_started = datetime.fromisoformat(
+            run_files.folder.read_json("provenance.json")["started"]
+        ).timestamp()  # type: ignore[index]
+        rows = run_files.trials()
         stages = {
-            "teacher": [stepped(ledger.folder / "teacher")],
-            "search": [stepped(ledger.trial(row["number"])) for row in rows],
-            "confirmation": [stepped(Folder(str(path))) for path in sorted(run.glob("confirm/*"))],
+            "teacher": [read_span(run_files.folder / "teacher")],
+            "search": [read_span(run_files.trial(row["number"])) for row in rows],
+            "confirmation": [read_span(Folder(str(path))) for path in sorted(run.glob("confirm/*"))],
         }
-    print(f"{time.strftime('%F')}, {stamp()['hardware']}, commit {stamp()['commit']}, n = 1")
+    provenance = record_provenance()
+    print(f"{time.strftime('%F')}, {provenance['hardware']}, commit {provenance['commit']}, n = 1")
     print(f"{Path(study).name}\n")
     print("| | seconds | of them in steps |")
     print("|---|---|---|")
-    print(f"| the process starts, checks the study and its data | {begun - began:.0f} | 0 |")
-    reached, steps = begun, 0.0
+    print(f"| the process starts, checks the study and its data | {run_started - launched:.0f} | 0 |")
+    reached, steps = run_started, 0.0
     for name, spans in stages.items():
         first, last = min(spans).begin, max(span.end for span in spans)
         print(f"| to the first step of the {name} | {first - reached:.0f} | 0 |")
-        print(f"| {name}: {len(spans)} trainings | {last - first:.0f} | {covered(spans):.0f} |")
-        reached, steps = last, steps + covered(spans)
+        print(f"| {name}: {len(spans)} trainings | {last - first:.0f} | {sum_covered(spans):.0f} |")
+        reached, steps = last, steps + sum_covered(spans)
     print(f"| the end: report and export | {ended - reached:.0f} | 0 |")
-    print(f"| all | {ended - began:.0f} | {steps:.0f} ({steps / (ended - began):.0%}) |")
+    print(f"| all | {ended - launched:.0f} | {steps:.0f} ({steps / (ended - launched):.0%}) |")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/report.py [TRIALS]
 
-The run's files are written by the real search (pruner, journal, ledger); the accuracies are made up.
+The run's files are written by the real search (pruner, journal, files); the accuracies are made up.
 Baselines in the same run: the report of 30 trials, and an empty page in the same browser.
 """
 
@@ -15,43 +15,51 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import fake_runs
-from support.browser import opened
+from support.browser import open_page
 
 from raykd.report.write import write_report
-from raykd.store.provenance import stamp
+from raykd.store.provenance import record_provenance
 
-TURNS = 3
+NUM_REPEATS = 3
 
 
-def measured(trials: int, folder: Path) -> Path:
-    ledger = fake_runs.write(fake_runs.study(f"made-{trials}", trials=trials), folder)
-    began = time.perf_counter()
-    page = Path(write_report([ledger.folder.uri]))
-    first = time.perf_counter() - began
-    began = time.perf_counter()
-    write_report([ledger.folder.uri])
-    again = time.perf_counter() - began
-    size = page.stat().st_size / 1e6
-    print(f"{trials} trials: written in {first:.1f} s, again in {again:.1f} s, {size:.2f} MB")
+def measure_write(trials: int, folder: Path) -> Path:
+    run_files = fake_runs.write_run(fake_runs.make_study(f"made-{trials}", trials=trials), folder)
+    start = time.perf_counter()
+    page = Path(write_report([run_files.folder.uri]))
+    first_seconds = time.perf_counter() - start
+    start = time.perf_counter()
+    write_report([run_files.folder.uri])
+    second_seconds = time.perf_counter() - start
+    megabytes = page.stat().st_size / 1e6
+    print(
+        f"{trials} trials: written in {first_seconds:.1f} s, again in {second_seconds:.1f} s, "
+        f"{megabytes:.2f} MB"
+    )
     return page
 
 
-def loaded(page: Path, name: str, folder: Path) -> None:
-    """Milliseconds from navigation to the load event, and to the first whole layout: the median of turns."""
-    said = sorted(opened(page, folder / f"{name}{turn}")[0]["laidOut"] for turn in range(TURNS))
-    print(f"{name}: opened in {said[TURNS // 2] / 1000:.2f} s (turns: {[round(ms) for ms in said]} ms)")
+def measure_load(page: Path, name: str, folder: Path) -> None:
+    """Milliseconds from navigation to the load event, and to the whole layout: the median of repeats."""
+    milliseconds = sorted(
+        open_page(page, folder / f"{name}{repeat}")[0]["laidOut"] for repeat in range(NUM_REPEATS)
+    )
+    print(
+        f"{name}: opened in {milliseconds[NUM_REPEATS // 2] / 1000:.2f} s "
+        f"(repeats: {[round(ms) for ms in milliseconds]} ms)"
+    )
 
 
 def main(trials: int) -> None:
-    told = stamp()
-    print(f"{platform.machine()}, {told['hardware']}, commit {told['commit']}")
+    provenance = record_provenance()
+    print(f"{platform.machine()}, {provenance['hardware']}, commit {provenance['commit']}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         blank = folder / "blank.html"
         blank.write_text("<!doctype html><title>empty</title><body></body>")
-        pages = {"30 trials": measured(30, folder), f"{trials} trials": measured(trials, folder)}
+        pages = {"30 trials": measure_write(30, folder), f"{trials} trials": measure_write(trials, folder)}
         for title, page in ({"an empty page": blank} | pages).items():
-            loaded(page, title.replace(" ", "-"), folder)
+            measure_load(page, title.replace(" ", "-"), folder)
 
 
 if __name__ == "__main__":

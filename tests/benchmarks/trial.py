@@ -1,4 +1,4 @@
-"""One trial's speed: raykd's loop, with a live teacher and with a warm table, against the loop that
+"""One trial's speed: raykd's trainer, with a live teacher and with a warm cache, against the loop that
 distillation code bases use, on the same nets, batches of 64 of the real CIFAR-100, KD, in one run.
 
     python tests/benchmarks/trial.py [THREADS [ROUNDS [STEPS]]]
@@ -25,28 +25,28 @@ import torchvision
 from torchvision import transforms as T
 
 from raykd import data, models
-from raykd.store.provenance import stamp
+from raykd.store.provenance import record_provenance
 from raykd.study.recipe import Recipe
-from raykd.teachers.cached import tabled
+from raykd.teachers.cached import add_cache
 from raykd.teachers.teacher import LiveTeacher
-from raykd.training.metrics import Sums
-from raykd.training.trainer import Teaching
+from raykd.training.metrics import EpochTotals
+from raykd.training.trainer import Trainer
 
 PAIRS = (("resnet56", "resnet20"), ("resnet32x4", "resnet8x4"), ("wrn_40_2", "wrn_16_2"))
 BATCH, CLASSES = 64, 100
 
 
-class Plain:
-    """The baseline."""
+class Baseline:
+    """The loop that distillation code bases use."""
 
     def __init__(
         self, teacher: torch.nn.Module, student: str, positions: Sequence[int] | None = None
     ) -> None:
         mean, std = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-        look = T.Compose(
+        transform = T.Compose(
             [T.RandomCrop(32, padding=4), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize(mean, std)]
         )
-        images: Any = torchvision.datasets.CIFAR100(str(data.default_root()), train=True, transform=look)
+        images: Any = torchvision.datasets.CIFAR100(str(data.default_root()), train=True, transform=transform)
         if positions is not None:
             images = torch.utils.data.Subset(images, positions)
         self.loader = torch.utils.data.DataLoader(images, BATCH, shuffle=True, num_workers=2, drop_last=True)
@@ -61,22 +61,25 @@ class Plain:
     def step(self) -> float:
         images, labels = next(self.batches)
         with torch.no_grad():
-            taught = self.teacher(images).logits
+            teacher_logits = self.teacher(images).logits
         logits = self.student(images).logits
-        soft = F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(taught / 4, 1), reduction="batchmean") * 16
-        loss = 0.1 * F.cross_entropy(logits, labels) + 0.9 * soft
+        kd = (
+            F.kl_div(F.log_softmax(logits / 4, 1), F.softmax(teacher_logits / 4, 1), reduction="batchmean")
+            * 16
+        )
+        loss = 0.1 * F.cross_entropy(logits, labels) + 0.9 * kd
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        right: float = (logits.argmax(1) == labels).float().mean().item()
-        return right + float(loss.item())
+        correct: float = (logits.argmax(1) == labels).float().mean().item()
+        return correct + float(loss.item())
 
 
-class Ours:
-    """One epoch of so many steps, again and again: with a table, its second pass finds every view there.
+class Raykd:
+    """One epoch of so many steps, again and again: with a cache, its second pass finds every view there.
 
-    The table may take so many GiB; less than it needs (5.8 for a teacher of width 256, as all images of
-    CIFAR-100 have their place in it) would keep the answers to a part of the images only.
+    The cache may take so many GiB; less than it needs (5.8 for a teacher of width 256, as all images of
+    CIFAR-100 have their place in it) would keep the outputs for a part of the images only.
     """
 
     def __init__(self, teacher: str, student: str, steps: int, gib: float) -> None:
@@ -92,16 +95,16 @@ class Ours:
         device = torch.device("cpu")
         dataset = data.load(recipe.data, data.default_root(), False)
         live = LiveTeacher(models.make(teacher, CLASSES), dataset.size, device, False)
-        answers = tabled(live, recipe.data.catalogue(dataset), gib, device)
-        self.teaching = Teaching(recipe, dataset, answers, device)
+        cached = add_cache(live, recipe.data.index_views(dataset), gib, device)
+        self.trainer = Trainer(recipe, dataset, cached, device)
 
     def run(self, steps: int) -> None:
-        """One epoch, of as many steps as were asked for when this was made."""
-        self.teaching.within = Sums()
-        list(self.teaching._steps(1, math.inf))
+        """One epoch, of as many steps as this was built for."""
+        self.trainer.partial_epoch = EpochTotals()
+        list(self.trainer.train_epoch(1, math.inf))
 
 
-def processor_seconds() -> float:
+def count_processor_seconds() -> float:
     """Of this process and of the baseline's workers, so far."""
     children = (child.cpu_times() for child in psutil.Process().children())
     return time.process_time() + sum(times.user + times.system for times in children)
@@ -109,19 +112,19 @@ def processor_seconds() -> float:
 
 def measure(teacher: str, student: str, rounds: int, steps: int) -> str:
     loops: dict[str, Any] = {
-        "baseline": Plain(models.make(teacher, CLASSES), student),
-        "live": Ours(teacher, student, steps, 0),
-        "warm": Ours(teacher, student, steps, 8),
+        "baseline": Baseline(models.make(teacher, CLASSES), student),
+        "live": Raykd(teacher, student, steps, 0),
+        "warm": Raykd(teacher, student, steps, 8),
     }
     rates: dict[str, list[float]] = {name: [] for name in loops}
     costs: dict[str, list[float]] = {name: [] for name in loops}
-    for _ in range(rounds + 1):  # the first warms up, and fills the table
-        for name, one in loops.items():
-            began, spent = time.perf_counter(), processor_seconds()
-            one.run(steps)
+    for _ in range(rounds + 1):  # the first warms up, and fills the cache
+        for name, loop in loops.items():
+            began, spent = time.perf_counter(), count_processor_seconds()
+            loop.run(steps)
             rates[name].append(BATCH * steps / (time.perf_counter() - began))
-            costs[name].append(1000 * (processor_seconds() - spent) / BATCH / steps)
-    assert loops["warm"].teaching.within.teacher_misses == 0, "the table was not warm"
+            costs[name].append(1000 * (count_processor_seconds() - spent) / BATCH / steps)
+    assert loops["warm"].trainer.partial_epoch.teacher_misses == 0, "the cache was not warm"
     cells = []
     rate, cost = (statistics.median(values["baseline"][1:]) for values in (rates, costs))
     for name in loops:
@@ -132,12 +135,13 @@ def measure(teacher: str, student: str, rounds: int, steps: int) -> str:
 
 def main(threads: str = "2", rounds: str = "3", steps: str = "12") -> None:
     torch.set_num_threads(int(threads))
-    where = f"{stamp()['hardware']}, commit {stamp()['commit']}, torch {torch.__version__}"
+    provenance = record_provenance()
+    place = f"{provenance['hardware']}, commit {provenance['commit']}, torch {torch.__version__}"
     print(
-        f"{time.strftime('%F')}, {where}, {threads} threads; KD, batch {BATCH}; images/s and processor time"
+        f"{time.strftime('%F')}, {place}, {threads} threads; KD, batch {BATCH}; images/s and processor time"
     )
     print(f"an image, median of n = {rounds} rounds of {steps} steps each, after one round\n")
-    print("| pair | baseline | raykd, teacher live | raykd, table warm |")
+    print("| pair | baseline | raykd, teacher live | raykd, cache warm |")
     print("|---|---|---|---|")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["RAYKD_CACHE"] = cache

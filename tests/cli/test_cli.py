@@ -58,10 +58,10 @@ def test_bad_input_is_one_line_a_mistake_and_exit_2(verb: Any, small: Path, tmp_
 def test_plan_and_methods(verb: Any, small: Path) -> None:
     done = verb("plan", str(small), "--json")
     assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)
-    assert "optimizer/lr" in made["space"] and made["trials"] == 3 and made["trial_seconds"] > 0
-    listed = json.loads(verb("methods", "--json").stdout)
-    assert {"ce", "kd", "dkd", "crd", "dcd"} <= {row["name"] for row in listed}
+    plan = json.loads(done.stdout)
+    assert "optimizer/lr" in plan["space"] and plan["trials"] == 3 and plan["trial_seconds"] > 0
+    methods = json.loads(verb("methods", "--json").stdout)
+    assert {"ce", "kd", "dkd", "crd", "dcd"} <= {row["name"] for row in methods}
     assert "arXiv:2407.11802" in verb("methods", "dcd").stdout
 
 

@@ -28,56 +28,56 @@ MANIFESTS = ("raycluster", "rayjob")
 TOOLS = Path(sys.executable).parent
 
 
-def plain(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     return YAML(typ="safe", pure=True).load(path)
 
 
-def tool(*words: object) -> subprocess.CompletedProcess[str]:
+def run_tool(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False)
 
 
 def test_scripts_and_dockerfile_pass_their_linters(tmp_path: Path) -> None:
     for script in sorted(CLUSTER.rglob("*.sh")):
-        done = tool(TOOLS / "shellcheck", script)
+        done = run_tool(TOOLS / "shellcheck", script)
         assert done.returncode == 0, done.stdout
         assert os.access(script, os.X_OK), script
-    done = tool(TOOLS / "hadolint", "--no-color", CLUSTER / "Dockerfile")
+    done = run_tool(TOOLS / "hadolint", "--no-color", CLUSTER / "Dockerfile")
     assert done.returncode == 0, done.stdout
     wrong = tmp_path / "wrong.sh"
     wrong.write_text("#!/bin/bash\nrm $1\n")
-    assert tool(TOOLS / "shellcheck", wrong).returncode == 1
+    assert run_tool(TOOLS / "shellcheck", wrong).returncode == 1
 
 
-def ray_starts(text: str) -> list[list[str]]:
+def parse_ray_starts(text: str) -> list[list[str]]:
     """The words after each `ray start` of a file, up to the command's end."""
-    joined = re.sub(r"\\\n|\n {4,}(?=--)", " ", text)
-    lines = (line for line in joined.splitlines() if not line.lstrip().startswith("#"))
-    found = [line.split("ray start", 1)[1] for line in lines if "ray start -" in line]
-    return [[word for word in shlex.split(words) if word != "$@"] for words in found]
+    one_line_commands = re.sub(r"\\\n|\n {4,}(?=--)", " ", text)
+    lines = (line for line in one_line_commands.splitlines() if not line.lstrip().startswith("#"))
+    commands = [line.split("ray start", 1)[1] for line in lines if "ray start -" in line]
+    return [[word for word in shlex.split(words) if word != "$@"] for words in commands]
 
 
 @pytest.mark.parametrize("name", [f"{name}.yaml" for name in UP] + ["onprem.sh"])
 def test_nodes_are_started_by_options_that_ray_knows(name: str) -> None:
     from ray.scripts.scripts import start
 
-    started = ray_starts((CLUSTER / name).read_text())
+    started = parse_ray_starts((CLUSTER / name).read_text())
     assert len(started) == 2
     for words in started:
-        chosen = start.make_context("start", words).params
-        assert (chosen["num_cpus"], chosen["num_gpus"]) == ((0, 0) if chosen["head"] else (None, None))
-        assert chosen["dashboard_host"] in (None, "127.0.0.1", "localhost")
+        params = start.make_context("start", words).params
+        assert (params["num_cpus"], params["num_gpus"]) == ((0, 0) if params["head"] else (None, None))
+        assert params["dashboard_host"] in (None, "127.0.0.1", "localhost")
 
 
 def test_slurm_starts_nodes_by_options_that_ray_knows() -> None:
     from ray.scripts import symmetric_run
     from ray.scripts.scripts import start
 
-    offered = re.findall(r'"\$\{ray\[@\]\}" (.*) "\$\{study\[@\]\}"', (CLUSTER / "slurm.sh").read_text())
-    assert [words.split()[0] for words in offered] == ["--num-cpus=0", '--num-cpus="$cpus"']  # head, workers
-    for options in offered:
+    commands = re.findall(r'"\$\{ray\[@\]\}" (.*) "\$\{study\[@\]\}"', (CLUSTER / "slurm.sh").read_text())
+    assert [words.split()[0] for words in commands] == ["--num-cpus=0", '--num-cpus="$cpus"']  # head, workers
+    for options in commands:
         words = [re.sub(r'"\$.*"', "4", word) for word in options.split()]
-        own = ["--address", "10.0.0.1:20001", "--min-nodes", "5"]
-        assert symmetric_run.curate_and_validate_ray_start_args([*own, *words]) == words
+        cluster_options = ["--address", "10.0.0.1:20001", "--min-nodes", "5"]
+        assert symmetric_run.curate_and_validate_ray_start_args([*cluster_options, *words]) == words
         start.make_context("start", words)
 
 
@@ -86,7 +86,7 @@ def test_ray_up_takes_the_file(name: str) -> None:
     import jsonschema
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    config = plain(CLUSTER / f"{name}.yaml")
+    config = read_yaml(CLUSTER / f"{name}.yaml")
     validate_config(prepare_config(copy.deepcopy(config)))
     with pytest.raises(jsonschema.ValidationError):
         validate_config(prepare_config(copy.deepcopy(config) | {"max_worker": 3}))
@@ -116,7 +116,7 @@ KNOWN = {
 def test_kuberay_manifests_have_known_fields_and_a_head_that_runs_no_trials(name: str) -> None:
     from importlib.metadata import version
 
-    manifest = plain(CLUSTER / f"kuberay/{name}.yaml")
+    manifest = read_yaml(CLUSTER / f"kuberay/{name}.yaml")
     assert manifest["apiVersion"] == "ray.io/v1" and manifest["kind"].lower() == name
     spec = cluster_spec(manifest)
     assert name == "raycluster" or set(manifest["spec"]) <= KNOWN["job"]
@@ -137,12 +137,12 @@ def test_kuberay_manifests_are_read_by_rays_autoscaler(name: str) -> None:
     from ray.autoscaler._private.kuberay import autoscaling_config
     from ray.autoscaler._private.util import validate_config
 
-    spec = cluster_spec(plain(CLUSTER / f"kuberay/{name}.yaml"))
-    read = autoscaling_config._derive_autoscaling_config_from_ray_cr(
+    spec = cluster_spec(read_yaml(CLUSTER / f"kuberay/{name}.yaml"))
+    config = autoscaling_config._derive_autoscaling_config_from_ray_cr(
         {"metadata": {"name": "raykd", "namespace": "default"}, "spec": spec}
     )
-    validate_config(read)
-    kinds = read["available_node_types"]
+    validate_config(config)
+    kinds = config["available_node_types"]
     assert kinds["headgroup"]["resources"]["CPU"] == 0 and kinds["spot"]["resources"]["GPU"] == 4
 
 
@@ -155,7 +155,7 @@ def test_kubernetes_takes_the_pods(name: str) -> None:
         pod = {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
         kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
 
-    spec = cluster_spec(plain(CLUSTER / f"kuberay/{name}.yaml"))
+    spec = cluster_spec(read_yaml(CLUSTER / f"kuberay/{name}.yaml"))
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         check(group["template"])
         wrong = copy.deepcopy(group["template"])
@@ -170,14 +170,14 @@ def test_no_token_or_password_lies_in_a_file() -> None:
         assert not re.search(r"[0-9a-f]{32}|AKIA[0-9A-Z]{16}|(?i:password|secret)\s*[:=]\s*\S", text), path
 
 
-def listening(processes: list[psutil.Process]) -> set[str]:
+def list_listen_addresses(processes: list[psutil.Process]) -> set[str]:
     """The addresses at which they listen."""
-    found = set()
+    addresses = set()
     for process in processes:
         for one in process.net_connections(kind="inet"):
             if one.status == psutil.CONN_LISTEN:
-                found.add(one.laddr.ip.removeprefix("::ffff:"))
-    return found
+                addresses.add(one.laddr.ip.removeprefix("::ffff:"))
+    return addresses
 
 
 @pytest.mark.slow
@@ -185,15 +185,15 @@ def test_a_session_of_ones_own_listens_on_loopback_alone(monkeypatch: pytest.Mon
     import ray
     from ray._private.authentication import authentication_token_setup
 
-    from raykd.driver.resources import places
-    from raykd.driver.session import connected
+    from raykd.driver.resources import worker_slots
+    from raykd.driver.session import connect
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with connected(None):
-        assert places(1, 0) >= 1
+    with connect(None):
+        assert worker_slots(1, 0) >= 1
         ray.get(ray.remote(num_cpus=1)(lambda: 0).remote())  # a worker process listens too
-        mine = psutil.Process()
-        assert listening([mine, *mine.children(recursive=True)]) == {"127.0.0.1"}
+        driver = psutil.Process()
+        assert list_listen_addresses([driver, *driver.children(recursive=True)]) == {"127.0.0.1"}
         mode = authentication_token_setup.get_authentication_mode()
         assert mode == authentication_token_setup.AuthenticationMode.TOKEN
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
@@ -228,14 +228,14 @@ def free_port() -> int:
     return port
 
 
-def wait_for(met: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     end = time.time() + seconds
-    while not met():
+    while not condition():
         assert time.time() < end, "waited too long"
         time.sleep(0.2)
 
 
-def answers(host: str, port: int) -> bool:
+def accepts_connections(host: str, port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(0.5)
         return client.connect_ex((host, port)) == 0
@@ -274,23 +274,25 @@ def nodes() -> Iterator[Nodes]:
         f"--temp-dir={folder}/h", f"--ray-client-server-port={free_port()}",
     )  # fmt: skip
     try:
-        wait_for(lambda: answers("127.0.0.2", port) and answers("127.0.0.1", dashboard))
+        wait_for(
+            lambda: accepts_connections("127.0.0.2", port) and accepts_connections("127.0.0.1", dashboard)
+        )
         start("worker", f"127.0.0.2:{port}", "--node-ip-address=127.0.0.3", "--num-cpus=2")
         wait_for(lambda: "Ray runtime started" in (folder / "worker.log").read_text())
         yield Nodes(f"127.0.0.2:{port}", f"http://127.0.0.1:{dashboard}", folder, env, tuple(started))
     finally:
-        end(started)
+        kill(started)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def end(started: list[subprocess.Popen[bytes]]) -> None:
+def kill(started: list[subprocess.Popen[bytes]]) -> None:
     """Kills exactly these processes and theirs; never `ray stop`, which ends every Ray of this user."""
     tops = [psutil.Process(top.pid) for top in started if top.poll() is None]
-    family = [member for top in tops for member in (*top.children(recursive=True), top)]
-    for member in family:
-        if member.is_running():
-            member.kill()
-    psutil.wait_procs(family, timeout=20)
+    processes = [process for top in tops for process in (*top.children(recursive=True), top)]
+    for process in processes:
+        if process.is_running():
+            process.kill()
+    psutil.wait_procs(processes, timeout=20)
     for top in started:
         top.wait()
 
@@ -304,8 +306,8 @@ def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Pa
     done = nodes.call(*submit, *verb, "--set", "budget/trials=1", "--set", "epochs=1", RAY_AUTH_MODE="token")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "succeeded" in done.stdout and (run / "report/index.html").exists()
-    stands = nodes.call(sys.executable, "-m", "raykd", "status", str(run), "--json")
-    assert '"state": "finished"' in stands.stdout and '"complete": 1' in stands.stdout
+    status = nodes.call(sys.executable, "-m", "raykd", "status", str(run), "--json")
+    assert '"state": "finished"' in status.stdout and '"complete": 1' in status.stdout
     token = (nodes.folder / "token").read_text()
     for path in (p for p in run.rglob("*") if p.is_file()):
         assert token.encode() not in path.read_bytes(), path
@@ -316,39 +318,39 @@ def test_a_job_on_a_real_cluster_runs_a_study_to_its_end(nodes: Nodes, small: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_plan_is_measured_on_a_worker(nodes: Nodes, small: Path) -> None:
-    asked = (sys.executable, "-m", "raykd", "plan", str(small), "--probe", nodes.address, "--json")
-    done = nodes.call(*asked, RAY_AUTH_MODE="token")
+    command = (sys.executable, "-m", "raykd", "plan", str(small), "--probe", nodes.address, "--json")
+    done = nodes.call(*command, RAY_AUTH_MODE="token")
     assert done.returncode == 0, done.stdout + done.stderr
-    made = json.loads(done.stdout)
-    assert made["images_per_second"] > 0 and made["speed_source"].startswith("6 steps on")
+    plan = json.loads(done.stdout)
+    assert plan["images_per_second"] > 0 and plan["speed_source"].startswith("6 steps on")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_doctor_examines_every_node_and_names_what_is_wrong(nodes: Nodes, small: Path) -> None:
     """The last of the cluster's tests: it stops the worker."""
-    asked = (sys.executable, "-m", "raykd", "doctor", str(small), "--address", nodes.address, "--json")
-    done = nodes.call(*asked, "--storage", str(nodes.folder / "runs"), RAY_AUTH_MODE="token")
+    command = (sys.executable, "-m", "raykd", "doctor", str(small), "--address", nodes.address, "--json")
+    done = nodes.call(*command, "--storage", str(nodes.folder / "runs"), RAY_AUTH_MODE="token")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)["findings"]
-    lines = {(one["node"] == "cluster", one["what"]): one for one in found}
-    assert len({one["node"] for one in found}) == 3  # two nodes and the cluster
-    assert lines[True, "room"]["told"] == "2 trials at once, each 1 x (1 CPUs)"
-    assert lines[True, "authentication"]["told"] == "by token"
+    findings = json.loads(done.stdout)["findings"]
+    lines = {(one["node"] == "cluster", one["check"]): one for one in findings}
+    assert len({one["node"] for one in findings}) == 3  # two nodes and the cluster
+    assert lines[True, "room"]["message"] == "2 trials at once, each 1 x (1 CPUs)"
+    assert lines[True, "authentication"]["message"] == "by token"
     expected = {"versions", "devices", "memory", "disk", "storage", "data", "teacher", "clock", "network"}
-    assert expected <= {what for whole, what in lines if not whole}
-    assert "256 training images of 10 classes" in lines[False, "data"]["told"]
-    assert all(one["mend"] for one in found if one["level"] != "good")
+    assert expected <= {check for whole, check in lines if not whole}
+    assert "256 training images of 10 classes" in lines[False, "data"]["message"]
+    assert all(one["fix"] for one in findings if one["level"] != "ok")
 
     nodes.processes[1].terminate()
     nodes.processes[1].wait(60)
     (nodes.folder / "file").write_text("")
     wrong = ("--storage", str(nodes.folder / "file/runs"), "--data", str(nodes.folder))
-    done = nodes.call(*asked, *wrong, "--set", "data={name: cifar100}", RAY_AUTH_MODE="token")
+    done = nodes.call(*command, *wrong, "--set", "data={name: cifar100}", RAY_AUTH_MODE="token")
     assert done.returncode == 1, done.stdout + done.stderr
     report = json.loads(done.stdout)
-    bad = {one["what"]: one for one in report["findings"] if one["level"] == "bad"}
-    assert not report["can_run"] and set(bad) == {"room", "storage", "data"}
-    assert all(one["mend"] for one in bad.values()) and "no such file" in bad["data"]["told"]
-    gone = [one for one in report["findings"] if "left the cluster (it was 127.0.0.3)" in one["told"]]
-    assert len(gone) == 1 and gone[0]["mend"]
+    errors = {one["check"]: one for one in report["findings"] if one["level"] == "error"}
+    assert not report["can_run"] and set(errors) == {"room", "storage", "data"}
+    assert all(one["fix"] for one in errors.values()) and "no such file" in errors["data"]["message"]
+    gone = [one for one in report["findings"] if "left the cluster (it was 127.0.0.3)" in one["message"]]
+    assert len(gone) == 1 and gone[0]["fix"]

@@ -1,4 +1,4 @@
-"""Studies of ImageNet's form, on real photographs: they teach, resume, are planned."""
+"""Studies of ImageNet's form, on real photographs: they train, resume, are planned."""
 
 import copy
 import json
@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from support.photographs import CPU, SIZE, photographs
+from support.photographs import CPU, SIZE, photograph_settings
 
 from raykd import data, models
-from raykd.errors import BadInput
-from raykd.planning.plan import plan
+from raykd.errors import UserError
+from raykd.planning.plan import PlanOptions, make_plan
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.teachers.teacher import LiveTeacher
-from raykd.training.trainer import Teaching
+from raykd.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def _one_thread() -> None:
 
 def recipe(**settings: Any) -> Recipe:
     base = {
-        "data": photographs().model_dump(mode="json"),
+        "data": photograph_settings().model_dump(mode="json"),
         "teacher": {"net": "resnet34", "weights": "unused.pth"},
         "student": {"net": "resnet18"},
         "method": {"name": "kd"},
@@ -35,40 +35,40 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe.model_validate_json(json.dumps(base | settings))
 
 
-def teaching(chosen: Recipe, root: Path) -> Teaching:
-    dataset = data.load(chosen.data, root, False)
+def make_trainer(settings: Recipe, root: Path) -> Trainer:
+    dataset = data.load(settings.data, root, False)
     torch.manual_seed(5)
     teacher = LiveTeacher(models.make("resnet34", 10), SIZE, CPU, False)
-    return Teaching(chosen, dataset, teacher, CPU)
+    return Trainer(settings, dataset, teacher, CPU)
 
 
-def told(row: Any) -> dict[str, Any]:
+def comparable_metrics(row: Any) -> dict[str, Any]:
     return {k: v for k, v in row.items() if "seconds" not in k and "per_second" not in k}
 
 
 @pytest.mark.slow
 def test_resnet34_teaches_resnet18_and_resumed_is_uninterrupted(data_root: Path) -> None:
-    whole = teaching(recipe(), data_root)
-    rows = [told(row) for row in whole.epochs()]
+    whole = make_trainer(recipe(), data_root)
+    rows = [comparable_metrics(row) for row in whole.run()]
     assert all(torch.tensor(list(row["terms"].values())).isfinite().all() for row in rows)
-    first, second = teaching(recipe(), data_root), teaching(recipe(), data_root)
-    again = [told(next(first.epochs()))]
+    first, second = make_trainer(recipe(), data_root), make_trainer(recipe(), data_root)
+    again = [comparable_metrics(next(first.run()))]
     second.load_state_dict(copy.deepcopy(first.state_dict()), {})
-    again += [told(row) for row in second.epochs()]
+    again += [comparable_metrics(row) for row in second.run()]
     assert again == rows and [row["epoch"] for row in rows] == [1, 2]
-    assert 0 <= whole.test_accuracy() <= 100
+    assert 0 <= whole.measure_test_accuracy() <= 100
 
 
 @pytest.mark.slow
 def test_photographs_are_learnt_and_banks_know_their_images(data_root: Path) -> None:
     """A bank's row of an image moves when the image was seen, and only then."""
     settings: dict[str, Any] = {"method": {"name": "crd", "negatives": 16}, "epochs": 4}
-    settings["data"] = photographs(images=40, holdout=0, area=0.5).model_dump(mode="json")
-    lesson = teaching(recipe(**settings, optimizer={"batch_size": 16, "lr": 0.02}), data_root)
-    bank = next(buffer for buffer in lesson.lesson.method.buffers() if buffer.shape == (40, 128))
+    settings["data"] = photograph_settings(images=40, holdout=0, area=0.5).model_dump(mode="json")
+    trainer = make_trainer(recipe(**settings, optimizer={"batch_size": 16, "lr": 0.02}), data_root)
+    bank = next(buffer for buffer in trainer.distiller.method.buffers() if buffer.shape == (40, 128))
     before = bank.clone()
-    rows = list(lesson.epochs())
-    seen = torch.cat([data.order(epoch, 0, 40)[:32] for epoch in (1, 2, 3, 4)]).unique()
+    rows = list(trainer.run())
+    seen = torch.cat([data.epoch_permutation(epoch, 0, 40)[:32] for epoch in (1, 2, 3, 4)]).unique()
     moved = (bank != before).any(1).nonzero().flatten()
     assert torch.equal(moved, seen)
     assert rows[-1]["terms"]["task"] < rows[0]["terms"]["task"]
@@ -87,25 +87,25 @@ STUDY: dict[str, Any] = {
 }
 
 
-def study(**of_data: Any) -> Study:
-    changed = {**STUDY["recipe"], "data": STUDY["recipe"]["data"] | of_data}
+def make_study(**data_settings: Any) -> Study:
+    changed = {**STUDY["recipe"], "data": STUDY["recipe"]["data"] | data_settings}
     return Study.parse(STUDY | {"recipe": changed}, "study.yaml")
 
 
 def test_a_plan_without_the_data(tmp_path: Path) -> None:
-    made = plan(study(), tmp_path, False)
-    assert made.images == 1_281_167 - 25_623 and made.student_parameters == 4_231_976
-    assert made.bank_bytes == pytest.approx(2 * 4 * 128 * made.images, rel=0.1)
-    assert made.step_seconds is made.trial_seconds is made.search_seconds is made.confirm_seconds is None
-    assert made.not_measured is not None and "imagenet/train: no such folder. Expected: " in made.not_measured
-    with pytest.raises(BadInput, match="elsewhere/train: no such folder"):
-        plan(study(path="elsewhere"), tmp_path, False)
-    with pytest.raises(BadInput, match="data/images = 9999999: there are 1281167 training images"):
-        plan(study(images=9_999_999), tmp_path, False)
+    plan = make_plan(make_study(), PlanOptions(tmp_path))
+    assert plan.images == 1_281_167 - 25_623 and plan.student_parameters == 4_231_976
+    assert plan.bank_bytes == pytest.approx(2 * 4 * 128 * plan.images, rel=0.1)
+    assert plan.step_seconds is plan.trial_seconds is plan.search_seconds is plan.confirm_seconds is None
+    assert plan.not_measured is not None and "imagenet/train: no such folder. Expected: " in plan.not_measured
+    with pytest.raises(UserError, match="elsewhere/train: no such folder"):
+        make_plan(make_study(path="elsewhere"), PlanOptions(tmp_path))
+    with pytest.raises(UserError, match="data/images = 9999999: there are 1281167 training images"):
+        make_plan(make_study(images=9_999_999), PlanOptions(tmp_path))
 
 
 @pytest.mark.slow
 def test_a_plan_with_data_is_measured(data_root: Path) -> None:
-    of_data = {"path": "clothing", "size": SIZE, "test": "test", "holdout": 0.2, "loaders": 1}
-    made = plan(study(**of_data), data_root, False)
-    assert made.images == 320 and made.not_measured is None and made.trial_seconds > 0
+    data_settings = {"path": "clothing", "size": SIZE, "test": "test", "holdout": 0.2, "loaders": 1}
+    plan = make_plan(make_study(**data_settings), PlanOptions(data_root))
+    assert plan.images == 320 and plan.not_measured is None and plan.trial_seconds > 0

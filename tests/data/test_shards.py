@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from support.photographs import photographs, stream
+from support.photographs import make_source, photograph_settings
 
 from raykd import data
 from raykd.data import shards
-from raykd.errors import BadInput
+from raykd.errors import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -28,42 +28,45 @@ def sharded(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The clothing set in shards so small that there are several of each part."""
     out = tmp_path_factory.mktemp("shards") / "clothing"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD", 2 * 2**20)
-        patch.setattr(shards, "GROUP", 2**19)
-        told = list(shards.write(data_root / "clothing", str(out)))
-    assert told[-1] == ("validation", told[-1][2], told[-1][2]) and len(list((out / "train").iterdir())) > 2
+        patch.setattr(shards, "SHARD_BYTES", 2 * 2**20)
+        patch.setattr(shards, "ROW_GROUP_BYTES", 2**19)
+        progress = list(shards.write(data_root / "clothing", str(out)))
+    assert (
+        progress[-1] == ("validation", progress[-1][2], progress[-1][2])
+        and len(list((out / "train").iterdir())) > 2
+    )
     return out
 
 
 def test_every_image_lies_where_the_folder_has_it(data_root: Path, sharded: Path) -> None:
     settings: dict[str, Any] = {"images": None, "holdout": 0}
-    files, _ = stream(photographs(**settings), data_root)
-    shard, _ = stream(photographs(**settings), sharded.parent)
+    files, _ = make_source(photograph_settings(**settings), data_root)
+    shard, _ = make_source(photograph_settings(**settings), sharded.parent)
     assert shard.classes == files.classes and torch.equal(shard.train.labels, files.train.labels)
     for part, other in ((files.train, shard.train), (files.test, shard.test)):
-        assert all(part.data(k) == other.data(k) for k in range(len(part.labels)))
+        assert all(part.read(k) == other.read(k) for k in range(len(part.labels)))
         assert Path(part.name(7)).name == Path(other.name(7)).name
 
 
 def test_shards_are_parquet_that_any_reader_streams(data_root: Path, sharded: Path) -> None:
-    files = data.load(photographs(images=None, holdout=0), data_root, False).train
-    seen = []
+    files = data.load(photograph_settings(images=None, holdout=0), data_root, False).train
+    indices = []
     for path in sorted((sharded / "train").iterdir()):
         assert pq.ParquetFile(path).num_row_groups > 1
         for row in pq.read_table(path).to_pylist():
-            assert row["jpeg"] == files.data(row["index"])
+            assert row["jpeg"] == files.read(row["index"])
             assert row["file"].split("/")[0] == row["class"] and row["label"] == files.labels[row["index"]]
-            seen.append(row["index"])
-    assert sorted(seen) == list(range(len(files.labels))) and seen != sorted(seen)
+            indices.append(row["index"])
+    assert sorted(indices) == list(range(len(files.labels))) and indices != sorted(indices)
 
 
 def test_a_study_on_shards_is_the_study_on_the_folder(data_root: Path, sharded: Path) -> None:
     """Held-out images, order, views and pixels; from processes too, and from a URI."""
     positions, views = torch.tensor([[5, 40], [17, 2]]), torch.tensor([[[1], [2]], [[3], [4]]])
-    dataset, source = stream(photographs(), data_root)
+    dataset, source = make_source(photograph_settings(), data_root)
     expected = list(source.batches(positions, views))
     for settings in ({"path": "clothing"}, {"path": sharded.as_uri(), "loaders": 1}):
-        other, ours = stream(photographs(**settings), sharded.parent)
+        other, ours = make_source(photograph_settings(**settings), sharded.parent)
         assert torch.equal(other.heldout.labels, dataset.heldout.labels)
         for a, b in zip(ours.batches(positions, views), expected, strict=True):
             assert torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
@@ -71,15 +74,15 @@ def test_a_study_on_shards_is_the_study_on_the_folder(data_root: Path, sharded: 
 
 def test_a_lost_shard_is_named(data_root: Path, sharded: Path, tmp_path: Path) -> None:
     shutil.copytree(sharded, tmp_path / "clothing")
-    dataset, source = stream(photographs(), tmp_path)
+    dataset, source = make_source(photograph_settings(), tmp_path)
     (tmp_path / "clothing/train" / f"{dataset.train.shard[3]:05d}.parquet").unlink()
-    with pytest.raises(BadInput, match=r"clothing/train/0000.\.parquet: \S+/\S+: not a readable image \("):
+    with pytest.raises(UserError, match=r"clothing/train/0000.\.parquet: \S+/\S+: not a readable image \("):
         list(source.batches(torch.tensor([[3]]), torch.tensor([[[1]]])))
     (tmp_path / "clothing/train.index.parquet").unlink()
-    with pytest.raises(BadInput, match="train: no images for"):
-        stream(photographs(), tmp_path)
-    with pytest.raises(BadInput, match=r"file://.*: no shards\. Expected: train\.index\.parquet and"):
-        stream(photographs(path=(tmp_path / "clothing").as_uri()), tmp_path)
+    with pytest.raises(UserError, match="train: no images for"):
+        make_source(photograph_settings(), tmp_path)
+    with pytest.raises(UserError, match=r"file://.*: no shards\. Expected: train\.index\.parquet and"):
+        make_source(photograph_settings(path=(tmp_path / "clothing").as_uri()), tmp_path)
 
 
 @pytest.fixture
@@ -106,16 +109,16 @@ def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.Monke
     try:
         list(shards.write(few, f"{uri}&allow_bucket_creation=true"))
         settings: dict[str, Any] = {"images": None, "holdout": 0, "test": "val"}
-        local, source = stream(photographs(**settings, path=str(few)), few)
-        there, remote = stream(photographs(**settings, path=uri), few)
-        assert there.train.remote and not local.train.remote
+        local, source = make_source(photograph_settings(**settings, path=str(few)), few)
+        remote_dataset, remote = make_source(photograph_settings(**settings, path=uri), few)
+        assert remote_dataset.train.remote and not local.train.remote
         positions, views = torch.tensor([[5, 0, 3]]), torch.tensor([[[1], [2], [3]]])
         (ours,), (expected,) = remote.batches(positions, views), source.batches(positions, views)
         assert torch.equal(ours.images, expected.images)
-        storage, root = shards.place(uri)
+        storage, root = shards.open_storage(uri)
         storage.delete_file(f"{root}/train/00000.parquet")
-        shards._stream.cache_clear()
-        with pytest.raises(BadInput, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
+        shards.open_shard.cache_clear()
+        with pytest.raises(UserError, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
             list(remote.batches(positions, views))
     finally:
         moto.stop()
@@ -137,7 +140,7 @@ def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
         nothing.returncode == 2
         and "nowhere: holds no images. Expected: nowhere/PART/CLASS/" in nothing.stderr
     )
-    named = {row["name"]: row["images"] for row in json.loads(verb("data", "list", "--json").stdout)}
+    images = {row["name"]: row["images"] for row in json.loads(verb("data", "list", "--json").stdout)}
     expected = {"cifar100": 50_000, "digits": 1437, "folder": None, "imagenet": 1_281_167}
-    assert expected.items() <= named.items()
+    assert expected.items() <= images.items()
     assert "imagenet" in verb("data", "list").stdout

@@ -1,35 +1,37 @@
-"""The doctor: what a node says of itself, and how it is judged. (A whole cluster: test_cluster.py.)"""
+"""The doctor: what a node reports, and how it is judged. (A whole cluster: test_cluster.py.)"""
 
 from pathlib import Path
 from typing import Any
 
 from raykd.doctor import findings, node
 from raykd.doctor.findings import Health
-from raykd.doctor.node import Asked
+from raykd.doctor.node import NodeRequest
+from raykd.driver.socket_path import check_socket_path
+from raykd.study.study import Study
 
 
-def asked(tmp_path: Path, **changes: Any) -> Asked:
+def make_request(tmp_path: Path, **changes: Any) -> NodeRequest:
     (tmp_path / "runs").mkdir(exist_ok=True)
-    (tmp_path / "runs" / node.TOKEN).write_text("word")
-    plain = {"storage": str(tmp_path / "runs"), "token": "word", "root": str(tmp_path), "data": None}
-    return Asked(**(plain | {"teacher": None} | changes))
+    (tmp_path / "runs" / node.TOKEN_FILE).write_text("word")
+    plain = {"storage": str(tmp_path / "runs"), "token": "word", "data_root": str(tmp_path), "data": None}
+    return NodeRequest(**(plain | {"teacher": None} | changes))
 
 
-def judged(facts: dict[str, Any]) -> dict[str, findings.Finding]:
+def add_findings(facts: dict[str, Any]) -> dict[str, findings.Finding]:
     health = Health("here")
-    findings.of_node(health, "node", facts)
-    return {finding.what: finding for finding in health.findings}
+    findings.add_node_facts(health, "node", facts)
+    return {finding.check: finding for finding in health.findings}
 
 
 def test_a_node_in_good_health(tmp_path: Path) -> None:
-    found = judged(node.facts(asked(tmp_path, data={"name": "digits"})))
-    bad = [finding for finding in found.values() if finding.level == "bad"]
-    assert not bad and "1,293 training images of 10 classes" in found["data"].told
-    assert found["storage"].told.endswith("is shared, and can be written from here")
-    assert {p.name for p in (tmp_path / "runs").iterdir()} == {node.TOKEN}
+    by_check = add_findings(node.collect_facts(make_request(tmp_path, data={"name": "digits"})))
+    bad = [finding for finding in by_check.values() if finding.level == "error"]
+    assert not bad and "1,293 training images of 10 classes" in by_check["data"].message
+    assert by_check["storage"].message.endswith("is shared, and can be written from here")
+    assert {p.name for p in (tmp_path / "runs").iterdir()} == {node.TOKEN_FILE}
 
 
-def test_what_is_wrong_with_a_node_is_named_with_its_mend(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_node_is_named_with_its_fix(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     teacher = tmp_path / "teacher.pth"
     teacher.write_bytes(b"weights")
@@ -38,27 +40,78 @@ def test_what_is_wrong_with_a_node_is_named_with_its_mend(tmp_path: Path) -> Non
         "data": ({"data": {"name": "cifar100"}}, "no such file"),
         "teacher": ({"teacher": (str(teacher), "0" * 64)}, "its SHA-256 is not 0000"),
     }
-    for what, (changes, told) in wrong.items():
-        finding = judged(node.facts(asked(tmp_path, **changes)))[what]
-        assert finding.level == "bad" and told in finding.told and finding.mend, finding
-    nowhere = asked(
-        tmp_path, storage=str(tmp_path / "file/runs"), root=str(tmp_path / "none"), teacher=("no.pth", None)
+    for check, (changes, words) in wrong.items():
+        finding = add_findings(node.collect_facts(make_request(tmp_path, **changes)))[check]
+        assert finding.level == "error" and words in finding.message and finding.fix, finding
+    nowhere = make_request(
+        tmp_path,
+        storage=str(tmp_path / "file/runs"),
+        data_root=str(tmp_path / "none"),
+        teacher=("no.pth", None),
     )
-    found = judged(node.facts(nowhere))
-    assert {what for what, one in found.items() if one.level == "bad"} == {"storage", "data", "teacher"}
-    assert "cannot be used from here" in found["storage"].told and "no folder" in found["data"].told
+    by_check = add_findings(node.collect_facts(nowhere))
+    assert {check for check, one in by_check.items() if one.level == "error"} == {
+        "storage",
+        "data",
+        "teacher",
+    }
+    assert (
+        "cannot be used from here" in by_check["storage"].message and "no folder" in by_check["data"].message
+    )
 
 
-def test_another_version_or_too_little_space_is_told(tmp_path: Path) -> None:
-    facts = node.facts(asked(tmp_path))
+def test_another_version_or_too_little_space_is_reported(tmp_path: Path) -> None:
+    facts = node.collect_facts(make_request(tmp_path))
     facts["versions"] = facts["versions"] | {"ray": "2.1.0", "torch": "is missing"}
     facts |= {"memory": (2**30, 2**34), "disk": {"/tmp": 2**30}, "storage_speed": (3.0, 900.0)}
-    found = judged(facts)
-    assert found["versions"].level == "bad" and "ray 2.1.0, here" in found["versions"].told
-    assert all(found[what].level == "poor" for what in ("memory", "disk", "storage speed"))
+    by_check = add_findings(facts)
+    assert by_check["versions"].level == "error" and "ray 2.1.0, here" in by_check["versions"].message
+    assert all(by_check[check].level == "warning" for check in ("memory", "disk", "storage speed"))
 
 
 def test_no_cluster_at_the_address_is_a_red_line(verb: Any) -> None:
     done = verb("doctor", "--address", "127.0.0.1:9")
     assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:9" in done.stdout, done.stderr
-    assert "mend: start the head" in done.stdout and "Traceback" not in done.stderr
+    assert "fix: start the head" in done.stdout and "Traceback" not in done.stderr
+
+
+def find_mixtures(*changes: dict[str, Any], study: Study | None = None) -> dict[str, str]:
+    """Warnings on nodes that differ from a plain one in these facts."""
+    plain = {"gpus": [], "cpu": "CPU old, no bfloat16 in hardware", "cpu_bf16": False}
+    health = Health("here")
+    findings.add_mixtures(health, [plain | change for change in changes], study)
+    assert all(finding.level == "warning" and finding.fix for finding in health.findings)
+    return {finding.check: finding.message for finding in health.findings}
+
+
+def test_nodes_on_which_trials_would_not_compare_are_named(small: Path) -> None:
+    new = {"cpu": "CPU new, bfloat16 in hardware", "cpu_bf16": True}
+    assert find_mixtures({}, {}) == {} and find_mixtures(new, new) == {}
+    message = find_mixtures({}, new, new)["CPUs"]
+    assert "1 x CPU old, no bfloat16 in hardware; 2 x CPU new, bfloat16 in hardware" in message
+    with_gpus = [new | {"gpus": ["H100", "H100"]}, {"gpus": ["A100"]}]
+    assert "(2 x H100, 1 x A100)" in find_mixtures(*with_gpus)["GPUs"]
+    on_gpus = Study.read(small, ("cluster/gpus=1",))
+    assert set(find_mixtures(*with_gpus, study=on_gpus)) == {"GPUs"}  # its CPUs do not matter
+    on_cpus = Study.read(small, ("cluster/gpus=0",))
+    assert set(find_mixtures(*with_gpus, study=on_cpus)) == {"CPUs"}
+    float32 = Study.read(small, ("cluster/gpus=0", "precision=float32"))
+    assert find_mixtures(*with_gpus, study=float32) == {}
+
+
+def test_a_long_temporary_folder_is_a_red_line_and_begins_no_run(
+    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("é" * 40)))
+    for words in (["doctor"], ["launch", str(small)]):
+        done = verb(*words)
+        assert (
+            "too long for Ray" in done.stdout + done.stderr and "RAY_TMPDIR=/tmp" in done.stdout + done.stderr
+        )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs/small").exists()
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    check_socket_path(None)
+    monkeypatch.setenv("RAY_TMPDIR", "/" + 200 * "x")
+    check_socket_path("10.0.0.1:6379")  # a cluster has its sockets already

@@ -11,77 +11,80 @@ import torch
 from ray.tune.search import Searcher
 from support.run_files import wait_for
 
-from raykd.driver.disk_budget import STUDENT, Disk
-from raykd.driver.optuna_journal import mended
+from raykd.driver.disk_budget import DiskBudget
+from raykd.driver.optuna_journal import truncate_torn_entry
 from raykd.driver.searcher import StudySearch
+from raykd.store import file_names
 from raykd.store.folder import StorageError
-from raykd.store.run_files import Ledger
+from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 from raykd.training import trial
 
 
-def told(ledger: Ledger, number: int, accuracy: float, megabytes: float) -> dict[str, Any]:
-    ledger.trial(number).write(STUDENT, b"x" * int(megabytes * 10**6))
+def write_trial(run_files: RunFiles, number: int, accuracy: float, megabytes: float) -> dict[str, Any]:
+    run_files.trial(number).write(file_names.STUDENT, b"x" * int(megabytes * 10**6))
     return {"number": number, "state": "COMPLETE", "accuracy": accuracy, "ended": 10.0 + number}
 
 
 def test_over_the_cap_the_oldest_students_go_and_the_best_stays(small: Path, tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path / "run"))
-    disk = Disk(Study.read(small, ("budget/disk_gb=0.0041",)), ledger)
-    rows = [told(ledger, number, accuracy, 1) for number, accuracy in ((0, 50), (1, 70), (2, 60))]
-    assert disk.full(rows, []) == "" and len(ledger.folder.sizes()) == 3
-    ledger.trial(3).write("checkpoint.pt", b"x" * 10**6)  # under way: 1 MB, and so much for the next
-    ledger.trial(4).write("recipe.yaml", b"x")  # under way, without a checkpoint yet
-    assert disk.full(rows, [3, 4]) == ""
-    assert [number for number in range(3) if ledger.trial(number).exists(STUDENT)] == [1]
-    ledger.confirmation("ce", 1).write_json("trial.json", {"role": "ce", "seed": 1})
-    ledger.confirmation("ce", 1).write(STUDENT, b"x" * 10**6)
-    assert disk.full(rows, [3, 4]) == "" and not ledger.confirmation("ce", 1).exists(STUDENT)
-    reason = disk.full(rows, [3, 4], coming=2)
+    run_files = RunFiles(str(tmp_path / "run"))
+    disk_budget = DiskBudget(Study.read(small, ("budget/disk_gb=0.0041",)), run_files)
+    rows = [write_trial(run_files, number, accuracy, 1) for number, accuracy in ((0, 50), (1, 70), (2, 60))]
+    assert disk_budget.make_room(rows, []) == "" and len(run_files.folder.file_sizes()) == 3
+    run_files.trial(3).write("checkpoint.pt", b"x" * 10**6)  # under way: 1 MB, and so much for the next
+    run_files.trial(4).write("recipe.yaml", b"x")  # under way, without a checkpoint yet
+    assert disk_budget.make_room(rows, [3, 4]) == ""
+    assert [number for number in range(3) if run_files.trial(number).exists(file_names.STUDENT)] == [1]
+    run_files.confirmation("ce", 1).write_json("trial.json", {"role": "ce", "seed": 1})
+    run_files.confirmation("ce", 1).write(file_names.STUDENT, b"x" * 10**6)
+    assert disk_budget.make_room(rows, [3, 4]) == ""
+    assert not run_files.confirmation("ce", 1).exists(file_names.STUDENT)
+    reason = disk_budget.make_room(rows, [3, 4], num_new=2)
     assert reason.startswith("budget/disk_gb = 0.0041 is used up: the run takes 0.002 GB")
-    assert ledger.trial(1).exists(STUDENT)
+    assert run_files.trial(1).exists(file_names.STUDENT)
 
 
 def test_a_torn_journal_is_cut_after_its_last_whole_entry(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    assert mended(path) == path and not path.exists()
-    for whole, torn in ((b"", b'{"op'), (b'{"a":1}\n{"b":2}\n', b'{"c":'), (b'{"a":1}\n', b"")):
-        path.write_bytes(whole + torn)
-        assert mended(path).read_bytes() == whole
+    assert truncate_torn_entry(path) == path and not path.exists()
+    for entries, torn_entry in ((b"", b'{"op'), (b'{"a":1}\n{"b":2}\n', b'{"c":'), (b'{"a":1}\n', b"")):
+        path.write_bytes(entries + torn_entry)
+        assert truncate_torn_entry(path).read_bytes() == entries
 
 
 def test_a_study_waits_for_room_then_stops_and_goes_on_with_a_larger_cap(small: Path, tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path / "run"))
-    ledger.begin(Study.read(small).plain())
+    run_files = RunFiles(str(tmp_path / "run"))
+    run_files.begin(Study.read(small).to_dict())
 
-    def opened(gigabytes: float) -> StudySearch:
+    def open_search(gigabytes: float) -> StudySearch:
         study = Study.read(small, (f"budget/disk_gb={gigabytes}", "budget/trials=6"))
-        return StudySearch(study, ledger, lambda number, drawn: drawn, lambda: 2, lambda row: None)
+        return StudySearch(study, run_files, lambda number, params: params, lambda: 2, lambda row: None)
 
     def train(searcher: StudySearch, name: str, number: int) -> None:
-        ledger.trial(number).write("checkpoint.pt", b"x" * 3_000_000)
-        searcher.heard(name, {"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
+        run_files.trial(number).write("checkpoint.pt", b"x" * 3_000_000)
+        result = {"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1}
+        searcher.record_epoch(name, result)
 
     def end(searcher: StudySearch, name: str, number: int) -> None:
-        ledger.trial(number).write(STUDENT, b"x" * 1_000_000)
+        run_files.trial(number).write(file_names.STUDENT, b"x" * 1_000_000)
         searcher.on_trial_complete(name, {"final": True})
 
-    searcher = opened(0.0045)
+    searcher = open_search(0.0045)
     assert isinstance(searcher.suggest("a"), dict)
     train(searcher, "a", 0)
-    assert searcher.suggest("b") is None and not searcher.done()  # 3 MB are there, as many would come
+    assert searcher.suggest("b") is None and not searcher.is_done()  # 3 MB are used, as many would come
     end(searcher, "a", 0)
     assert isinstance(searcher.suggest("b"), dict)  # the checkpoint is gone
     train(searcher, "b", 1)
     end(searcher, "b", 1)
     assert isinstance(searcher.suggest("c"), dict)
-    assert [ledger.trial(number).exists(STUDENT) for number in range(2)] == [True, False]
-    ledger.folder.write("other", b"x" * 2_000_000)
+    assert [run_files.trial(number).exists(file_names.STUDENT) for number in range(2)] == [True, False]
+    run_files.folder.write("other", b"x" * 2_000_000)
     searcher.on_trial_complete("c", {"final": False})
     assert searcher.suggest("d") is None and searcher.suggest("d") == Searcher.FINISHED
-    assert searcher.done() and searcher.stopped.startswith("budget/disk_gb = 0.0045 is used up")
-    assert not searcher.why and searcher.told() == 3
-    assert isinstance(opened(0.1).suggest("d"), dict)
+    assert searcher.is_done() and searcher.stop_reason.startswith("budget/disk_gb = 0.0045 is used up")
+    assert not searcher.end_reason and searcher.num_ended() == 3
+    assert isinstance(open_search(0.1).suggest("d"), dict)
 
 
 @pytest.fixture
@@ -89,8 +92,8 @@ def little_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 80 MB; needs the right to mount one."""
     path = tmp_path / "little"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(path)], check=False)
-    if mounted.returncode:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(path)], check=False)
+    if mount.returncode:
         pytest.skip("no right to mount a disk")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
@@ -105,44 +108,46 @@ def fill(disk: Path, free: int) -> Path:
 
 @pytest.mark.slow
 def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, little_disk: Path) -> None:
-    ledger = Ledger(str(little_disk / "run"))
+    run_files = RunFiles(str(little_disk / "run"))
     study = Study.read(small, ("method={name: ce}",))
-    ledger.begin(study.plain())
-    searcher = StudySearch(study, ledger, lambda number, drawn: drawn, lambda: 1, lambda row: None)
+    run_files.begin(study.to_dict())
+    searcher = StudySearch(study, run_files, lambda number, params: params, lambda: 1, lambda row: None)
     assert isinstance(searcher.suggest("a"), dict)
-    folder = ledger.trial(0)
-    job = trial.Job(study.recipe.plain(), folder.uri, "", "unused", False, 1)
+    folder = run_files.trial(0)
+    job = trial.Job(study.recipe.to_dict(), folder.uri, "", "unused", False, 1)
     ballast = fill(little_disk, 100_000)
     with pytest.raises(StorageError, match=r"checkpoint.pt: [\d,]+ bytes could not be written \(No space"):
         trial.run(job, lambda row: None, torch.device("cpu"))
-    assert folder.read_json("failure.json")["kind"] == "storage" and "checkpoint.pt" not in folder.names()
+    assert folder.read_json("failure.json")["kind"] == "storage"
+    assert "checkpoint.pt" not in folder.list_names()
     searcher.on_trial_complete("a", error=True)
-    assert searcher.rows[0]["state"] == "WAITING" and searcher.rows[0]["tries"] == 0
+    assert searcher.rows[0]["state"] == "WAITING" and searcher.rows[0]["errors"] == 0
     assert searcher.suggest("a") is None
-    assert searcher.stopped.startswith(f"the disk of {little_disk}/run is full")
+    assert searcher.stop_reason.startswith(f"the disk of {little_disk}/run is full")
     ballast.unlink()
-    heard: list[int] = []
-    trial.run(job, lambda row: heard.append(row["epoch"]), torch.device("cpu"))
-    assert heard == [1, 2, 3]
+    epochs: list[int] = []
+    trial.run(job, lambda row: epochs.append(row["epoch"]), torch.device("cpu"))
+    assert epochs == [1, 2, 3]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
-    small: Path, little_disk: Path, launched: Any, verb: Any
+    small: Path, little_disk: Path, start_verb: Any, verb: Any
 ) -> None:
-    run = Ledger(str(little_disk / "small"))
-    asked = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
-    driver = launched("launch", str(small), "--storage", str(little_disk), *asked)
+    run = RunFiles(str(little_disk / "small"))
+    settings = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
+    driver = start_verb("launch", str(small), "--storage", str(little_disk), *settings)
     wait_for(lambda: len(run.epochs(0)) >= 2, 250)
     ballast = fill(little_disk, 0)
     assert driver.wait(120) == 1
-    said = driver.communicate()[0].splitlines()
-    assert "could not be written (No space left" in said[-1] or "No space left on device" in said[-1], said
-    assert "Traceback" not in "\n".join(said), said
+    output = driver.communicate()[0]
+    last_line = output.splitlines()[-1]
+    assert "could not be written (No space left" in last_line or "No space left on device" in last_line
+    assert "Traceback" not in output
     assert run.state() == "interrupted"
     ballast.unlink()
     assert verb("resume", run.folder.uri).returncode == 0
     rows = run.trials()
-    assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["tries"] == 0
+    assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["errors"] == 0
     assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 13))

@@ -10,7 +10,16 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from support import fake_runs
-from support.run_files import Start, assert_whole, epochs, journal, kill_all, points, rows, wait_for
+from support.run_files import (
+    Start,
+    assert_whole,
+    kill_all,
+    read_epochs,
+    read_journal,
+    read_params,
+    read_rows,
+    wait_for,
+)
 
 from raykd.run import Run
 from raykd.study.study import Study
@@ -19,11 +28,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
-    small: Path, tmp_path: Path, launched: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any
 ) -> None:
-    one = ("--set", "cluster/cpus=2")  # one trial at a time
+    one_at_a_time = ("--set", "cluster/cpus=2")
     whole = tmp_path / "whole/small"
-    done = verb("launch", str(small), "--storage", "whole", *one, "--set", "budget/trials=2")
+    done = verb("launch", str(small), "--storage", "whole", *one_at_a_time, "--set", "budget/trials=2")
     assert done.returncode == 0, done.stderr + done.stdout
     assert_whole(whole, 2, 3)
     again = verb("resume", str(whole))
@@ -34,40 +43,40 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     assert_whole(whole, 3, 3)
 
     run = tmp_path / "runs/small"
-    first = launched("launch", str(small), *one)
-    wait_for(lambda: len(epochs(run, 1)) >= 1)
-    kill_all(first)  # the driver and the whole cluster
-    second = launched("resume", str(run))
-    wait_for(lambda: len(epochs(run, 1)) >= 2)
-    os.kill(second.pid, signal.SIGINT)
-    assert second.wait(60) == 130
-    assert "raykd resume" in second.communicate()[0]
+    first_driver = start_verb("launch", str(small), *one_at_a_time)
+    wait_for(lambda: len(read_epochs(run, 1)) >= 1)
+    kill_all(first_driver)  # the driver and the whole cluster
+    second_driver = start_verb("resume", str(run))
+    wait_for(lambda: len(read_epochs(run, 1)) >= 2)
+    os.kill(second_driver.pid, signal.SIGINT)
+    assert second_driver.wait(60) == 130
+    assert "raykd resume" in second_driver.communicate()[0]
     status = verb("status", str(run), "--json")
     assert json.loads(status.stdout)["state"] == "interrupted"
     last = verb("resume", str(run))
     assert last.returncode == 0, last.stderr
     assert_whole(run, 3, 3)
-    assert points(run) == points(whole)
-    assert [row["accuracy"] for row in rows(run)] == [row["accuracy"] for row in rows(whole)]
+    assert read_params(run) == read_params(whole)
+    assert [row["accuracy"] for row in read_rows(run)] == [row["accuracy"] for row in read_rows(whole)]
 
-    other = verb("launch", str(small), *one, "--set", "epochs=4")  # another study, the same name
+    other = verb("launch", str(small), *one_at_a_time, "--set", "epochs=4")  # another study, the same name
     assert other.returncode == 2 and "holds a run of another study" in other.stderr
     exported = verb("train", str(run / "export/recipe.yaml"), "--out", "again")
     assert exported.returncode == 0, exported.stderr
-    best = max(rows(run), key=lambda row: row["accuracy"])
+    best = max(read_rows(run), key=lambda row: row["accuracy"])
     rerun = json.loads((tmp_path / "again/epochs.json").read_text())[-1]
     assert rerun["accuracy"] == pytest.approx(best["accuracy"], abs=2)
     assert Run.open(run).best().method.name == "dcd"
 
 
 def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
-    small: Path, tmp_path: Path, launched: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any
 ) -> None:
     """SIGTERM, as Ctrl-C; Ray Train would have ended the program with 0."""
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 40, optimizer: {batch_size: 32}}}"
-    driver = launched("launch", str(small), "--set", teacher)
-    kept = tmp_path / "runs/small/teacher/epochs.json"
-    wait_for(kept.exists)
+    driver = start_verb("launch", str(small), "--set", teacher)
+    epochs_file = tmp_path / "runs/small/teacher/epochs.json"
+    wait_for(epochs_file.exists)
     driver.terminate()
     assert driver.wait(60) == 130
     assert "Go on with: raykd resume" in driver.communicate()[0]
@@ -75,31 +84,32 @@ def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
 
 
 def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
-    small: Path, tmp_path: Path, launched: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any
 ) -> None:
     run = tmp_path / "runs/small"
-    asked = ("launch", str(small), "--set", "epochs=16", "--set", "budget/trials=2")
-    driver = launched(*asked)
-    wait_for(lambda: len(epochs(run, 0)) >= 2)
-    stamp = json.loads((run / "trials/00000/stamp.json").read_text())
-    os.kill(int(stamp["worker"].split()[-1]), signal.SIGKILL)
-    other = verb(*asked)
+    launch_args = ("launch", str(small), "--set", "epochs=16", "--set", "budget/trials=2")
+    driver = start_verb(*launch_args)
+    wait_for(lambda: len(read_epochs(run, 0)) >= 2)
+    provenance = json.loads((run / "trials/00000/provenance.json").read_text())
+    os.kill(int(provenance["worker"].split()[-1]), signal.SIGKILL)
+    other = verb(*launch_args)
     assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
     assert driver.wait(180) == 0
     assert_whole(run, 2, 16)
-    assert rows(run)[0]["lost"] == 1 and rows(run)[0]["tries"] == 0
+    assert read_rows(run)[0]["lost"] == 1 and read_rows(run)[0]["errors"] == 0
 
 
 def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
     small: Path, tmp_path: Path, verb: Any
 ) -> None:
-    settings = ("cluster/workers=2", "budget/trials=3", "search/pruner={kind: halving, grace: 0.3, eta: 2}")
+    pruner = "search/pruner={kind: halving, min_fraction: 0.3, eta: 2}"
+    settings = ("cluster/workers=2", "budget/trials=3", pruner)
     done = verb("launch", str(small), *(w for s in settings for w in ("--set", s)))
     assert done.returncode == 0, done.stderr + done.stdout
     run = tmp_path / "runs/small"
-    states = {row["state"] for row in rows(run)}
-    assert len(rows(run)) == 3 and states <= {"COMPLETE", "PRUNED"} and "PRUNED" in states
-    for trial in journal(run):
+    states = {row["state"] for row in read_rows(run)}
+    assert len(read_rows(run)) == 3 and states <= {"COMPLETE", "PRUNED"} and "PRUNED" in states
+    for trial in read_journal(run):
         if trial.state == TrialState.PRUNED:
             assert trial.intermediate_values and len(trial.intermediate_values) < 3
     assert (run / "report/index.html").exists() and (run / "export/recipe.yaml").exists()
@@ -111,14 +121,15 @@ def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any) -> None:
     assert done.returncode == 1
     assert "loss term not finite" in done.stderr and "first 5 trials failed" in done.stderr
     run = tmp_path / "runs/small"
-    assert [row["state"] for row in rows(run)] == ["FAIL"] * len(rows(run)) and len(rows(run)) < 8
+    states = [row["state"] for row in read_rows(run)]
+    assert states == ["FAIL"] * len(states) and len(states) < 8
     assert all(
-        t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in journal(run)[:5]
+        t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in read_journal(run)[:5]
     )
     assert (run / "report/index.html").exists()
 
 
-def test_what_never_fits_is_told_before_anything_starts(small: Path, verb: Any) -> None:
+def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: Any) -> None:
     done = verb("launch", str(small), "--set", "cluster/cpus=500")
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
@@ -127,24 +138,26 @@ def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
     small: Path, tmp_path: Path, verb: Any
 ) -> None:
     earlier = Study.read(small, ("budget/trials=2",))
-    ledger = fake_runs.write(earlier, tmp_path / "runs", confirmed=False)
+    run_files = fake_runs.write_run(earlier, tmp_path / "runs", confirmed=False)
     recipe = tmp_path / "runs/small/trials/00001/recipe.yaml"
-    ledger.trial(1).write_yaml(recipe.name, earlier.drawn(rows(tmp_path / "runs/small")[1]["drawn"]).plain())
+    run_files.trial(1).write_yaml(
+        recipe.name, earlier.recipe_with(read_rows(tmp_path / "runs/small")[1]["params"]).to_dict()
+    )
     database = f"sqlite:///{tmp_path}/studies.db"
     second = verb(
-        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
-        "--warm", str(tmp_path / "runs/small"), "--set", "space/optimizer/lr={low: 0.0499, high: 0.0501}",
+        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--enqueue", str(recipe),
+        "--warm-start", str(tmp_path / "runs/small"),
+        "--set", "space/optimizer/lr={low: 0.0499, high: 0.0501}",
     )  # fmt: skip
     assert second.returncode == 2 and "outside 0.0499 .. 0.0501" in second.stderr  # the recipe's lr
     second = verb(
-        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--first", str(recipe),
-        "--warm", str(tmp_path / "runs/small"), "--set", f"search/storage={database}",
+        "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--enqueue", str(recipe),
+        "--warm-start", str(tmp_path / "runs/small"), "--set", f"search/storage={database}",
     )  # fmt: skip
     assert second.returncode == 0, second.stderr
     assert "2 trials taken over from small, 0 outside left out" in second.stdout
-    told = optuna.load_study(study_name="second", storage=database).get_trials()
-    assert [t.user_attrs.get("role") for t in told] == ["warm", "warm", "paper", "first"]
-    assert told[3].params == rows(tmp_path / "runs/small")[1]["drawn"] and {t.state for t in told} == {
-        TrialState.COMPLETE
-    }
-    assert [row["number"] for row in rows(tmp_path / "runs/second")] == [2, 3]
+    trials = optuna.load_study(study_name="second", storage=database).get_trials()
+    assert [t.user_attrs.get("role") for t in trials] == ["warm_start", "warm_start", "paper", "enqueued"]
+    assert trials[3].params == read_rows(tmp_path / "runs/small")[1]["params"]
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert [row["number"] for row in read_rows(tmp_path / "runs/second")] == [2, 3]

@@ -11,13 +11,13 @@ import ray
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
-from support.run_files import Start, assert_whole, epochs, rows, wait_for
+from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 
-from raykd.driver.resources import places
+from raykd.driver.resources import worker_slots
 from raykd.driver.searcher import StudySearch
-from raykd.driver.session import connected
+from raykd.driver.session import connect
 from raykd.driver.tune_run import run_trials
-from raykd.store.run_files import Ledger
+from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
@@ -28,59 +28,61 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head that runs no trials, and two nodes of one CPU each. That a node is gone is known in seconds."""
     for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
         monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.add_node(num_cpus=1)
-    made.add_node(num_cpus=1)
-    made.wait_for_nodes()
-    yield made
-    made.shutdown()
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
 
 
 def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
-    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+    cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
 ) -> None:
     run = tmp_path / "runs/small"
     settings = ("cluster/workers=2", "budget/trials=1", "epochs=8")
     words = (w for s in settings for w in ("--set", s))
-    driver = launched("launch", str(small), "--address", cluster.address, *words)
-    wait_for(lambda: len(epochs(run, 0)) >= 2)
+    driver = start_verb("launch", str(small), "--address", cluster.address, *words)
+    wait_for(lambda: len(read_epochs(run, 0)) >= 2)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
-    reached = len(epochs(run, 0))
+    reached = len(read_epochs(run, 0))
     assert reached < 8
     cluster.add_node(num_cpus=1)
     assert driver.wait(240) == 0, driver.communicate()[0]
     assert_whole(run, 1, 8)
-    lost = rows(run)[0]
-    assert lost["lost"] >= 1 and lost["tries"] == 0
+    trial_row = read_rows(run)[0]
+    assert trial_row["lost"] >= 1 and trial_row["errors"] == 0
     assert "its process or machine was lost" in driver.communicate()[0]
 
 
 def test_a_study_goes_on_over_the_nodes_that_are_left(
-    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+    cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
 ) -> None:
     run = tmp_path / "runs/small"
-    driver = launched("launch", str(small), "--address", cluster.address, "--set", "epochs=8")
-    wait_for(lambda: bool(epochs(run, 0)) and bool(epochs(run, 1)))
-    assert len({row["number"] for row in rows(run) if row["state"] == "RUNNING"}) == 2  # one on each node
+    driver = start_verb("launch", str(small), "--address", cluster.address, "--set", "epochs=8")
+    wait_for(lambda: bool(read_epochs(run, 0)) and bool(read_epochs(run, 1)))
+    running = {row["number"] for row in read_rows(run) if row["state"] == "RUNNING"}
+    assert len(running) == 2  # one on each node
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert driver.wait(240) == 0, driver.communicate()[0]
     assert_whole(run, 3, 8)
-    assert sum(row["lost"] for row in rows(run)) == 1 and not any(row["tries"] for row in rows(run))
+    rows = read_rows(run)
+    assert sum(row["lost"] for row in rows) == 1 and not any(row["errors"] for row in rows)
 
 
 def test_a_gang_waits_for_what_another_job_holds(
-    cluster: Cluster, small: Path, tmp_path: Path, launched: Start
+    cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
 ) -> None:
     ray.init(cluster.address, log_to_driver=False)
     try:
-        foreign = placement_group([{"CPU": 1}])
-        ray.get(foreign.ready())
+        other_job = placement_group([{"CPU": 1}])
+        ray.get(other_job.ready())
         words = ("--address", cluster.address, "--set", "cluster/workers=2", "--set", "budget/trials=1")
-        driver = launched("launch", str(small), *words)
-        wait_for(lambda: bool(rows(tmp_path / "runs/small")))
+        driver = start_verb("launch", str(small), *words)
+        wait_for(lambda: bool(read_rows(tmp_path / "runs/small")))
         time.sleep(3)
-        assert not epochs(tmp_path / "runs/small", 0)
-        remove_placement_group(foreign)
+        assert not read_epochs(tmp_path / "runs/small", 0)
+        remove_placement_group(other_job)
         assert driver.wait(120) == 0, driver.communicate()[0]
         assert_whole(tmp_path / "runs/small", 1, 3)
     finally:
@@ -100,20 +102,20 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
             most = max(most, running)
             time.sleep(0.05)
         note.unlink()
-        seen = f"{most} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}"
-        (tmp_path / str(config["number"])).write_text(seen)
+        placements = f"{most} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+        (tmp_path / str(config["number"])).write_text(placements)
         tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
 
     cluster.add_node(num_cpus=4, num_gpus=1)
     study = Study.read(small, ("cluster/gpus=0.5", "budget/trials=3"))
-    ledger = Ledger(str(tmp_path / "runs/small"))
-    ledger.begin(study.plain())
-    with connected(cluster.address):
-        search = StudySearch(
-            study, ledger, lambda number, drawn: {"number": number},
-            lambda: places(study.cluster.cpus, study.cluster.gpus), lambda row: None,
+    run_files = RunFiles(str(tmp_path / "runs/small"))
+    run_files.begin(study.to_dict())
+    with connect(cluster.address):
+        searcher = StudySearch(
+            study, run_files, lambda number, params: {"number": number},
+            lambda: worker_slots(study.cluster.cpus, study.cluster.gpus), lambda row: None,
         )  # fmt: skip
-        run_trials(search, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
-    assert [row["state"] for row in search.rows.values()] == ["COMPLETE"] * 3, search.rows
-    seen = [(tmp_path / str(number)).read_text() for number in range(3)]
-    assert seen[:2] == ["2 [0] 0"] * 2 and seen[2] in ("1 [0] 0", "2 [0] 0")
+        run_trials(searcher, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
+    assert [row["state"] for row in searcher.rows.values()] == ["COMPLETE"] * 3, searcher.rows
+    placements = [(tmp_path / str(number)).read_text() for number in range(3)]
+    assert placements[:2] == ["2 [0] 0"] * 2 and placements[2] in ("1 [0] 0", "2 [0] 0")

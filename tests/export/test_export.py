@@ -19,108 +19,127 @@ import torch
 from ruamel.yaml import YAML
 
 from raykd import data, models
-from raykd.errors import BadInput
-from raykd.export import export, programs
-from raykd.export.choice import Chosen, handed_on
+from raykd.errors import UserError
+from raykd.export import programs
+from raykd.export.choice import StudentChoice, make_export_recipe
+from raykd.export.export import export
 from raykd.store.folder import Folder
-from raykd.store.run_files import Ledger
+from raykd.store.run_files import RunFiles
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training import student, trial
 
 CPU = torch.device("cpu")
-Made = Callable[..., Ledger]
+MakeRun = Callable[..., RunFiles]
 
 
 @pytest.fixture
-def run(tmp_path: Path, small: Path) -> Made:
+def run(tmp_path: Path, small: Path) -> MakeRun:
     """Makes a run of one trial, as a driver does, but in this process; `retrained`: and its confirmation."""
 
-    def make(*overrides: str, retrained: bool = False) -> Ledger:
+    def make(*overrides: str, retrained: bool = False) -> RunFiles:
         study = Study.read(small, ("epochs=2", "data/images=100", *overrides))
-        ledger = Ledger(str(tmp_path / "runs/small"))
-        ledger.begin(study.plain())
+        run_files = RunFiles(str(tmp_path / "runs/small"))
+        run_files.begin(study.to_dict())
         point, teacher = study.paper_point(), str(tmp_path / "teacher.pth")
-        recipe = study.drawn(point)
+        recipe = study.recipe_with(point)
 
-        def teach(folder: Any, recipe: Any, row: dict[str, Any], test: bool) -> None:
-            threads = os.cpu_count() or 1  # as `raykd train`
-            job = trial.Job(recipe.plain(), folder.uri, teacher, str(tmp_path), False, threads, test)
-            trial.run(job, lambda told: None, CPU)
-            last = folder.read_json("epochs.json")[-1]
-            folder.write_json("trial.json", row | {"accuracy": last["accuracy"]})
+        def train(folder: Any, recipe: Any, row: dict[str, Any], test: bool) -> None:
+            num_threads = os.cpu_count() or 1  # as `raykd train`
+            job = trial.Job(recipe.to_dict(), folder.uri, teacher, str(tmp_path), False, num_threads, test)
+            trial.run(job, lambda metadata: None, CPU)
+            last_epoch = folder.read_json("epochs.json")[-1]
+            folder.write_json("trial.json", row | {"accuracy": last_epoch["accuracy"]})
 
-        row = {"number": 0, "role": "paper", "drawn": point, "state": "COMPLETE"}
-        teach(ledger.trial(0), recipe, row, False)
+        row = {"number": 0, "role": "paper", "params": point, "state": "COMPLETE"}
+        train(run_files.trial(0), recipe, row, False)
         if retrained:
-            whole = recipe.changed({"data": recipe.plain()["data"] | {"holdout": 0.0}, "seed": 1})
-            teach(ledger.confirmation("best", 1), whole, {"role": "best", "seed": 1, "number": 0}, True)
-        return ledger
+            full_data_recipe = recipe.with_settings(
+                {"data": recipe.to_dict()["data"] | {"holdout": 0.0}, "seed": 1}
+            )
+            train(
+                run_files.confirmation("best", 1),
+                full_data_recipe,
+                {"role": "best", "seed": 1, "number": 0},
+                True,
+            )
+        return run_files
 
     return make
 
 
-def code_of_card(folder: Path) -> dict[str, str]:
+def read_card_code(folder: Path) -> dict[str, str]:
     """The card's code by the file that it loads."""
     card = (folder / "README.md").read_text()
     return dict(re.findall(r"`(student\.\w+)` \(needs.*?```python\n(.*?)\n```", card, re.DOTALL))
 
 
-def alone(code: str, folder: Path, forbidden: tuple[str, ...], images: np.ndarray) -> np.ndarray:
+def run_alone(code: str, folder: Path, forbidden: tuple[str, ...], images: np.ndarray) -> np.ndarray:
     """Logits that the card's code gives in a process that cannot import the forbidden packages."""
     np.save(folder / "images.npy", images)
     program = f"""
 import sys, types, numpy
 for name in {forbidden!r}:
     sys.modules[name] = None
-given = numpy.load("images.npy")
-images = types.SimpleNamespace(numpy=lambda: given)
+array = numpy.load("images.npy")
+images = types.SimpleNamespace(numpy=lambda: array)
 if "torch" not in {forbidden!r}:
     import torch
-    images = torch.from_numpy(given)
+    images = torch.from_numpy(array)
 {code}
 numpy.save("logits.npy", numpy.asarray(logits.tolist(), "float32"))
 """
-    words = [sys.executable, "-I", "-c", program]
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-I", "-c", program]
+    process = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     logits: np.ndarray = np.load(folder / "logits.npy")
     return logits
 
 
 @pytest.mark.slow
 def test_an_export_loads_without_raykd_and_is_taught_again_with_the_same_numbers(
-    run: Made, verb: Any, tmp_path: Path
+    run: MakeRun, verb: Any, tmp_path: Path
 ) -> None:
-    ledger = run()
-    done = verb("export", "runs/small", "out")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "export: out\n", "")
+    run_files = run()
+    process = verb("export", "runs/small", "out")
+    assert (process.returncode, process.stdout, process.stderr) == (0, "export: out\n", "")
     out = tmp_path / "out"
 
-    told = json.loads((out / "preprocessing.json").read_text())
-    assert told["classes"] == [str(digit) for digit in range(10)] and told["size"] == told["resize"] == 32
+    preprocessing = json.loads((out / "preprocessing.json").read_text())
+    assert (
+        preprocessing["classes"] == [str(digit) for digit in range(10)]
+        and preprocessing["size"] == preprocessing["resize"] == 32
+    )
     extra = {"preprocessing": ""}
     torch.export.load(out / "student.pt2", extra_files=extra)
-    assert json.loads(extra["preprocessing"]) == told
+    assert json.loads(extra["preprocessing"]) == preprocessing
     session = onnxruntime.InferenceSession(out / "student.onnx")
-    assert json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"]) == told
+    assert json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"]) == preprocessing
     with safetensors.safe_open(out / "student.safetensors", "pt") as file:
-        assert json.loads(file.metadata()["preprocessing"]) == told
+        assert json.loads(file.metadata()["preprocessing"]) == preprocessing
 
     pixels = data.load(data.Digits(), tmp_path, False).test.pixels[:5].numpy().astype(np.float32)
-    images = ((pixels / 255 - told["mean"]) / told["std"]).transpose(0, 3, 1, 2).astype(np.float32)
+    images = (
+        ((pixels / 255 - preprocessing["mean"]) / preprocessing["std"])
+        .transpose(0, 3, 1, 2)
+        .astype(np.float32)
+    )
     with torch.no_grad():
         expected = student.load(str(out)).net(torch.from_numpy(images)).logits.numpy()
-    code = code_of_card(out)
+    code = read_card_code(out)
     assert list(code) == ["student.safetensors", "student.pt2", "student.onnx"]
     for name, forbidden in (("student.pt2", ("raykd",)), ("student.onnx", ("raykd", "torch"))):
-        np.testing.assert_allclose(alone(code[name], out, forbidden, images), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            run_alone(code[name], out, forbidden, images), expected, rtol=1e-4, atol=1e-5
+        )
 
-    done = verb("train", "out/recipe.yaml", "--out", "again")
-    assert done.returncode == 0, done.stderr
-    kept = ("epoch", "accuracy", "accuracy_raw", "lr", "terms")
+    process = verb("train", "out/recipe.yaml", "--out", "again")
+    assert process.returncode == 0, process.stderr
+    keys = ("epoch", "accuracy", "accuracy_raw", "lr", "terms")
     again = json.loads((tmp_path / "again/epochs.json").read_text())
-    assert [[row[k] for k in kept] for row in again] == [[row[k] for k in kept] for row in ledger.epochs(0)]
+    assert [[row[k] for k in keys] for row in again] == [
+        [row[k] for k in keys] for row in run_files.epochs(0)
+    ]
     ours, theirs = (
         safetensors.torch.load_file(tmp_path / x / "student.safetensors") for x in ("out", "again")
     )
@@ -129,34 +148,34 @@ def test_an_export_loads_without_raykd_and_is_taught_again_with_the_same_numbers
 
 @pytest.mark.slow
 def test_a_confirmed_study_exports_the_retraining_and_says_so(
-    run: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ledger, out = run(retrained=True), tmp_path / "out"
+    run_files, out = run(retrained=True), tmp_path / "out"
     out.mkdir()
     (out / "student.onnx").write_bytes(b"of an earlier export")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where the extra is not installed
-    left_out = export(ledger, out, root=tmp_path)
+    left_out = export(run_files, out, root=tmp_path)
     assert left_out == {
         "student.onnx": "ONNX needs onnxruntime: pip install 'raykd[export]', then export again"
     }
     assert not (out / "student.onnx").exists() and (out / "student.pt2").exists()
     recipe, card = YAML(typ="safe").load(out / "recipe.yaml"), (out / "README.md").read_text()
     assert (recipe["data"]["holdout"], recipe["seed"]) == (0.0, 1)
-    tested = ledger.confirmation("best", 1).read_json("epochs.json")[-1]["test_accuracy"]
-    assert "`confirm/best-seed1`" in card and f"| test set, 360 | {tested:.2f} % | 1 |" in card
+    test_accuracy = run_files.confirmation("best", 1).read_json("epochs.json")[-1]["test_accuracy"]
+    assert "`confirm/best-seed1`" in card and f"| test set, 360 | {test_accuracy:.2f} % | 1 |" in card
     assert hashlib.sha256((tmp_path / "teacher.pth").read_bytes()).hexdigest() in card
     assert "follows the authors' official code" in card and "raykd train recipe.yaml --test" in card
     assert "`student.onnx` was left out: ONNX needs" in card
 
-    export(ledger, tmp_path / "trial", 0, tmp_path)
+    export(run_files, tmp_path / "trial", 0, tmp_path)
     assert YAML(typ="safe").load(tmp_path / "trial/recipe.yaml")["data"]["holdout"] == 0.2
     assert "Trial 0 of the study `small`" in (tmp_path / "trial/README.md").read_text()
 
 
 @pytest.mark.slow
-def test_a_student_with_a_tail_is_exported_with_it(run: Made, tmp_path: Path) -> None:
-    ledger = run("method={name: simkd}", "space={optimizer/lr: {low: 0.02, high: 0.2}}")
-    assert not export(ledger, tmp_path / "out", root=tmp_path)
+def test_a_student_with_a_tail_is_exported_with_it(run: MakeRun, tmp_path: Path) -> None:
+    run_files = run("method={name: simkd}", "space={optimizer/lr: {low: 0.02, high: 0.2}}")
+    assert not export(run_files, tmp_path / "out", root=tmp_path)
     net = student.load(str(tmp_path / "out")).net
     images = torch.randn(3, 3, 32, 32)
     program = torch.export.load(tmp_path / "out/student.pt2").module()
@@ -168,59 +187,59 @@ def test_a_student_with_a_tail_is_exported_with_it(run: Made, tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_net_of_many_shapes_becomes_a_program(tmp_path: Path) -> None:
     net = models.make("ShuffleV1", 10).requires_grad_(False).eval()
-    written = programs.write(net, torch.randn(5, 3, 32, 32), {"net": "ShuffleV1"}, tmp_path)
-    assert all(form.there for form in written.values()), written
+    checks = programs.write_programs(net, torch.randn(5, 3, 32, 32), {"net": "ShuffleV1"}, tmp_path)
+    assert all(check.is_written for check in checks.values()), checks
 
 
 def test_the_recipe_of_a_retraining_names_the_teacher_that_the_study_trained(tmp_path: Path) -> None:
     (tmp_path / "teacher.safetensors").write_bytes(b"weights")
-    (tmp_path / "stamp.json").write_text(json.dumps({"teacher": str(tmp_path / "teacher.safetensors")}))
-    plain = {
+    (tmp_path / "provenance.json").write_text(json.dumps({"teacher": str(tmp_path / "teacher.safetensors")}))
+    recipe_values = {
         "data": {"name": "digits", "holdout": 0.0},
         "teacher": {"net": "resnet14", "train": {"epochs": 1}},
         "student": {"net": "resnet8"},
         "method": {"name": "kd"},
     }
-    recipe = Recipe.model_validate_json(json.dumps(plain))
+    recipe = Recipe.model_validate_json(json.dumps(recipe_values))
     folder = Folder(str(tmp_path))
-    given = handed_on(Chosen({}, folder, recipe, confirmed=True), tmp_path).teacher
-    assert given is not None and given.train is None
-    assert given.weights == str(tmp_path / "teacher.safetensors")
-    assert given.sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert handed_on(Chosen({}, folder, recipe, confirmed=False), tmp_path) == recipe
+    teacher = make_export_recipe(StudentChoice({}, folder, recipe, confirmed=True), tmp_path).teacher
+    assert teacher is not None and teacher.train is None
+    assert teacher.weights == str(tmp_path / "teacher.safetensors")
+    assert teacher.sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert make_export_recipe(StudentChoice({}, folder, recipe, confirmed=False), tmp_path) == recipe
 
 
 def test_a_program_that_differs_is_not_handed_out(tmp_path: Path) -> None:
     path, images, expected = tmp_path / "student.onnx", torch.randn(4, 3, 8, 8), torch.randn(4, 10)
-    for spoilt in (1.001 * expected, expected * float("nan")):
+    for wrong_logits in (1.001 * expected, expected * float("nan")):
         path.write_bytes(b"a program")
-        answers = iter((spoilt[:1], spoilt[1:]))
-        form = programs.judged(path, lambda given: next(answers), images, expected)  # noqa: B023
-        assert not form.there and not path.exists() and "tolerance 1e-04" in form.words
+        outputs = iter((wrong_logits[:1], wrong_logits[1:]))
+        check = programs.check_program(path, lambda _: next(outputs), images, expected)  # noqa: B023
+        assert not check.is_written and not path.exists() and "tolerance 1e-04" in check.message
 
 
 @pytest.mark.slow
-def test_what_cannot_be_exported_or_loaded_is_one_line(run: Made, tmp_path: Path) -> None:
-    ledger = run()
-    folder = ledger.trial(0).local
+def test_what_cannot_be_exported_or_loaded_is_one_line(run: MakeRun, tmp_path: Path) -> None:
+    run_files = run()
+    folder = run_files.trial(0).local
     assert folder is not None and student.load(str(folder)).net(torch.zeros(1, 3, 32, 32)).logits.shape == (
         1,
         10,
     )
-    with pytest.raises(BadInput, match="no trial 7; there are 0 to 0"):
-        export(ledger, tmp_path / "out", 7)
+    with pytest.raises(UserError, match="no trial 7; there are 0 to 0"):
+        export(run_files, tmp_path / "out", 7)
     weights = safetensors.torch.load_file(folder / "student.safetensors")
     weights.pop("fc.bias")
     for content in (safetensors.torch.save(weights), b"torn"):
         (folder / "student.safetensors").write_bytes(content)
-        with pytest.raises(BadInput, match=r"student\.safetensors: not the weights of resnet8"):
+        with pytest.raises(UserError, match=r"student\.safetensors: not the weights of resnet8"):
             student.load(str(folder))
     (folder / "preprocessing.json").write_text("{")
-    with pytest.raises(BadInput, match=r"preprocessing\.json: torn"):
+    with pytest.raises(UserError, match=r"preprocessing\.json: torn"):
         student.load(str(folder))
     (folder / "student.safetensors").unlink()
-    with pytest.raises(BadInput, match="its student is not kept"):
-        export(ledger, tmp_path / "out")
-    with pytest.raises(BadInput, match=r"no student\.safetensors"):
+    with pytest.raises(UserError, match="its student is not kept"):
+        export(run_files, tmp_path / "out")
+    with pytest.raises(UserError, match=r"no student\.safetensors"):
         student.load(str(folder))
     assert not (tmp_path / "out").exists()

@@ -10,9 +10,9 @@ from support.synthetic_batch import peak_bytes
 from torch import Tensor
 from torch.testing import assert_close
 
-from raykd.maths import bank, noise, ramp
-from raykd.maths.contrast import consistency, info_nce
-from raykd.maths.gather import gather, num_ranks, offset
+from raykd.maths import bank, nce, ramp
+from raykd.maths.contrast import consistency_loss, info_nce
+from raykd.maths.gather import all_gather, num_ranks, rank_offset
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2, 3])
 
@@ -36,56 +36,64 @@ def test_consistency_is_the_divergence_of_two_softmaxes() -> None:
         p = [math.exp(x) / sum(map(math.exp, a)) for x in a]
         q = [math.exp(x) / sum(map(math.exp, b)) for x in b]
         total += sum(y * math.log(y / x) for x, y in zip(p, q, strict=True))
-    assert consistency(scores, target).item() == pytest.approx(total / 3)
-    assert consistency(scores, scores).item() == pytest.approx(0)
+    assert consistency_loss(scores, target).item() == pytest.approx(total / 3)
+    assert consistency_loss(scores, scores).item() == pytest.approx(0)
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 100])
 def test_nce_is_that_of_loops_over_the_released_formula(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """RepDistiller, crd/criterion.py. Rows of an anchor's class are left out, and the rest stand for num."""
-    monkeypatch.setattr(noise, "CHUNK", chunk)
+    monkeypatch.setattr(nce, "CHUNK", chunk)
     anchors, rows = random(4, 3), random(10, 3, seed=1)
-    drawn, own, positives, num, z = torch.tensor([9, 0, 3, 7, 5]), LABELS[[2, 4, 9, 5]], [2, 4, 9, 5], 7, 3.0
+    sample, positives, num, z = torch.tensor([9, 0, 3, 7, 5]), [2, 4, 9, 5], 7, 3.0
+    anchor_classes = LABELS[positives]
     k = num / 10
     for i in range(4):
         p = math.exp(anchors[i] @ rows[positives[i]]) / z
-        kept = [math.exp(anchors[i] @ rows[j]) / z for j in drawn.tolist() if LABELS[j] != own[i]]
+        kept = [math.exp(anchors[i] @ rows[j]) / z for j in sample.tolist() if LABELS[j] != anchor_classes[i]]
         assert 0 < len(kept) <= 5
-        loss = -math.log(p / (p + k + noise.EPSILON))
-        loss -= sum(math.log(k / (q + k + noise.EPSILON)) for q in kept) / len(kept) * num
-        negatives = noise.Negatives(drawn, LABELS[drawn], own)
-        found = noise.nce(anchors, rows[positives], rows, negatives, num, torch.tensor(z).double())
-        assert found[i].item() == pytest.approx(loss)
-        means = noise.mean_exp(anchors, rows, negatives)
+        loss = -math.log(p / (p + k + nce.EPSILON))
+        loss -= sum(math.log(k / (q + k + nce.EPSILON)) for q in kept) / len(kept) * num
+        negatives = nce.Negatives(sample, LABELS[sample], anchor_classes)
+        values = nce.nce(anchors, rows[positives], rows, negatives, num, torch.tensor(z).double())
+        assert values[i].item() == pytest.approx(loss)
+        means = nce.mean_exp(anchors, rows, negatives)
         assert means[i].item() == pytest.approx(sum(kept) / len(kept) * z)
 
 
 def test_the_slope_of_the_noise_loss_is_a_finite_difference() -> None:
-    rows, drawn, own = random(10, 3, seed=1), torch.tensor([9, 0, 3, 7, 5]), torch.tensor([0, 3, 2, 1])
-    negatives, shift = noise.Negatives(drawn, LABELS[drawn], own), torch.tensor(0.3).double()
+    rows, sample, anchor_classes = (
+        random(10, 3, seed=1),
+        torch.tensor([9, 0, 3, 7, 5]),
+        torch.tensor([0, 3, 2, 1]),
+    )
+    negatives, shift = (
+        nce.Negatives(sample, LABELS[sample], anchor_classes),
+        torch.tensor(0.3).double(),
+    )
     anchors = random(4, 3).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: noise.mean_loss(x, rows, negatives, shift), anchors)
+    assert torch.autograd.gradcheck(lambda x: nce.mean_loss(x, rows, negatives, shift), anchors)
     wide = (100 * anchors.detach()).float().requires_grad_()  # exp of it is no float32
-    loss = noise.mean_loss(wide, rows.float(), negatives, shift.float())
+    loss = nce.mean_loss(wide, rows.float(), negatives, shift.float())
     loss.sum().backward()
     assert loss.isfinite().all() and wide.grad is not None and wide.grad.isfinite().all()
 
 
 def test_an_anchor_whose_negatives_are_all_of_its_class_has_none() -> None:
-    negatives = noise.Negatives(torch.tensor([0, 1]), LABELS[[0, 1]], torch.tensor([0]))
-    assert noise.mean_loss(random(1, 3), random(10, 3), negatives, torch.tensor(0.0)).tolist() == [0]
+    negatives = nce.Negatives(torch.tensor([0, 1]), LABELS[[0, 1]], torch.tensor([0]))
+    assert nce.mean_loss(random(1, 3), random(10, 3), negatives, torch.tensor(0.0)).tolist() == [0]
 
 
 def test_memory_of_a_contrast_does_not_grow_with_its_negatives() -> None:
-    """Bytes at once beside bank and rows, by torch's own count of allocations."""
-    rows, own = F.normalize(torch.randn(40000, 16), dim=1), torch.zeros(64, dtype=torch.int64)
+    """Bytes at once beside bank and rows, by torch's anchor_classes count of allocations."""
+    rows, anchor_classes = F.normalize(torch.randn(40000, 16), dim=1), torch.zeros(64, dtype=torch.int64)
     labels = torch.arange(40000) % 100
 
     def peak(num: int) -> int:
-        negatives = noise.Negatives(torch.arange(num), labels[:num], own)
+        negatives = nce.Negatives(torch.arange(num), labels[:num], anchor_classes)
         anchors = torch.randn(64, 16, requires_grad=True)
         with torch.profiler.profile(profile_memory=True) as profile:
-            noise.mean_loss(anchors, rows, negatives, torch.tensor(0.0)).sum().backward()
+            nce.mean_loss(anchors, rows, negatives, torch.tensor(0.0)).sum().backward()
         return peak_bytes(profile)
 
     assert peak(40000) < 1.1 * peak(4096) < 8 * 2**20
@@ -93,10 +101,10 @@ def test_memory_of_a_contrast_does_not_grow_with_its_negatives() -> None:
 
 def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
     torch.manual_seed(0)
-    rows = bank.new_bank(50, 12)
+    rows = bank.init_bank(50, 12)
     assert rows.abs().max() <= 0.5 and rows.abs().max() > 0.49
     before, new, index = rows.clone(), torch.randn(3, 12), torch.tensor([7, 0, 49])
-    bank.update(rows, index, new, 0.25)
+    bank.update_bank(rows, index, new, 0.25)
     for i in range(50):
         expected = before[i]
         if i in index:
@@ -108,93 +116,95 @@ def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
 @pytest.mark.parametrize("num", [4, 6, 7, 30])
 def test_draws_are_of_other_classes_and_distinct(num: int) -> None:
     anchors, generator = torch.tensor([2, 0, 2, 3]), torch.Generator().manual_seed(1)
-    shared = bank.shared_draw(anchors, LABELS, num, generator)
+    shared = bank.draw_shared(anchors, LABELS, num, generator)
     assert len(shared.rows) == len(shared.rows.unique()) == min(num, len(LABELS))
-    assert shared.classes.equal(LABELS[shared.rows]) and shared.own.equal(anchors)
+    assert shared.classes.equal(LABELS[shared.rows]) and shared.anchor_classes.equal(anchors)
     for anchor in anchors.split(1):
-        own = bank.own_draw(anchor, LABELS, num, generator)
-        assert own.rows.shape == (num,) and own.classes.equal(LABELS[own.rows])
-        assert (own.classes != anchor).all()
-        assert len(own.rows.unique()) == num or num > 6
+        negatives = bank.draw_per_sample(anchor, LABELS, num, generator)
+        assert negatives.rows.shape == (num,) and negatives.classes.equal(LABELS[negatives.rows])
+        assert (negatives.classes != anchor).all()
+        assert len(negatives.rows.unique()) == num or num > 6
 
 
 def test_both_draws_have_the_same_expected_loss() -> None:
     """For each anchor: the mean over all images of other classes, written as a loop."""
-    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    anchor_classes, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
     value, zero = F.softplus(anchors @ rows.T), torch.tensor(0.0).double()
-    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(anchor_classes)])
     generator = torch.Generator().manual_seed(0)
     total, times = torch.zeros(2, 3).double(), 1000
     for _ in range(times):
-        total[0] += noise.mean_loss(anchors, rows, bank.shared_draw(own, LABELS, 5, generator), zero)
+        total[0] += nce.mean_loss(anchors, rows, bank.draw_shared(anchor_classes, LABELS, 5, generator), zero)
         for k in range(3):
-            drawn = bank.own_draw(own[k : k + 1], LABELS, 5, generator)
-            total[1, k] += noise.mean_loss(anchors[k : k + 1], rows, drawn, zero)[0]
+            negatives = bank.draw_per_sample(anchor_classes[k : k + 1], LABELS, 5, generator)
+            total[1, k] += nce.mean_loss(anchors[k : k + 1], rows, negatives, zero)[0]
     assert_close(total / times, exact.expand(2, -1), rtol=0, atol=0.03)
 
 
 def test_a_shared_draw_of_all_images_has_no_variance() -> None:
-    own, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
+    anchor_classes, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
     value = F.softplus(anchors @ rows.T)
-    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(own)])
-    draw = bank.shared_draw(own, LABELS, 20, torch.Generator().manual_seed(0))
-    assert_close(noise.mean_loss(anchors, rows, draw, torch.tensor(0.0).double()), exact)
+    exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(anchor_classes)])
+    draw = bank.draw_shared(anchor_classes, LABELS, 20, torch.Generator().manual_seed(0))
+    assert_close(nce.mean_loss(anchors, rows, draw, torch.tensor(0.0).double()), exact)
 
 
-@pytest.mark.parametrize("way", ["shared", "per_sample"])
-def test_a_memory_draws_anew_each_step_and_again_after_its_state_is_loaded(way: bank.Way) -> None:
-    def memory() -> bank.Memory:
-        return bank.Memory(LABELS, dim=4, num=5, way=way, temperature=0.1, momentum=0.5)
+@pytest.mark.parametrize("sampling", ["shared", "per_sample"])
+def test_a_memory_bank_draws_anew_each_step_and_again_after_loading(
+    sampling: bank.Sampling,
+) -> None:
+    def make_bank() -> bank.MemoryBank:
+        return bank.MemoryBank(LABELS, dim=4, num=5, sampling=sampling, temperature=0.1, momentum=0.5)
 
-    first, index, features = memory(), torch.tensor([1, 5, 2]), random(3, 4).float()
+    first, index, features = make_bank(), torch.tensor([1, 5, 2]), random(3, 4).float()
     draws = []
     for _ in range(3):
-        draws.append([rows.tolist() for _, (rows, _, _) in first.draws(index)])
+        draws.append([rows.tolist() for _, (rows, _, _) in first.draw_negatives(index)])
         first(features, features, index)
-    assert draws[0] != draws[1] != draws[2] and len(draws[0]) == (1 if way == "shared" else 3)
-    other = memory()
+    assert draws[0] != draws[1] != draws[2] and len(draws[0]) == (1 if sampling == "shared" else 3)
+    other = make_bank()
     other.load_state_dict(first.state_dict())
-    assert [d.negatives.rows.tolist() for d in other.draws(index)] == [
-        d.negatives.rows.tolist() for d in first.draws(index)
+    assert [d.negatives.rows.tolist() for d in other.draw_negatives(index)] == [
+        d.negatives.rows.tolist() for d in first.draw_negatives(index)
     ]
 
 
-def joined_loss(x: Tensor) -> Tensor:
+def global_loss(x: Tensor) -> Tensor:
     """Every row of this rank against the rows of all ranks; asymmetric, so rows and columns both matter."""
-    keys = gather(x)
-    first = offset(x)
+    keys = all_gather(x)
+    first = rank_offset(x)
     return info_nce(x @ keys.sin().T, first) + keys[first : first + len(x)].pow(3).mean()
 
 
-def on_a_rank(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def run_rank(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     half = len(x) // num_ranks()
     first = torch.distributed.get_rank() * half
-    own = x[first : first + half].clone().requires_grad_()
-    loss = joined_loss(own)
+    rank_rows = x[first : first + half].clone().requires_grad_()
+    loss = global_loss(rank_rows)
     loss.backward()
-    assert own.grad is not None
-    return gather(own.detach()), loss.detach(), own.grad / num_ranks()
+    assert rank_rows.grad is not None
+    return all_gather(rank_rows.detach()), loss.detach(), rank_rows.grad / num_ranks()
 
 
 def test_gather_makes_two_ranks_one() -> None:
     x = random(6, 3).requires_grad_()
-    assert gather(x) is x and offset(x) == 0
-    loss = joined_loss(x)
+    assert all_gather(x) is x and rank_offset(x) == 0
+    loss = global_loss(x)
     loss.backward()
-    ranks = gloo.run(on_a_rank, x.detach())
+    ranks = gloo.run(run_rank, x.detach())
     for rows, _, _ in ranks:
         assert_close(rows, x.detach())
     assert_close(torch.stack([value for _, value, _ in ranks]).mean(), loss.detach())
     assert_close(torch.cat([grad for _, _, grad in ranks]), x.grad)
 
 
-def fails_on_a_rank() -> None:
-    raise ArithmeticError("as asked")
+def fail() -> None:
+    raise ArithmeticError("on purpose")
 
 
 def test_a_failing_rank_says_why_and_the_pool_lives_on() -> None:
-    with pytest.raises(RuntimeError, match=r"rank 0: (?s:.*)ArithmeticError: as asked"):
-        gloo.run(fails_on_a_rank)
+    with pytest.raises(RuntimeError, match=r"rank 0: (?s:.*)ArithmeticError: on purpose"):
+        gloo.run(fail)
     assert gloo.run(num_ranks) == [2, 2]
 
 

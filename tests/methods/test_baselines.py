@@ -1,4 +1,4 @@
-"""The baselines: official codes' numbers (tests/golden/README.md), and definitions written out in loops."""
+"""The baselines: official codes' numbers (tests/methods/golden/README.md), and definitions in loops."""
 
 import math
 from collections.abc import Callable
@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import HEADED, SETTING, batch, divergence
+from support.synthetic_batch import CONTEXT, FITNET_CONTEXT, kl_divergence, make_batch
 from test_golden import Golden
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods, models
-from raykd.batch import Head, Setting, Shapes
+from raykd.batch import Head, MethodContext, OutputShapes
 from raykd.maths.logits import standardize
-from raykd.maths.norm import JoinedBatchNorm
+from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, simkd, sp, vid
 from raykd.methods.kd import kd_loss
 
@@ -56,26 +56,26 @@ def test_golden_reviewkd_hcl() -> None:
 
 
 def test_maps_of_every_stage_and_of_the_last_are_read() -> None:
-    step = batch()
+    batch = make_batch()
     attention = 0.0
-    for s, t in zip(step.student.maps[1:], step.teacher.maps[1:], strict=True):
+    for s, t in zip(batch.student.maps[1:], batch.teacher.maps[1:], strict=True):
         t = F.adaptive_avg_pool2d(t, s.shape[2])
         for a, b in zip(s, t, strict=True):
             q, p = (a * a).mean(0), (b * b).mean(0)
             attention += float((q / q.norm() - p / p.norm()).square().mean()) / len(s)
-    assert_close(methods.make("at", SETTING)(step)["attention"].item(), attention, rtol=1e-5, atol=0)
-    expected = sp.similarity_loss(step.student.maps[-1], step.teacher.maps[-1])
-    assert_close(methods.make("sp", SETTING)(step)["similarity"], expected)
+    assert_close(methods.make("at", CONTEXT)(batch)["attention"].item(), attention, rtol=1e-5, atol=0)
+    expected = sp.similarity_loss(batch.student.maps[-1], batch.teacher.maps[-1])
+    assert_close(methods.make("sp", CONTEXT)(batch)["similarity"], expected)
 
 
 def test_standardized_logits_have_no_mean_and_no_scale() -> None:
-    step = batch()
-    moved = replace(step, teacher=step.teacher._replace(logits=3 * step.teacher.logits + 7))
+    batch = make_batch()
+    moved = replace(batch, teacher=batch.teacher._replace(logits=3 * batch.teacher.logits + 7))
     for name in ("kd", "dkd", "dist", "ckd", "mcld"):
-        method = methods.make(name, SETTING, methods.config(name)(standardize=True))  # type: ignore[call-arg]
-        assert_close(method(moved), method(step), rtol=1e-4, atol=1e-5)
-        plain = methods.make(name, SETTING)
-        assert any(abs(plain(step)[term] - value) > 1e-3 for term, value in method(step).items())
+        method = methods.make(name, CONTEXT, methods.get_config_class(name)(standardize=True))  # type: ignore[call-arg]
+        assert_close(method(moved), method(batch), rtol=1e-4, atol=1e-5)
+        plain = methods.make(name, CONTEXT)
+        assert any(abs(plain(batch)[term] - value) > 1e-3 for term, value in method(batch).items())
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -83,20 +83,20 @@ def test_every_method_that_compares_logits_can_standardize_them(name: str) -> No
     """Whichever of its terms follow a teacher's logits, these forget a shift of them, and no other option is
     needed.
     """
-    config = methods.config(name)
-    compares = "logits" in methods.module(name).Method.needs or name == "sdd"
+    config = methods.get_config_class(name)
+    compares = "logits" in methods.get_module(name).Method.needs or name == "sdd"
     assert ("standardize" in config.model_fields) == compares
     if not compares:
         return
-    equal = SETTING._replace(student=SETTING.student._replace(embedding=SETTING.teacher.embedding))
-    step = batch(rotations=4, setting=equal)
-    head = step.teacher.head._replace(bias=step.teacher.head.bias + 7)
-    moved = step.teacher._replace(logits=step.teacher.logits + 7, head=head)
+    equal = CONTEXT._replace(student=CONTEXT.student._replace(embedding=CONTEXT.teacher.embedding))
+    batch = make_batch(rotations=4, context=equal)
+    head = batch.teacher.head._replace(bias=batch.teacher.head.bias + 7)
+    moved = batch.teacher._replace(logits=batch.teacher.logits + 7, head=head)
     torch.manual_seed(0)
     method = methods.make(name, equal, config(standardize=True))  # type: ignore[call-arg]
-    terms = method(step)
+    terms = method(batch)
     torch.manual_seed(0)
-    again = methods.make(name, equal, config(standardize=True))(replace(step, teacher=moved))  # type: ignore[call-arg]
+    again = methods.make(name, equal, config(standardize=True))(replace(batch, teacher=moved))  # type: ignore[call-arg]
     for term in set(terms) - {"centre"}:  # of the heads' weights, not of logits
         assert_close(again[term], terms[term], rtol=1e-4, atol=1e-5)
 
@@ -111,7 +111,7 @@ def test_cc_by_loops() -> None:
 
 
 def test_vid_is_the_log_likelihood_of_a_gaussian() -> None:
-    stage = vid.Stage(3, 4, init_variance=5.0).double()
+    stage = vid.StageEstimator(3, 4, init_variance=5.0).double()
     student, teacher = normal(2, 3, 4, 4), normal(2, 4, 8, 8, seed=1)
     first, second, third = (stage.mean[k].weight[:, :, 0, 0] for k in (0, 2, 4))  # type: ignore[union-attr, index]
     guess = torch.einsum("ki,nixy->nkxy", first, student).relu()
@@ -121,7 +121,7 @@ def test_vid_is_the_log_likelihood_of_a_gaussian() -> None:
     assert_close(stage(student, teacher), -likelihood - 0.5 * math.log(2 * math.pi), rtol=1e-6, atol=0)
 
 
-def batch_normed(x: Tensor, norm: JoinedBatchNorm) -> Tensor:
+def apply_batch_norm(x: Tensor, norm: AnyDeviceSyncBatchNorm) -> Tensor:
     """By the definition, a channel at a time."""
     channels = [
         (c - c.mean()) / torch.sqrt(c.var(correction=0) + 1e-5) * w + b
@@ -132,40 +132,40 @@ def batch_normed(x: Tensor, norm: JoinedBatchNorm) -> Tensor:
 
 @pytest.mark.parametrize("hint", [1, 2, 3])  # half, double and equal size
 def test_fitnet_by_definition(hint: int) -> None:
-    method = fitnet.Method(fitnet.Config(hint=hint), HEADED)
-    step = batch(setting=HEADED)
-    guess = batch_normed(method.conv(step.student.maps[hint]), method.norm).clamp(min=0)
+    method = fitnet.Method(fitnet.Config(hint=hint), FITNET_CONTEXT)
+    batch = make_batch(context=FITNET_CONTEXT)
+    guess = apply_batch_norm(method.conv(batch.student.maps[hint]), method.norm).clamp(min=0)
     expected = sum(
-        (a - b) ** 2 for a, b in zip(guess.flatten(), step.teacher.maps[hint].flatten(), strict=True)
+        (a - b) ** 2 for a, b in zip(guess.flatten(), batch.teacher.maps[hint].flatten(), strict=True)
     )
-    assert_close(method(step)["hint"], expected / guess.numel(), rtol=1e-5, atol=0)
+    assert_close(method(batch)["hint"], expected / guess.numel(), rtol=1e-5, atol=0)
 
 
-def nearest(x: Tensor, height: int, width: int) -> Tensor:
+def resize_nearest(x: Tensor, height: int, width: int) -> Tensor:
     rows = [i * x.shape[2] // height for i in range(height)]
     return x[:, :, rows][:, :, :, [j * x.shape[3] // width for j in range(width)]]
 
 
 def test_reviewkd_fuses_deep_to_shallow() -> None:
-    method, step = reviewkd.Method(reviewkd.Config(), SETTING), batch()
-    student, teacher = ([*v.maps[1:], v.embedding[:, :, None, None]] for v in (step.student, step.teacher))
+    method, batch = reviewkd.Method(reviewkd.Config(), CONTEXT), make_batch()
+    student, teacher = ([*v.maps[1:], v.embedding[:, :, None, None]] for v in (batch.student, batch.teacher))
     rest, expected = None, torch.zeros(())
     for fusion, x, target in zip(method.fusions, student[::-1], teacher[::-1], strict=True):
         parts: Any = fusion
-        inner = batch_normed(
+        inner = apply_batch_norm(
             torch.einsum("ki,nixy->nkxy", parts.enter[0].weight[:, :, 0, 0], x), parts.enter[1]
         )
         if rest is not None:
-            rest = nearest(rest, *x.shape[2:])
+            rest = resize_nearest(rest, *x.shape[2:])
             both = torch.cat([inner, rest], dim=1)
             gates = torch.einsum("ki,nixy->nkxy", parts.attention.weight[:, :, 0, 0], both)
             gates = 1 / (1 + torch.exp(-gates - parts.attention.bias[:, None, None]))
             inner = inner * gates[:, :1] + rest * gates[:, 1:]
-        rest = nearest(inner, *target.shape[2:])
-        guess = batch_normed(F.conv2d(rest, parts.leave[0].weight, padding=1), parts.leave[1])
+        rest = resize_nearest(inner, *target.shape[2:])
+        guess = apply_batch_norm(F.conv2d(rest, parts.leave[0].weight, padding=1), parts.leave[1])
         expected = expected + reviewkd.context_loss([guess], [target])
-    assert_close(method(step)["review"], expected, rtol=1e-4, atol=0)
-    assert method(replace(step, progress=0.0))["review"] == 0
+    assert_close(method(batch)["review"], expected, rtol=1e-4, atol=0)
+    assert method(replace(batch, progress=0.0))["review"] == 0
 
 
 def test_ckd_by_loops() -> None:
@@ -176,12 +176,12 @@ def test_ckd_by_loops() -> None:
     assert_close(ckd.contrast_loss(student, teacher, 0.3).item(), total / 6)
 
 
-def decoupled(student: Tensor, teacher: Tensor, label: int, temperature: float) -> float:
+def dkd_divergence(student: Tensor, teacher: Tensor, label: int, temperature: float) -> float:
     """TCKD + 3 NCKD of two rows of logits [c], by the definition."""
     p, q = ((z / temperature).softmax(0) for z in (teacher, student))
     target = sum(float(a * (a / b).log()) for a, b in ((p[label], q[label]), (1 - p[label], 1 - q[label])))
     others = [k for k in range(len(p)) if k != label]
-    return target * temperature**2 + 3 * divergence(student[others], teacher[others], temperature)
+    return target * temperature**2 + 3 * kl_divergence(student[others], teacher[others], temperature)
 
 
 @pytest.mark.parametrize("kind", [sdd.KD(), sdd.DKD(non_target=3.0)], ids=lambda d: d.kind)
@@ -201,13 +201,15 @@ def test_sdd_by_loops_over_regions(kind: sdd.KD | sdd.DKD) -> None:
                         head.weight @ maps[i, :, y : y + size, x : x + size].mean(dim=(1, 2)) + head.bias
                         for maps, head in zip((student, teacher), heads, strict=True)
                     )
-                    right = int(t.argmax()) == int(labels[i])
-                    whole = right if whole is None else whole
-                    kinds.add((whole, right))
+                    correct = int(t.argmax()) == int(labels[i])
+                    whole = correct if whole is None else whole
+                    kinds.add((whole, correct))
                     each = (
-                        divergence(s, t, 4.0) if kind.kind == "kd" else decoupled(s, t, int(labels[i]), 4.0)
+                        kl_divergence(s, t, 4.0)
+                        if kind.kind == "kd"
+                        else dkd_divergence(s, t, int(labels[i]), 4.0)
                     )
-                    total += each * (1 if right == whole else 2)
+                    total += each * (1 if correct == whole else 2)
                     count += 1
     assert len(kinds) == 4 and count == n * 21
     s, t = (sdd.region_logits(x, head, 4) for x, head in zip((student, teacher), heads, strict=True))
@@ -215,20 +217,20 @@ def test_sdd_by_loops_over_regions(kind: sdd.KD | sdd.DKD) -> None:
 
 
 def test_only_the_dkd_of_sdd_warms_up() -> None:
-    step = batch()
+    batch = make_batch()
     for kind, part in ((sdd.KD(), 1.0), (sdd.DKD(warm_up=0.8), 0.25)):
-        method = sdd.Method(sdd.Config(divergence=kind), SETTING)
-        early, late = (method(replace(step, progress=progress))["kd"] for progress in (0.2, 0.9))
+        method = sdd.Method(sdd.Config(divergence=kind), CONTEXT)
+        early, late = (method(replace(batch, progress=progress))["kd"] for progress in (0.2, 0.9))
         assert_close(early, part * late)
 
 
-def shapes(net: str) -> Shapes:
+def output_shapes(net: str) -> OutputShapes:
     with torch.device("meta"):
         return models.make(net, 10).shapes(32)
 
 
 @pytest.mark.parametrize(
-    ("name", "student", "teacher", "told"),
+    ("name", "student", "teacher", "message"),
     [
         ("at", "wrn_16_2", "vgg13", r"student's maps are 16x32x32, .*, the teacher's 64x32x32, "),
         ("vid", "vgg8", "resnet20", r"64x32x32, .* 16x32x32"),
@@ -236,19 +238,21 @@ def shapes(net: str) -> Shapes:
     ],
 )
 def test_nets_that_a_method_cannot_serve_are_refused_at_once(
-    name: str, student: str, teacher: str, told: str
+    name: str, student: str, teacher: str, message: str
 ) -> None:
-    setting = Setting(shapes(student), shapes(teacher), torch.zeros(20, dtype=torch.int64))
-    with pytest.raises(ValueError, match=told) as caught:
-        methods.make(name, setting)
+    context = MethodContext(
+        output_shapes(student), output_shapes(teacher), torch.zeros(20, dtype=torch.int64)
+    )
+    with pytest.raises(ValueError, match=message) as caught:
+        methods.make(name, context)
     assert "\n" not in str(caught.value)
 
 
 def test_fitnet_refuses_maps_without_a_convolution_between_them() -> None:
     with pytest.raises(ValueError, match=r"from the student's map \(8, 3, 3\) to the teacher's \(9, 4, 4\)"):
-        fitnet.Method(fitnet.Config(hint=2), SETTING)
+        fitnet.Method(fitnet.Config(hint=2), CONTEXT)
     with pytest.raises(ValueError, match="hint = 3, but the student has 3 maps"):
-        fitnet.Method(fitnet.Config(hint=3), SETTING)
+        fitnet.Method(fitnet.Config(hint=3), CONTEXT)
 
 
 PAIRED: list[Callable[[Tensor, Tensor], Tensor]] = [
@@ -261,23 +265,23 @@ def test_relations_survive_equal_and_empty_rows(loss: Callable[[Tensor, Tensor],
     student, teacher = normal(6, 5).float(), normal(6, 5, seed=1).float()
     student[1], student[2:4] = student[0], 0.0
     student.requires_grad_()
-    found = loss(student, teacher)
-    found.backward()
-    assert found.isfinite() and student.grad is not None and student.grad.isfinite().all()
+    value = loss(student, teacher)
+    value.backward()
+    assert value.isfinite() and student.grad is not None and student.grad.isfinite().all()
 
 
 def test_simkd_deploys_the_projector_under_the_teachers_classifier() -> None:
     torch.manual_seed(0)
-    step = batch()
-    method = simkd.Method(simkd.Config(), SETTING)
-    loss = method(step)["feature"]
-    assert isinstance(method.tail, simkd.Tail)
-    guess, asked = method.tail.projector(step.student.pooled).detach(), step.teacher.pooled
-    asked = asked.unfold(2, 2, 1).unfold(3, 2, 1).mean(dim=(4, 5))  # 4x4 to 3x3: windows of 2, a step apart
-    total = sum(float((g - a) ** 2) for g, a in zip(guess.flatten(), asked.flatten(), strict=True))
+    batch = make_batch()
+    method = simkd.Method(simkd.Config(), CONTEXT)
+    loss = method(batch)["feature"]
+    assert isinstance(method.deploy_head, simkd.ReusedClassifier)
+    guess, target = method.deploy_head.projector(batch.student.pooled).detach(), batch.teacher.pooled
+    target = target.unfold(2, 2, 1).unfold(3, 2, 1).mean(dim=(4, 5))  # 4x4 to 3x3: windows of 2, one apart
+    total = sum(float((g - a) ** 2) for g, a in zip(guess.flatten(), target.flatten(), strict=True))
     assert_close(loss.item(), total / guess.numel(), rtol=1e-4, atol=0)
-    logits = method.eval().tail(step.student)
-    means = method.tail.projector(step.student.pooled).flatten(2).mean(dim=2)
+    logits = method.eval().deploy_head(batch.student)
+    means = method.deploy_head.projector(batch.student.pooled).flatten(2).mean(dim=2)
     for row, mean in zip(logits, means, strict=True):
-        expected = [float((w @ mean + b).detach()) for w, b in zip(*step.teacher.head, strict=True)]
+        expected = [float((w @ mean + b).detach()) for w, b in zip(*batch.teacher.head, strict=True)]
         assert_close(row, torch.tensor(expected))

@@ -5,34 +5,36 @@ from pathlib import Path
 import pytest
 
 from raykd import methods, models
-from raykd.errors import BadInput
-from raykd.methods._catalogue import catalogue, entry
-from raykd.planning.plan import plan
-from raykd.spec import declared
+from raykd.errors import UserError
+from raykd.methods._catalogue import describe, list_methods
+from raykd.planning.plan import PlanOptions, make_plan
+from raykd.spec import collect_dimensions
 from raykd.study.study import Study
-from raykd.training.distiller import check
-from raykd.training.trainer import LARGE
+from raykd.training.distiller import build_on_meta
+from raykd.training.trainer import LARGE_BANK_BYTES
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGENET = 1_281_167
 
 
 def test_the_list_says_status_needs_ranges_and_paper() -> None:
-    rows = catalogue()
+    rows = list_methods()
     assert [row["name"] for row in rows] == list(methods.names())
     for row in rows:
-        assert set(row) == {"name", "status", "needs", "searched", "paper"}
-        assert row["searched"] == len(declared(methods.config(row["name"])))
+        assert set(row) == {"name", "status", "needs", "num_ranges", "paper"}
+        assert row["num_ranges"] == len(collect_dimensions(methods.get_config_class(row["name"])))
 
 
 @pytest.mark.parametrize("name", methods.names())
-def test_a_method_is_told_in_full(name: str) -> None:
-    told = entry(name)
-    assert len(told["text"].splitlines()) > 0 and (name == "ce" or "arXiv:" in told["paper"] + told["text"])
-    assert told["status"] != "reconstruction" or "This is a reconstruction" in told["text"]
-    for field in told["fields"]:
-        assert field["range"] and (field["paper"] is not None or field["when"]), field
-    assert all(row["method"] == name and row["source"] for row in told["published"])
+def test_a_method_is_described_in_full(name: str) -> None:
+    entry = describe(name)
+    assert len(entry["text"].splitlines()) > 0 and (
+        name == "ce" or "arXiv:" in entry["paper"] + entry["text"]
+    )
+    assert entry["status"] != "reconstruction" or "This is a reconstruction" in entry["text"]
+    for field in entry["fields"]:
+        assert field["range"] and (field["paper"] is not None or field["conditions"]), field
+    assert all(row["method"] == name and row["source"] for row in entry["published"])
 
 
 @pytest.mark.slow
@@ -48,27 +50,27 @@ def test_a_method_has_its_four_studies_and_they_plan_without_data(name: str, tmp
         study = Study.read(STUDIES / f"{file}.yaml")
         assert study.recipe.teacher is not None
         assert (study.recipe.teacher.net, study.recipe.student.net) == nets
-        made = plan(study, tmp_path, False)
-        assert made.not_measured and made.space and made.bank_bytes < 1.5e9
-        assert name not in ("crd", "wcord") or made.bank_bytes > 0
+        plan = make_plan(study, PlanOptions(tmp_path))
+        assert plan.not_measured and plan.space and plan.bank_bytes < 1.5e9
+        assert name not in ("crd", "wcord") or plan.bank_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["crd", "wcord"])
 def test_banks_for_imagenet_fit_and_are_kept_out_of_checkpoints(name: str) -> None:
     study = Study.read(STUDIES / "imagenet" / f"{name}.yaml")
-    lesson = check(study.recipe, 1000, 224, IMAGENET)
+    distiller = build_on_meta(study.recipe, 1000, 224, IMAGENET)
     banks = {
         key: value.numel() * value.element_size()
-        for key, value in lesson.method.named_buffers()
+        for key, value in distiller.method.named_buffers()
         if "." in key
     }
-    large = {key: size for key, size in banks.items() if size > LARGE}
+    large = {key: size for key, size in banks.items() if size > LARGE_BANK_BYTES}
     assert set(large) == {"memory.student", "memory.teacher"}
     assert sum(banks.values()) < 1.5e9 and sum(large.values()) == 2 * IMAGENET * 128 * 4
 
 
 @pytest.mark.parametrize(
-    ("file", "change", "told"),
+    ("file", "change", "message"),
     [
         (
             "cifar100/pckd.yaml",
@@ -80,10 +82,10 @@ def test_banks_for_imagenet_fit_and_are_kept_out_of_checkpoints(name: str) -> No
     ],
 )
 def test_what_a_method_cannot_serve_is_said_before_anything_trains(
-    file: str, change: str, told: str, tmp_path: Path
+    file: str, change: str, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInput, match=told) as caught:
-        plan(Study.read(STUDIES / file, (change,)), tmp_path, False)
+    with pytest.raises(UserError, match=message) as caught:
+        make_plan(Study.read(STUDIES / file, (change,)), PlanOptions(tmp_path))
     assert len(caught.value.lines) == 1
 
 
@@ -91,4 +93,4 @@ def test_what_a_method_cannot_serve_is_said_before_anything_trains(
 def test_simkd_serves_any_two_nets(tmp_path: Path) -> None:
     for net in models.names():
         study = Study.read(STUDIES / "cifar100" / "simkd.yaml", (f"student/net={net}",))
-        assert plan(study, tmp_path, False).method_parameters > 0
+        assert make_plan(study, PlanOptions(tmp_path)).method_parameters > 0

@@ -1,4 +1,4 @@
-"""PCKD and MCLD: official numbers (tests/golden/README.md), and definitions written in loops."""
+"""PCKD and MCLD: official numbers (tests/methods/golden/README.md), and definitions written in loops."""
 
 import math
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import SETTING, STUDENT, batch, divergence
-from test_golden import Golden, close
+from support.synthetic_batch import CONTEXT, STUDENT, kl_divergence, make_batch
+from test_golden import Golden, assert_matches
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -25,21 +25,23 @@ def test_golden_pckd_category_loss() -> None:
     teacher = g.unit("student_embedding", "teacher_head") @ g["teacher_centres"].T
     temperatures = g["temperature"].item(), g["base_temperature"].item()
     loss = pckd.category_loss(student, teacher, g["labels_per_view"], *temperatures)
-    close(loss, g["category_loss_per_view"])
+    assert_matches(loss, g["category_loss_per_view"])
     loss.sum().backward()
     for key in [key for key in g if key.startswith("grad_")]:
-        close(g[key.removeprefix("grad_")].grad, g[key])
+        assert_matches(g[key.removeprefix("grad_")].grad, g[key])
 
 
 def test_golden_pckd_preview_centre_and_feature() -> None:
     g = Golden("pckd")
     hardness = pckd.difficulty(g["student_logits"], g["labels"])
-    close(hardness, g["difficulty"])
+    assert_matches(hardness, g["difficulty"])
     preview = pckd.Growth(growth=g["growth"].item())
-    close(preview.weight(hardness, (g["epoch"].item() - 1) / 240), g["preview_weight"])
+    assert_matches(preview.weight(hardness, (g["epoch"].item() - 1) / 240), g["preview_weight"])
     heads = [(g[f"{net}_centres"], g[f"{net}_centre_bias"]) for net in ("student", "teacher")]
-    close(pckd.centre_loss(*heads), g["centre_alignment"])
-    close(pckd.feature_loss(g["predicted_embedding"], g["teacher_embedding"]), g["feature_alignment"])
+    assert_matches(pckd.centre_loss(*heads), g["centre_alignment"])
+    assert_matches(
+        pckd.feature_loss(g["predicted_embedding"], g["teacher_embedding"]), g["feature_alignment"]
+    )
 
 
 def test_pckd_category_loss_is_that_of_loops() -> None:
@@ -58,10 +60,10 @@ def test_pckd_category_loss_is_that_of_loops() -> None:
 
 
 def test_pckd_centre_loss_of_equal_widths() -> None:
-    ours, theirs = (normal(3, 4), normal(3)), (normal(3, 4, seed=1), normal(3, seed=1))
-    numbers = [[*w.flatten().tolist(), *b.tolist()] for w, b in (ours, theirs)]
+    student, teacher = (normal(3, 4), normal(3)), (normal(3, 4, seed=1), normal(3, seed=1))
+    numbers = [[*w.flatten().tolist(), *b.tolist()] for w, b in (student, teacher)]
     expected = sum((a - b) ** 2 for a, b in zip(*numbers, strict=True)) / 15
-    assert pckd.centre_loss(ours, theirs).item() == pytest.approx(expected)
+    assert pckd.centre_loss(student, teacher).item() == pytest.approx(expected)
 
 
 PREVIEWS = [pckd.Growth(), pckd.Curriculum(), pckd.Linear(), pckd.Cosine()]
@@ -102,23 +104,24 @@ def test_preview_thresholds_and_off() -> None:
 
 def test_pckd_weighs_the_upright_kd_and_every_view_of_an_image() -> None:
     """The whole method against its parts, with a hard gate that leaves only some images."""
-    setting = SETTING._replace(student=STUDENT._replace(embedding=14))
-    step = batch(rotations=4, setting=setting)
+    context = CONTEXT._replace(student=STUDENT._replace(embedding=14))
+    batch = make_batch(rotations=4, context=context)
     torch.manual_seed(0)
     config = pckd.Config(preview=pckd.Curriculum(gate_growth=1.0), kd_temperature=2.0)
-    method = pckd.Method(config, setting)
-    terms = method(step)
+    method = pckd.Method(config, context)
+    terms = method(batch)
     loss = [
-        float(F.cross_entropy(z, y)) for z, y in zip(step.student.logits[::4], step.labels[::4], strict=True)
+        float(F.cross_entropy(z, y))
+        for z, y in zip(batch.student.logits[::4], batch.labels[::4], strict=True)
     ]
     kept = [value <= sum(loss) / 6 for value in loss]
     assert 0 < sum(kept) < 6
-    pairs = zip(step.student.logits[::4], step.teacher.logits[::4], kept, strict=True)
-    kd = sum(divergence(s, t, 2.0) for s, t, keep in pairs if keep) / 6
+    pairs = zip(batch.student.logits[::4], batch.teacher.logits[::4], kept, strict=True)
+    kd = sum(kl_divergence(s, t, 2.0) for s, t, keep in pairs if keep) / 6
     assert terms["kd"].item() == pytest.approx(kd, rel=1e-4)
-    u = F.normalize(method.student_head(step.student.embedding), dim=1) @ step.student.head.weight.T
-    v = F.normalize(method.teacher_head(step.student.embedding), dim=1) @ step.teacher.head.weight.T
-    each = pckd.category_loss(u, v, step.labels, 4.0, 0.07).tolist()
+    u = F.normalize(method.student_head(batch.student.embedding), dim=1) @ batch.student.head.weight.T
+    v = F.normalize(method.teacher_head(batch.student.embedding), dim=1) @ batch.teacher.head.weight.T
+    each = pckd.category_loss(u, v, batch.labels, 4.0, 0.07).tolist()
     category = sum(each[row] for row in range(24) if kept[row // 4]) / 24
     assert terms["category"].item() == pytest.approx(category, rel=1e-4)
 
@@ -130,9 +133,9 @@ def test_pckd_carries_no_gradient_through_its_preview_weights() -> None:
 
 def test_pckd_refuses_to_align_centres_of_unequal_width() -> None:
     with pytest.raises(ValueError, match=r"pckd: class centres of 10 .* and 14 .*weights/centre = 0"):
-        methods.make("pckd", SETTING)
+        methods.make("pckd", CONTEXT)
     torch.manual_seed(0)
-    terms = pckd.Method(pckd.Config(weights=pckd.Weights(centre=0)), SETTING)(batch(rotations=4))
+    terms = pckd.Method(pckd.Config(weights=pckd.Weights(centre=0)), CONTEXT)(make_batch(rotations=4))
     assert terms["centre"] == 0 and all(term.isfinite() for term in terms.values())
 
 
@@ -160,7 +163,7 @@ def test_mcld_sample_losses_are_those_of_loops() -> None:
         positives = [p for p in range(6) if LABELS[p] == LABELS[i]]
         multi += sum(softmax_loss(scores[i], p, list(range(6))) for p in positives) / len(positives) / 6
         others = [j for j in range(6) if j != i]
-        similarity += divergence(scores[i, others], target[i, others], 1.0) / 6
+        similarity += kl_divergence(scores[i, others], target[i, others], 1.0) / 6
     assert mcld.multi_positive_loss(scores, LABELS[:, None] == LABELS).item() == pytest.approx(multi)
     assert mcld.similarity_loss(scores, target, 0).item() == pytest.approx(similarity)
 
@@ -180,22 +183,22 @@ def test_mcld_category_loss_is_that_of_loops(classes: list[int]) -> None:
 
 
 def test_mcld_anchors_classes_and_warm_up() -> None:
-    step = batch()
-    s, t = (F.normalize(v.logits, dim=1) for v in (step.student, step.teacher))
-    same = step.labels[:, None] == step.labels
+    batch = make_batch()
+    s, t = (F.normalize(v.logits, dim=1) for v in (batch.student, batch.teacher))
+    same = batch.labels[:, None] == batch.labels
     for sample, expected in {
         "student_anchor": mcld.multi_positive_loss(s @ t.T / 0.5, same),
         "teacher_anchor": mcld.multi_positive_loss(t @ s.T / 0.5, same),
         "similarity": mcld.similarity_loss(s @ s.T / 0.5, t @ t.T / 0.5, 0),
     }.items():
         config = mcld.Config.model_validate({"sample": sample, "temperature": 0.5})
-        assert_close(mcld.Method(config, SETTING)(step)["sample"], expected)
-    used = torch.tensor([k in step.labels for k in range(5)])
+        assert_close(mcld.Method(config, CONTEXT)(batch)["sample"], expected)
+    used = torch.tensor([k in batch.labels for k in range(5)])
     assert not used.all()
-    expected = mcld.category_loss(step.student.logits, step.teacher.logits, 1.0, used)
+    expected = mcld.category_loss(batch.student.logits, batch.teacher.logits, 1.0, used)
     for warm_up, part in [(0.0, 1.0), (1.0, 0.5), (0.5, 1.0)]:
         config = mcld.Config(classes="present", warm_up=warm_up)
-        assert_close(mcld.Method(config, SETTING)(step)["category"], part * expected)
+        assert_close(mcld.Method(config, CONTEXT)(batch)["category"], part * expected)
 
 
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {

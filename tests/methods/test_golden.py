@@ -1,4 +1,4 @@
-"""The numbers of the methods' official code (tests/golden/README.md), in float64, to 1e-6."""
+"""The numbers of the methods' official code (tests/methods/golden/README.md), in float64, to 1e-6."""
 
 from pathlib import Path
 from typing import cast
@@ -11,17 +11,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods
-from raykd.batch import Setting, Shapes, Step, no_view
-from raykd.maths.bank import Draw, Memory
-from raykd.maths.contrast import consistency, info_nce
-from raykd.maths.noise import Negatives
+from raykd.batch import MethodBatch, MethodContext, OutputShapes, empty_outputs
+from raykd.maths.bank import AnchorNegatives, MemoryBank
+from raykd.maths.contrast import consistency_loss, info_nce
+from raykd.maths.nce import Negatives
 from raykd.methods import crd, dcd, dkd
-from raykd.methods._base import Weights
 from raykd.methods.dcd import similarities
 from raykd.methods.dkd import non_target_loss, target_loss
 from raykd.methods.kd import kd_loss
 
-SETTING = Setting(Shapes(10, 32, ()), Shapes(10, 48, ()), torch.arange(200))
+CONTEXT = MethodContext(OutputShapes(10, 32, ()), OutputShapes(10, 48, ()), torch.arange(200))
 
 
 class Golden(dict[str, Tensor]):
@@ -40,16 +39,16 @@ class Golden(dict[str, Tensor]):
 
     def check(self, loss: Tensor) -> None:
         """The loss and every gradient."""
-        close(loss, self["loss"])
+        assert_matches(loss, self["loss"])
         loss.backward()
         for key in self:
             if key.startswith("grad_"):
-                close(self[key.removeprefix("grad_")].grad, self[key])
+                assert_matches(self[key.removeprefix("grad_")].grad, self[key])
 
 
-def close(found: Tensor | None, expected: Tensor) -> None:
-    assert found is not None
-    assert_close(found.detach(), expected, rtol=1e-6, atol=1e-12)
+def assert_matches(actual: Tensor | None, expected: Tensor) -> None:
+    assert actual is not None
+    assert_close(actual.detach(), expected, rtol=1e-6, atol=1e-12)
 
 
 def test_kd() -> None:
@@ -69,14 +68,15 @@ def test_dcd() -> None:
     teacher = g.unit("teacher_embedding", "teacher_head")
     scale = g["tau"].exp().clamp(max=g["max_scale"].item())
     rows, columns = similarities(student, teacher, scale, g["bias"])
-    g.check(info_nce(rows) + g["alpha"] * consistency(rows, columns))
+    g.check(info_nce(rows) + g["alpha"] * consistency_loss(rows, columns))
 
 
-def released(drawn: Tensor) -> list[Draw]:
+def released_negatives(rows: Tensor) -> list[AnchorNegatives]:
     """Every anchor's own negatives [n, num], none left out."""
     none = torch.tensor([-1])
     return [
-        Draw(slice(k, k + 1), Negatives(rows, torch.zeros_like(rows), none)) for k, rows in enumerate(drawn)
+        AnchorNegatives(slice(k, k + 1), Negatives(rows, torch.zeros_like(rows), none))
+        for k, rows in enumerate(rows)
     ]
 
 
@@ -84,32 +84,34 @@ def test_crd_two_steps() -> None:
     g = Golden("crd")
     images, num = int(g["num_data"]), int(g["num_negatives"])
     dim = len(g["student_head_bias"])
-    memory = Memory(
+    memory = MemoryBank(
         torch.arange(images), dim, num, "per_sample", g["temperature"].item(), g["momentum"].item()
     ).double()
     memory.student.copy_(g["student_bank_before"])
     memory.teacher.copy_(g["teacher_bank_before"])
     for step in (1, 2):
-        drawn = g[f"negatives_{step}"]
-        memory.draws = lambda index, drawn=drawn: released(drawn)  # type: ignore[method-assign, misc]
+        rows = g[f"negatives_{step}"]
+        memory.draw_negatives = lambda index, rows=rows: released_negatives(rows)  # type: ignore[method-assign, misc]
         embedding = g[f"student_embedding_{step}"].requires_grad_()
         student = g.unit(f"student_embedding_{step}", "student_head")
         teacher = g.unit(f"teacher_embedding_{step}", "teacher_head")
         loss = cast(Tensor, memory(student, teacher, g[f"index_{step}"]))
         loss.backward()
-        close(loss, g[f"loss_{step}"])
-        close(embedding.grad, g[f"grad_student_embedding_{step}"])
-        close(memory.student, g[f"student_bank_after_{step}"])
-        close(memory.teacher, g[f"teacher_bank_after_{step}"])
-    close(memory.z_student, g["z_student"])
-    close(memory.z_teacher, g["z_teacher"])
+        assert_matches(loss, g[f"loss_{step}"])
+        assert_matches(embedding.grad, g[f"grad_student_embedding_{step}"])
+        assert_matches(memory.student, g[f"student_bank_after_{step}"])
+        assert_matches(memory.teacher, g[f"teacher_bank_after_{step}"])
+    assert_matches(memory.z_student, g["z_student"])
+    assert_matches(memory.z_teacher, g["z_teacher"])
 
 
-def loss_of_method(g: Golden, method: methods.Method, weights: Weights, progress: float = 0.5) -> Tensor:
+def loss_of_method(
+    g: Golden, method: methods.Method, weights: methods.Weights, progress: float = 0.5
+) -> Tensor:
     """The weighted terms of a whole method, in float32, with the golden heads; what a file lacks is empty."""
     for key, weight in method.named_parameters():
         weight.data.copy_(g[key.replace(".", "_")])
-    rows, nothing = torch.arange(16), no_view(16, torch.device("cpu"))
+    rows, nothing = torch.arange(16), empty_outputs(16, torch.device("cpu"))
     student, teacher = (
         nothing._replace(
             logits=g.get(f"{net}_logits", nothing.logits),
@@ -117,21 +119,21 @@ def loss_of_method(g: Golden, method: methods.Method, weights: Weights, progress
         )
         for net in ("student", "teacher")
     )
-    step = Step(g.get("labels", rows), g.get("index", rows), progress, student, teacher)
-    terms = [getattr(weights, name) * term for name, term in method(step).items()]
+    batch = MethodBatch(g.get("labels", rows), g.get("index", rows), progress, student, teacher)
+    terms = [getattr(weights, name) * term for name, term in method(batch).items()]
     return torch.stack(terms).sum().detach()
 
 
 @pytest.mark.parametrize(("progress", "part"), [(0.5, 1.0), (10 / 240, 0.5), (0.0, 0.0)])
 def test_the_dkd_method_warms_up(progress: float, part: float) -> None:
     g, config = Golden("dkd"), dkd.Config()
-    loss = loss_of_method(g, dkd.Method(config, SETTING), config.weights, progress)
+    loss = loss_of_method(g, dkd.Method(config, CONTEXT), config.weights, progress)
     assert_close(loss, (part * g["loss"]).float())
 
 
 def test_the_dcd_method() -> None:
     g, config = Golden("dcd"), dcd.Config()
-    method = dcd.Method(config, SETTING)
+    method = dcd.Method(config, CONTEXT)
     assert method.tau.item() == g["tau"] and method.bias.item() == g["bias"]
     assert_close(loss_of_method(g, method, config.weights), g["loss"].float())
 
@@ -139,9 +141,9 @@ def test_the_dcd_method() -> None:
 def test_the_crd_method() -> None:
     g, config = Golden("crd"), crd.Config(dim=16, negatives=50, weights=crd.Weights(contrast=1.0))
     g |= {key.removesuffix("_1"): value for key, value in g.items() if key.endswith("_1")}
-    method = crd.Method(config, SETTING)
+    method = crd.Method(config, CONTEXT)
     method.memory.student.copy_(g["student_bank_before"])
     method.memory.teacher.copy_(g["teacher_bank_before"])
-    method.memory.draws = lambda index: released(g["negatives"])  # type: ignore[method-assign]
+    method.memory.draw_negatives = lambda index: released_negatives(g["negatives"])  # type: ignore[method-assign]
     assert_close(loss_of_method(g, method, config.weights), g["loss"].float())
     assert_close(method.memory.teacher, g["teacher_bank_after"].float())

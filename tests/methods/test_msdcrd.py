@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import SETTING, STUDENT, TEACHER, batch
+from support.synthetic_batch import CONTEXT, STUDENT, TEACHER, make_batch
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -34,9 +34,9 @@ def test_regions_are_window_means(size: int, scales: int, stride: msdcrd.Stride,
         expected += [
             maps[:, :, i : i + window, j : j + window].mean((2, 3)) for i in corners for j in corners
         ]
-    found = msdcrd.regions(maps, scales, stride)
-    assert found.shape == (2, num, 3)
-    assert_close(found, torch.stack(expected, dim=1))
+    means = msdcrd.regions(maps, scales, stride)
+    assert means.shape == (2, num, 3)
+    assert_close(means, torch.stack(expected, dim=1))
 
 
 def test_region_weights_of_each_selection() -> None:
@@ -62,41 +62,41 @@ def test_msdcrd_losses_are_those_of_loops() -> None:
     assert msdcrd.feature_loss(x, y, weight, tau).item() == pytest.approx(feature)
 
 
-def scored(selection: msdcrd.Selection, keys: int = 1024) -> msdcrd.Method:
+def make_method(selection: msdcrd.Selection, keys: int = 1024) -> msdcrd.Method:
     torch.manual_seed(0)
-    return msdcrd.Method(msdcrd.Config(align="class_scores", selection=selection, keys=keys), SETTING)
+    return msdcrd.Method(msdcrd.Config(align="class_scores", selection=selection, keys=keys), CONTEXT)
 
 
 def test_the_msdcrd_method_pools_the_larger_map_and_scores_its_regions() -> None:
-    step = batch(rotations=4)
-    terms, rows = scored("all")(step), []
-    for view in (step.student, step.teacher):
-        maps = F.adaptive_avg_pool2d(view.pooled, 3)
+    batch = make_batch(rotations=4)
+    terms, rows = make_method("all")(batch), []
+    for outputs in (batch.student, batch.teacher):
+        maps = F.adaptive_avg_pool2d(outputs.pooled, 3)
         assert maps.shape[2:] == (3, 3)
         cells = (
             torch.cat([maps.mean((2, 3))[:, :, None], maps.flatten(2)], dim=2).transpose(1, 2).flatten(0, 1)
         )
-        rows.append(cells @ view.head.weight.T + view.head.bias)
-    ones, group = torch.ones(240), step.index.repeat_interleave(10)
+        rows.append(cells @ outputs.head.weight.T + outputs.head.bias)
+    ones, group = torch.ones(240), batch.index.repeat_interleave(10)
     assert_close(terms["sample"], msdcrd.sample_loss(*rows, ones, group, 0.1))
     assert_close(terms["feature"], msdcrd.feature_loss(*rows, ones, 0.1))
 
 
 def test_regions_of_weight_come_first_and_others_are_drawn_anew_each_step() -> None:
-    method, weight = scored("all", keys=4), torch.tensor([0, 1, 0, 1, 0, 0, 0, 0, 0.0])
+    method, weight = make_method("all", keys=4), torch.tensor([0, 1, 0, 1, 0, 0, 0, 0, 0.0])
     draws = []
     for _ in range(5):
-        draws.append(set(method._choose(weight).tolist()))
-        method(batch())
+        draws.append(set(method.choose_rows(weight).tolist()))
+        method(make_batch())
     assert all(len(draw) == 4 and draw >= {1, 3} for draw in draws)
     assert len(set(map(frozenset, draws))) > 1
-    assert set(scored("all")._choose(weight).tolist()) == set(range(9))
+    assert set(make_method("all").choose_rows(weight).tolist()) == set(range(9))
 
 
 def test_msdcrd_aligns_channels_only_where_they_differ() -> None:
-    same = SETTING._replace(student=STUDENT._replace(embedding=TEACHER.embedding))
+    same = CONTEXT._replace(student=STUDENT._replace(embedding=TEACHER.embedding))
     assert methods.make("msdcrd", same).align is None
-    assert not list(scored("all").parameters())
-    other = SETTING._replace(teacher=TEACHER._replace(classes=6))
+    assert not list(make_method("all").parameters())
+    other = CONTEXT._replace(teacher=TEACHER._replace(classes=6))
     with pytest.raises(ValueError, match=r"5 classes.* 6"):
         msdcrd.Method(msdcrd.Config(align="class_scores"), other)

@@ -1,4 +1,4 @@
-"""WCoRD: transport plans against scipy, the textbook and their limits; a critic never found too steep."""
+"""WCoRD: transport plans against scipy, the textbook and their limits; a critic that is never too steep."""
 
 import math
 from typing import Literal
@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from support.synthetic_batch import SETTING, batch
+from support.synthetic_batch import CONTEXT, make_batch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from raykd.maths import lipschitz, transport
 from raykd.methods import wcord
-from raykd.spec import Range, declared
+from raykd.spec import Range, collect_dimensions
 
-EPSILON = declared(wcord.Config)["epsilon"]
+EPSILON = collect_dimensions(wcord.Config)["epsilon"]
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -49,11 +49,11 @@ def test_sinkhorn_converges_over_the_whole_range_of_epsilon(n: int) -> None:
     for seed in range(3):
         for name, cost in costs(n, seed).items():
             for epsilon in np.geomspace(EPSILON.low, EPSILON.high, 5):
-                found = transport.sinkhorn(cost.float(), float(epsilon), wcord.Config().iterations)
-                plan = found.plan.double()
+                result = transport.sinkhorn(cost.float(), float(epsilon), wcord.Config().iterations)
+                plan = result.plan.double()
                 error = (plan.sum(0) - 1 / n).abs().sum() + (plan.sum(1) - 1 / n).abs().sum()
-                assert found.converged and error < 1e-4, f"{name}, {epsilon = }, {found[1:]}"
-                assert abs(float(error) - found.error) < 1e-5
+                assert result.converged and error < 1e-4, f"{name}, {epsilon = }, {result[1:]}"
+                assert abs(float(error) - result.error) < 1e-5
 
 
 @pytest.mark.parametrize("epsilon", [0.02, 0.1, 0.5])
@@ -81,12 +81,12 @@ def test_plans_tend_to_the_best_assignment() -> None:
         cost = costs(9, seed)["uniform"]
         rows, columns = linear_sum_assignment(cost.numpy())
         best = float(cost[rows, columns].mean())
-        found = [
+        losses = [
             float(wcord.primal_loss(cost, transport.sinkhorn(cost, e, 100).plan))
             for e in (0.5, 0.1, 0.02, 0.002)
         ]
-        assert found == sorted(found, reverse=True) and best - 1e-4 < found[-1] < best + 1e-3
-        assert found[-2] < best + 0.02 * math.log(9), "entropic bound"
+        assert losses == sorted(losses, reverse=True) and best - 1e-4 < losses[-1] < best + 1e-3
+        assert losses[-2] < best + 0.02 * math.log(9), "entropic bound"
         assert float(wcord.primal_loss(cost, transport.ipot(cost, 0.1, 5000).plan)) == pytest.approx(
             best, abs=1e-2
         )
@@ -109,24 +109,24 @@ def test_ipot_is_the_released_iteration() -> None:
 def test_an_unfinished_plan_says_so() -> None:
     cost = costs(16, 0)["clusters"]
     for solve in (transport.sinkhorn, transport.ipot):
-        found = solve(cost, 0.02, 3)
-        assert not found.converged and found.error > 1e-4 and found.iterations == 3
+        result = solve(cost, 0.02, 3)
+        assert not result.converged and result.error > 1e-4 and result.iterations == 3
 
 
 @pytest.mark.parametrize("solver", ["sinkhorn", "ipot"])
 def test_wcord_says_once_that_a_plan_is_unfinished(solver: Literal["sinkhorn", "ipot"]) -> None:
     config = wcord.Config(negatives=16, iterations=1, epsilon=0.02, solver=solver)
-    method = wcord.Method(config, SETTING)
-    said = rf"wcord: {solver} did not converge: .* off by \S+ after 1 iterations at epsilon = 0\.02"
-    with pytest.warns(UserWarning, match=said):
-        method(batch())
-    method(batch())
+    method = wcord.Method(config, CONTEXT)
+    message = rf"wcord: {solver} did not converge: .* off by \S+ after 1 iterations at epsilon = 0\.02"
+    with pytest.warns(UserWarning, match=message):
+        method(make_batch())
+    method(make_batch())
 
 
 def test_the_primal_loss_teaches_the_student_alone_and_not_through_the_plan() -> None:
     torch.manual_seed(0)
-    method = wcord.Method(wcord.Config(negatives=16), SETTING)
-    method(batch())["primal"].backward()
+    method = wcord.Method(wcord.Config(negatives=16), CONTEXT)
+    method(make_batch())["primal"].backward()
     assert all(w.grad is None or not w.grad.any() for w in method.teacher_head.parameters())
     assert all(w.grad is not None and w.grad.any() for w in method.student_head.parameters())
     student, teacher = normal(4, 3).requires_grad_(), normal(4, 3, seed=1)
@@ -134,7 +134,7 @@ def test_the_primal_loss_teaches_the_student_alone_and_not_through_the_plan() ->
     assert torch.autograd.gradcheck(lambda s: wcord.primal_loss(wcord.cosine_cost(s, teacher), plan), student)
 
 
-def steepest(method: wcord.Method, moved: str) -> float:
+def max_slope(method: wcord.Method, moved: str) -> float:
     """The largest |f(x, z) - f(y, z)| / |x - y| that gradient ascent finds over unit x, y, z."""
     heads = {"student": method.student_head, "teacher": method.teacher_head}
     widths = {"student": 10, "teacher": 14}
@@ -162,7 +162,7 @@ def steepest(method: wcord.Method, moved: str) -> float:
 def test_no_search_finds_a_critic_steeper_than_1(critic: wcord.Critic, moved: str) -> None:
     torch.manual_seed(0)
     for dim in (4, 24):
-        method = wcord.Method(wcord.Config(critic=critic, dim=dim, negatives=16), SETTING)
+        method = wcord.Method(wcord.Config(critic=critic, dim=dim, negatives=16), CONTEXT)
         student, teacher = method.student_head.first, method.teacher_head.first
         weight = 3 * torch.randn(dim, 10) @ torch.randn(10, 10)  # what training may make of it
         student.parametrizations.weight.original.data = weight
@@ -170,15 +170,15 @@ def test_no_search_finds_a_critic_steeper_than_1(critic: wcord.Critic, moved: st
         for head in (method.student_head, method.teacher_head):
             if head.second is not None:
                 head.second.parametrizations.weight.original.data = 3 * torch.eye(dim)
-        found = steepest(method, moved)
-        assert (0.95 if critic == "sn_linear_nonorm" else 0.4) < found < 1 + 1e-4
+        slope = max_slope(method, moved)
+        assert (0.95 if critic == "sn_linear_nonorm" else 0.4) < slope < 1 + 1e-4
         assert (method.memory.teacher.norm(dim=1) < 1 + 1e-5).all()
 
 
 def test_the_search_finds_what_is_steeper() -> None:
     torch.manual_seed(0)
     assert (
-        steepest(wcord.Method(wcord.Config(critic="sn_linear_l2", dim=8, negatives=16), SETTING), "student")
+        max_slope(wcord.Method(wcord.Config(critic="sn_linear_l2", dim=8, negatives=16), CONTEXT), "student")
         > 1.5
     )
 
@@ -191,12 +191,14 @@ def test_the_spectral_bound_lies_close_above_the_norm(shape: tuple[int, int]) ->
         assert 1 - 1e-12 <= float(bound / true) <= min(shape) ** (1 / 1024) + 1e-9
     weight = normal(4, 3).requires_grad_()
     assert torch.autograd.gradcheck(lipschitz.spectral_bound, weight)
-    assert float(torch.linalg.matrix_norm(lipschitz.Bounded()(torch.ones(4, 4)), 2)) == pytest.approx(1)
+    assert float(
+        torch.linalg.matrix_norm(lipschitz.SpectralBoundNorm()(torch.ones(4, 4)), 2)
+    ) == pytest.approx(1)
 
 
 def test_a_power_iteration_comes_to_norm_1() -> None:
     torch.manual_seed(0)
-    layer = lipschitz.linear(20, 12, "power")
+    layer = lipschitz.make_linear(20, 12, "power")
     for _ in range(200):
         layer(torch.zeros(1, 20))
     assert isinstance(layer, nn.Linear)

@@ -1,4 +1,4 @@
-"""The nets have RepDistiller's sizes and names, answer what they announce, load weights or say why not."""
+"""The nets have RepDistiller's sizes and names, know their outputs' shapes, load weights or say why not."""
 
 import hashlib
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd import models
-from raykd.models._parts import shuffle
+from raykd.models.layers import channel_shuffle
 
 # At 100 classes: the number of parameters, and a hash of the names and shapes of the state, in order. Both
 # are those of a transcript of RepDistiller's nets, with which every map and logit was compared too (2026-11).
@@ -61,7 +61,7 @@ def _one_thread() -> None:
     torch.manual_seed(0)
 
 
-def lived_in(name: str, classes: int = 100) -> models.Net:
+def make_used_net(name: str, classes: int = 100) -> models.Net:
     """A net whose batch norms are not the identity, evaluating."""
     net = models.make(name, classes).eval()
     for module in net.modules():
@@ -77,7 +77,7 @@ def net(request: pytest.FixtureRequest) -> models.Net:
     """One net of each family, not to be changed."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    return lived_in(request.param)
+    return make_used_net(request.param)
 
 
 def test_the_names_are_these() -> None:
@@ -97,15 +97,15 @@ def test_a_few_names_in_full(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STATE)
-def test_a_net_answers_what_it_announces(name: str) -> None:
+def test_a_net_knows_the_shapes_of_its_outputs(name: str) -> None:
     net = models.make(name, classes=7).eval()
     for image_size in (9, 32, 64):
         with torch.inference_mode():
-            view = net(torch.randn(1, 3, image_size, image_size))
+            outputs = net(torch.randn(1, 3, image_size, image_size))
         shapes = net.shapes(image_size)
-        assert view.logits.shape == (1, shapes.classes) == (1, 7)
-        assert view.embedding.shape == (1, shapes.embedding)
-        assert tuple(tuple(one.shape[1:]) for one in view.maps) == shapes.maps
+        assert outputs.logits.shape == (1, shapes.classes) == (1, 7)
+        assert outputs.embedding.shape == (1, shapes.embedding)
+        assert tuple(tuple(one.shape[1:]) for one in outputs.maps) == shapes.maps
 
 
 def test_published_widths_of_the_embedding(net: models.Net) -> None:
@@ -123,17 +123,17 @@ def test_published_sizes_of_the_maps() -> None:
 
 def test_the_head_reads_the_embedding(net: models.Net) -> None:
     with torch.inference_mode():
-        view = net(torch.randn(2, 3, 32, 32))
-        expected = view.embedding @ view.head.weight.T + view.head.bias
-    torch.testing.assert_close(view.logits, expected)
+        outputs = net(torch.randn(2, 3, 32, 32))
+        expected = outputs.embedding @ outputs.head.weight.T + outputs.head.bias
+    torch.testing.assert_close(outputs.logits, expected)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg8"])
 def test_the_embedding_is_the_mean_of_the_last_map(name: str) -> None:
     with torch.inference_mode():
-        view = lived_in(name)(torch.randn(2, 3, 32, 32))
-    torch.testing.assert_close(view.embedding, view.maps[-1].mean((2, 3)))
-    assert all((one >= 0).all() for one in view.maps)
+        outputs = make_used_net(name)(torch.randn(2, 3, 32, 32))
+    torch.testing.assert_close(outputs.embedding, outputs.maps[-1].mean((2, 3)))
+    assert all((one >= 0).all() for one in outputs.maps)
 
 
 def test_the_gradient_reaches_every_parameter(net: models.Net) -> None:
@@ -148,8 +148,8 @@ def test_channels_last_changes_the_layout_only(net: models.Net) -> None:
     with torch.inference_mode():
         plain = net(images)
         last = other(images.to(memory_format=torch.channels_last))
-    for ours, theirs in zip((*last.maps, last.logits), (*plain.maps, plain.logits), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
+    for actual, expected in zip((*last.maps, last.logits), (*plain.maps, plain.logits), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
     assert all(one.is_contiguous(memory_format=torch.channels_last) for one in last.maps)
 
 
@@ -161,8 +161,8 @@ def test_shuffle_deals_the_channels(groups: int) -> None:
     for group in range(groups):
         for i in range(each):
             expected[:, i * groups + group] = x[:, group * each + i]
-    assert torch.equal(shuffle(x, groups), expected)
-    assert torch.equal(shuffle(x.to(memory_format=torch.channels_last), groups), expected)
+    assert torch.equal(channel_shuffle(x, groups), expected)
+    assert torch.equal(channel_shuffle(x.to(memory_format=torch.channels_last), groups), expected)
 
 
 def test_weights_start_as_the_source_starts_them() -> None:
@@ -198,14 +198,14 @@ FORMS: dict[str, Callable[[State], State]] = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ["resnet8", "MobileNetV2"])
 def test_checkpoints_load_in_every_form(name: str, form: str) -> None:
-    teacher, net = lived_in(name), models.make(name).eval()
+    teacher, net = make_used_net(name), models.make(name).eval()
     models.load_weights(net, FORMS[form](dict(teacher.state_dict())), "teacher.pth")
     images = torch.randn(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(net(images).logits, teacher(images).logits)
 
 
-def refusal(net: models.Net, state: State) -> str:
+def load_error(net: models.Net, state: State) -> str:
     """The error of loading; the net must be as before."""
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(ValueError) as caught:
@@ -216,25 +216,25 @@ def refusal(net: models.Net, state: State) -> str:
 
 def test_another_nets_weights_are_named() -> None:
     state = models.make("resnet14").state_dict()
-    assert refusal(models.make("resnet8"), state) == (
+    assert load_error(models.make("resnet8"), state) == (
         "teacher.pth: not the weights of this net: 0 of its names are missing, 36 (layer1.1.conv1.weight, "
         "layer1.1.bn1.weight, layer1.1.bn1.bias, ...) are unexpected"
     )
-    message = refusal(models.make("vgg8"), state)
+    message = load_error(models.make("vgg8"), state)
     assert "32 (block0.0.weight, block0.0.bias, block0.1.weight, ...) of its names are missing" in message
     assert "\n" not in message
 
 
 def test_a_wrong_number_of_classes_is_named() -> None:
     for name, net in (("resnet8", models.make("resnet8")), ("MobileNetV2", models.make("MobileNetV2"))):
-        message = refusal(net, {"model": models.make(name, classes=10).state_dict()})
+        message = load_error(net, {"model": models.make(name, classes=10).state_dict()})
         assert message == "teacher.pth: its head has 10 classes, the data has 100"
 
 
 def test_a_wrong_shape_is_named() -> None:
     state: dict[str, Tensor] = models.make("resnet8").state_dict()
     state["conv1.weight"] = torch.zeros(16, 1, 3, 3)
-    assert refusal(models.make("resnet8"), state) == (
+    assert load_error(models.make("resnet8"), state) == (
         "teacher.pth: not the weights of this net: "
         "1 (conv1.weight is [16, 1, 3, 3], not [16, 3, 3, 3]) have another shape"
     )

@@ -1,4 +1,4 @@
-"""Plans: the model of scaling against a simulation, corners of spaces, disk and money."""
+"""Plans: the model of scaling against a simulation, boundary points of spaces, disk and money."""
 
 import heapq
 import json
@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from raykd.data import Figures
-from raykd.errors import BadInput
+from raykd.data import DatasetInfo
+from raykd.errors import UserError
 from raykd.planning import cost
 from raykd.study import space_check
 from raykd.study.study import Study
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGENET = STUDIES / "imagenet/kd.yaml"
-FIGURES = Figures(1000, 224, 1_255_544)
+INFO = DatasetInfo(1000, 224, 1_255_544)
 SPEED = 1000.0
 
 
@@ -23,13 +23,13 @@ def imagenet(*settings: str, name: str = "kd") -> Study:
     return Study.read(STUDIES / f"imagenet/{name}.yaml", settings)
 
 
-def on(study: Study, devices: int, price: float | None = None) -> cost.Scale:
-    made = cost.scaled(study, FIGURES, SPEED, price, devices)
-    assert made is not None
-    return made
+def estimate(study: Study, devices: int, price: float | None = None) -> cost.CostEstimate:
+    cost_estimate = cost.estimate_cost(study, INFO, SPEED, price, devices)
+    assert cost_estimate is not None
+    return cost_estimate
 
 
-def simulated(trials: int, seconds: float, lanes: int) -> float:
+def simulate(trials: int, seconds: float, lanes: int) -> float:
     """When the last of equal trials ends, each begun as soon as a lane is free."""
     ends = [0.0] * lanes
     for _ in range(trials):
@@ -40,94 +40,100 @@ def simulated(trials: int, seconds: float, lanes: int) -> float:
 @pytest.mark.parametrize("devices", [1, 2, 4, 5, 10, 20, 64])
 def test_devices_divide_the_search_up_to_the_number_of_trials(devices: int) -> None:
     study = imagenet("cluster/workers=1", "search/pruner={kind: none}")
-    made = on(study, devices)
-    last = simulated(20, made.trial_seconds, devices)
-    assert made.at_once == min(devices, 20)
-    assert made.search_seconds == pytest.approx(last) or devices == 64
-    assert made.search_seconds <= last * (1 + 1e-9)
-    retrained = simulated(9 - 3, made.confirm_seconds / -(-6 // max(1, devices // 4)), max(1, devices // 4))
-    assert devices < 4 or made.confirm_seconds == pytest.approx(retrained)
+    cost_estimate = estimate(study, devices)
+    last = simulate(20, cost_estimate.trial_seconds, devices)
+    assert cost_estimate.concurrent_trials == min(devices, 20)
+    assert cost_estimate.search_seconds == pytest.approx(last) or devices == 64
+    assert cost_estimate.search_seconds <= last * (1 + 1e-9)
+    retrained = simulate(
+        9 - 3, cost_estimate.confirm_seconds / -(-6 // max(1, devices // 4)), max(1, devices // 4)
+    )
+    assert devices < 4 or cost_estimate.confirm_seconds == pytest.approx(retrained)
 
 
 def test_a_trial_takes_its_images_over_its_speed() -> None:
-    one = on(imagenet("cluster/workers=1"), 1)
+    one = estimate(imagenet("cluster/workers=1"), 1)
     assert one.trial_seconds == pytest.approx(100 * (1_255_544 // 256) * 256 / SPEED)
-    gang = on(imagenet(), 4)
-    assert gang.workers == 4 and gang.trial_seconds == pytest.approx(one.trial_seconds / (4 * cost.GANG))
-    assert on(imagenet(), 1).trial_seconds == one.trial_seconds  # fewer devices: fewer workers
-    turned = on(imagenet("data/rotations=4", "cluster/workers=1"), 1)
+    parallel = estimate(imagenet(), 4)
+    assert parallel.workers == 4 and parallel.trial_seconds == pytest.approx(
+        one.trial_seconds / (4 * cost.PARALLEL_EFFICIENCY)
+    )
+    assert estimate(imagenet(), 1).trial_seconds == one.trial_seconds  # fewer devices: fewer workers
+    turned = estimate(imagenet("data/rotations=4", "cluster/workers=1"), 1)
     assert turned.trial_seconds == pytest.approx(4 * one.trial_seconds)
-    quarter = on(imagenet("cluster/gpus=0.25", "cluster/workers=1"), 1)
-    assert quarter.at_once == 4 and quarter.trial_seconds == pytest.approx(4 * one.trial_seconds)
+    quarter = estimate(imagenet("cluster/gpus=0.25", "cluster/workers=1"), 1)
+    assert quarter.concurrent_trials == 4 and quarter.trial_seconds == pytest.approx(4 * one.trial_seconds)
     assert quarter.search_seconds == pytest.approx(one.search_seconds)
-    assert cost.scaled(imagenet("cluster/gpus=0", "cluster/cpus=8"), FIGURES, SPEED, None, 1) is None
+    assert cost.estimate_cost(imagenet("cluster/gpus=0", "cluster/cpus=8"), INFO, SPEED, None, 1) is None
 
 
 def test_dollars_are_device_hours_at_a_price() -> None:
     study = imagenet("cluster/workers=1", "confirm=null", "search/pruner={kind: none}")
-    made = on(study, 8, price=2.0)
-    assert made.device_hours == pytest.approx(20 * made.trial_seconds / 3600)
-    assert made.dollars == 2 * made.device_hours and on(study, 8).dollars is None
+    cost_estimate = estimate(study, 8, price=2.0)
+    assert cost_estimate.device_hours == pytest.approx(20 * cost_estimate.trial_seconds / 3600)
+    assert cost_estimate.dollars == 2 * cost_estimate.device_hours and estimate(study, 8).dollars is None
 
 
-@pytest.mark.parametrize(("grace", "eta"), [(1 / 9, 3), (0.25, 2), (1.0, 3)])
-def test_the_pruners_saving_is_that_of_halving(grace: float, eta: int) -> None:
-    study = imagenet(f"search/pruner={{kind: halving, grace: {grace}, eta: {eta}}}")
-    epochs, alive, spent, rung = 36, 144.0, 0.0, grace * 36
+@pytest.mark.parametrize(("min_fraction", "eta"), [(1 / 9, 3), (0.25, 2), (1.0, 3)])
+def test_the_pruners_saving_is_that_of_halving(min_fraction: float, eta: int) -> None:
+    study = imagenet(f"search/pruner={{kind: halving, min_fraction: {min_fraction}, eta: {eta}}}")
+    epochs, alive, spent, rung = 36, 144.0, 0.0, min_fraction * 36
     for epoch in range(1, epochs + 1):  # all trials together, epoch by epoch
         spent += alive
         if epoch == round(rung) and rung < epochs:
             alive, rung = alive / eta, rung * eta
-    assert cost.kept_by_pruner(study) == pytest.approx(spent / (144 * epochs))
-    assert cost.kept_by_pruner(imagenet("search/pruner={kind: none}")) == 1
+    assert cost.estimate_kept_fraction(study) == pytest.approx(spent / (144 * epochs))
+    assert cost.estimate_kept_fraction(imagenet("search/pruner={kind: none}")) == 1
 
 
-def test_corners_reach_every_arm_and_both_ends() -> None:
+def test_boundary_points_reach_every_arm_and_both_ends() -> None:
     study = imagenet(name="pckd")
-    found = list(space_check.corners(study))
-    kinds = {point["method/preview/kind"] for _, _, point in found}
+    points = list(space_check.boundary_points(study))
+    kinds = {point["method/preview/kind"] for _, _, point in points}
     assert kinds == {"growth", "curriculum", "linear", "cosine", "off"}
-    for path, value, point in found:
-        assert point[path] == value and study.drawn(point).method.name == "pckd"
-    ends = {value for path, value, _ in found if path == "method/preview/cosine_end"}
+    for path, value, point in points:
+        assert point[path] == value and study.recipe_with(point).method.name == "pckd"
+    ends = {value for path, value, _ in points if path == "method/preview/cosine_end"}
     assert ends == {1.5, 4.0}
 
 
-def test_a_draw_that_no_trial_could_begin_is_told() -> None:
-    def mistakes(name: str, setting: str) -> list[str]:
-        with pytest.raises(BadInput) as told:
+def test_a_draw_that_no_trial_could_begin_is_refused() -> None:
+    def errors(name: str, setting: str) -> list[str]:
+        with pytest.raises(UserError) as error:
             space_check.check(
-                Study.read(STUDIES / f"cifar100/{name}.yaml", (setting,)), Figures(100, 32, 45_000)
+                Study.read(STUDIES / f"cifar100/{name}.yaml", (setting,)), DatasetInfo(100, 32, 45_000)
             )
-        return told.value.lines
+        return error.value.lines
 
-    (line,) = mistakes("pckd-hetero", "space/method/weights/centre=open")
+    (line,) = errors("pckd-hetero", "space/method/weights/centre=open")
     assert line.startswith("space/method/weights/centre = 0.1, 1.0, 10.0: no trial could begin: pckd: class")
-    (line,) = mistakes("kd", "space/optimizer/batch_size={choices: [64, 90000]}")
+    (line,) = errors("kd", "space/optimizer/batch_size={choices: [64, 90000]}")
     assert "= 90000: no trial could begin: optimizer/batch_size = 90000 is more than the 45000" in line
-    (line,) = mistakes("kd", "space/optimizer/momentum={low: 0.5, high: 1.5}")
+    (line,) = errors("kd", "space/optimizer/momentum={low: 0.5, high: 1.5}")
     assert "recipe: optimizer/momentum = 1.5: should be less than 1" in line
 
 
 @pytest.mark.slow
-def test_a_trial_could_begin_at_every_corner_of_every_study() -> None:
+def test_a_trial_could_begin_at_every_boundary_point_of_every_study() -> None:
     for path in sorted(STUDIES.rglob("*.yaml")):
         study = Study.read(path)
-        figures = study.recipe.data.expected()
-        assert figures is not None and space_check.check(study, figures) >= len(study.opened()), path
+        info = study.recipe.data.expected_info()
+        assert info is not None and space_check.check(study, info) >= len(study.search_space()), path
 
 
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:
-    asked = ("plan", str(IMAGENET), "--data", str(tmp_path), "--storage", str(tmp_path / "not/there"))
-    unknown = verb(*asked)
+    command = ("plan", str(IMAGENET), "--data", str(tmp_path), "--storage", str(tmp_path / "not/there"))
+    unknown = verb(*command)
     assert unknown.returncode == 0 and "not measured" in unknown.stdout, unknown.stderr
-    done = verb(*asked, "--images-per-second", "1000", "--price", "2.5", "--json")
-    made = json.loads(done.stdout)
-    assert [one["devices"] for one in made["scales"]] == [1, 8, 64] and made["device"] == "GPU"
-    assert made["scales"][0]["dollars"] == pytest.approx(2.5 * made["scales"][0]["device_hours"])
-    assert made["step_seconds"] == pytest.approx(0.256) and made["speed_source"] == "given, not measured"
-    assert made["disk_free_bytes"] > 0 and made["trial_disk_bytes"] == 3 * 4 * made["student_parameters"]
-    shown = verb(*asked, "--images-per-second", "1000", "--price", "2.5").stdout
+    done = verb(*command, "--images-per-second", "1000", "--price", "2.5", "--json")
+    plan = json.loads(done.stdout)
+    assert [one["devices"] for one in plan["cost_estimates"]] == [1, 8, 64] and plan["device"] == "GPU"
+    assert plan["cost_estimates"][0]["dollars"] == pytest.approx(
+        2.5 * plan["cost_estimates"][0]["device_hours"]
+    )
+    assert plan["step_seconds"] == pytest.approx(0.256) and plan["speed_source"] == "given, not measured"
+    assert plan["disk_free_bytes"] > 0 and plan["trial_disk_bytes"] == 3 * 4 * plan["student_parameters"]
+    shown = verb(*command, "--images-per-second", "1000", "--price", "2.5").stdout
     assert "dollars" in shown and "On so many devices" in shown and "(assumed)" in shown
-    both = verb(*asked, "--images-per-second", "1000", "--probe", "auto")
+    both = verb(*command, "--images-per-second", "1000", "--probe", "auto")
     assert both.returncode == 2 and "give one of them" in both.stderr

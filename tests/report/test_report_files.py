@@ -8,46 +8,54 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support import fake_runs
-from test_report import FIGURES, missing
+from test_report import FIGURES, missing_figures
 
 from raykd.report.rows.collect import collect
 from raykd.report.tables import tensorboard
 from raykd.report.write import write_report
-from raykd.store.run_files import Ledger
-from raykd.store.status import leaders
+from raykd.store.run_files import RunFiles
+from raykd.store.status import rank_trials
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Ledger:
-    return fake_runs.write(fake_runs.study("made", trials=14), tmp_path / "runs")
+def run(tmp_path: Path) -> RunFiles:
+    return fake_runs.write_run(fake_runs.make_study("made", trials=14), tmp_path / "runs")
 
 
-def rewritten(path: Path, change: Callable[[Any], Any]) -> None:
+def rewrite_json(path: Path, change: Callable[[Any], Any]) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_no_problem_and_every_figure(run: Ledger) -> None:
+def test_a_finished_run_has_no_problem_and_every_figure(run: RunFiles) -> None:
     data = collect(run)
     assert list(data.problems) == []
-    best = leaders(run.trials())[0]
-    assert data.finished()[0].number == best["number"] and data.finished()[0].accuracy == best["accuracy"]
-    assert {row.role for row in data.confirm} == {"best", "paper", "ce", "kd"}
-    assert all(row.analysis is not None and row.epochs == 2 and row.seconds == 6.0 for row in data.confirm)
+    best = rank_trials(run.trials())[0]
+    assert (
+        data.complete_trials()[0].number == best["number"]
+        and data.complete_trials()[0].accuracy == best["accuracy"]
+    )
+    assert {row.role for row in data.confirmations} == {"best", "paper", "ce", "kd"}
+    assert all(
+        row.analysis is not None and row.epochs == 2 and row.seconds == 6.0 for row in data.confirmations
+    )
     page = Path(write_report([run.folder.uri]))
     assert page == Path(run.folder.uri) / "report/index.html"
-    assert missing(page.read_text()) <= {"contours", "ranks"}  # 14 trials, most of them pruned
+    assert missing_figures(page.read_text()) <= {
+        "contours",
+        "rank_correlations",
+    }  # 14 trials, most of them pruned
     assert "Classes that gained most against ce" in page.read_text()
     classes = pq.read_table(page.parent / "tables/classes.parquet")
     assert classes.num_rows == 4 * 3 * 10
 
 
 @pytest.mark.slow
-def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
+def test_a_half_written_run_says_what_is_missing(run: RunFiles) -> None:
     folder = Path(run.folder.uri)
     (folder / "trials/00003/trial.json").write_text('{"number": 3, "state": "COM')
     (folder / "trials/00004/epochs.json").write_text("[{")
-    (folder / "stamp.json").write_text("")
+    (folder / "provenance.json").write_text("")
     (folder / "confirm/best-seed1/epochs.json").write_text("")
     (folder / "confirm/best-seed2/analysis.json").write_text('{"agreement": "high"}')
     (folder / "state.json").unlink()
@@ -57,60 +65,60 @@ def test_a_half_written_run_says_what_is_missing(run: Ledger) -> None:
     assert "confirm/best-seed2/analysis.json: left out: agreement: input should be a valid number" in page
     assert "begun with raykd an unknown version" in page
     assert "The study was interrupted" in page
-    assert missing(page) <= {"contours", "ranks", "importances"}
+    assert missing_figures(page) <= {"contours", "rank_correlations", "importances"}
 
 
 @pytest.mark.slow
-def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: Ledger) -> None:
+def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: RunFiles) -> None:
     folder = Path(run.folder.uri)
     study = run.study()
     study["recipe"]["method"] = {"name": "dcd", "temprature": 0.1}
     study["searcher"] = "tpe"
     run.folder.write_yaml("study.yaml", study)
-    rewritten(folder / "stamp.json", lambda stamp: stamp | {"raykd": "0.0.7"})
+    rewrite_json(folder / "provenance.json", lambda provenance: provenance | {"raykd": "0.0.7"})
     for path in sorted(folder.glob("trials/*/trial.json"))[:5]:
-        rewritten(path, lambda row: {k: v for k, v in row.items() if k not in ("role", "started")})
+        rewrite_json(path, lambda row: {k: v for k, v in row.items() if k not in ("role", "started")})
     for path in folder.glob("trials/*/epochs.json"):
-        rewritten(path, lambda rows: [{"epoch": r["epoch"], "accuracy": r["accuracy"]} for r in rows])
+        rewrite_json(path, lambda rows: [{"epoch": r["epoch"], "accuracy": r["accuracy"]} for r in rows])
     page = Path(write_report([run.folder.uri])).read_text()
     assert "begun with raykd 0.0.7" in page
     assert "temprature" in page and "searcher: no such field" in page
     assert "trials/00002/trial.json and 2 more: does not say started, role" in page
     assert "does not say accuracy_raw, seconds, lr, terms" in page
-    assert {"history", "slices", "curves", "confirmed"}.isdisjoint(missing(page))
+    assert {"history", "slices", "learning_curves", "confirmations"}.isdisjoint(missing_figures(page))
     assert "optimizer/lr" in page
 
 
 @pytest.mark.parametrize("content", ["", "name: [", "- 1\n- 2\n"])
-def test_a_study_that_cannot_be_read_is_named(run: Ledger, content: str) -> None:
+def test_a_study_that_cannot_be_read_is_named(run: RunFiles, content: str) -> None:
     (Path(run.folder.uri) / "study.yaml").write_text(content)
     data = collect(run)
     assert data.problems[0].startswith("study.yaml: cannot be read")
-    assert data.finished() and "optimizer/lr" in data.space
+    assert data.complete_trials() and "optimizer/lr" in data.space
 
 
 def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
-    ledger = Ledger(str(tmp_path / "begun"))
-    ledger.begin(fake_runs.study("begun").plain())
-    page = Path(write_report([ledger.folder.uri])).read_text()
+    run_files = RunFiles(str(tmp_path / "begun"))
+    run_files.begin(fake_runs.make_study("begun").to_dict())
+    page = Path(write_report([run_files.folder.uri])).read_text()
     assert "No trial has finished yet" in page
-    assert missing(page) == FIGURES
+    assert missing_figures(page) == FIGURES
 
 
 @pytest.mark.slow
 def test_no_run_is_bad_input_and_a_run_given_twice_is_one(
-    run: Ledger, verb: Any, monkeypatch: pytest.MonkeyPatch
+    run: RunFiles, verb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = verb("report", "nowhere")
-    assert said.returncode == 2 and "nowhere: no run here" in said.stderr
+    process = verb("report", "nowhere")
+    assert process.returncode == 2 and "nowhere: no run here" in process.stderr
     monkeypatch.chdir(Path(run.folder.uri).parent)
     assert write_report(["made", "made/"]) == f"{run.folder.uri}/report/index.html"
 
 
-def test_events_are_written_once_for_each_trial(run: Ledger) -> None:
+def test_events_are_written_once_for_each_trial(run: RunFiles) -> None:
     folder = Path(run.folder.uri) / "report/tensorboard"
-    tensorboard.write(collect(run), folder)
+    tensorboard.write_events(collect(run), folder)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*/events.*")}
-    tensorboard.write(collect(run), folder)
+    tensorboard.write_events(collect(run), folder)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*/events.*")} == before
     assert len(before) == sum(bool(run.epochs(row["number"])) for row in run.trials())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raykd.errors import BadInput
+from raykd.errors import UserError
 from raykd.spec import Choice, Dimension, Range, Scalar
 from raykd.study.space import draw
 from raykd.study.study import Study
@@ -30,21 +30,21 @@ def read(tmp_path: Path, text: str, *overrides: str) -> Study:
     return Study.read(path, overrides)
 
 
-def lines(tmp_path: Path, text: str, *overrides: str) -> list[str]:
-    with pytest.raises(BadInput) as error:
+def read_error_lines(tmp_path: Path, text: str, *overrides: str) -> list[str]:
+    with pytest.raises(UserError) as error:
         read(tmp_path, text, *overrides)
     return error.value.lines
 
 
-def at_random(seed: int):
-    chance = random.Random(seed)
+def choose_at_random(seed: int):
+    rng = random.Random(seed)
 
     def choose(path: str, dimension: Dimension) -> Scalar:
         if isinstance(dimension, Choice):
-            return chance.choice(dimension.values)
+            return rng.choice(dimension.values)
         if dimension.integer:
-            return chance.randint(int(dimension.low), int(dimension.high))
-        return chance.uniform(dimension.low, dimension.high)
+            return rng.randint(int(dimension.low), int(dimension.high))
+        return rng.uniform(dimension.low, dimension.high)
 
     return choose
 
@@ -52,10 +52,10 @@ def at_random(seed: int):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_study_file_reads_and_draws_recipes(path: Path) -> None:
     study = Study.read(path)
-    space = study.opened()
-    assert study.drawn(study.paper_point()) == study.recipe
+    space = study.search_space()
+    assert study.recipe_with(study.paper_point()) == study.recipe
     for seed in range(200):
-        recipe = study.drawn(draw(space, at_random(seed)))
+        recipe = study.recipe_with(draw(space, choose_at_random(seed)))
         assert recipe.method.name == study.recipe.method.name
 
 
@@ -67,7 +67,7 @@ def test_every_study_file_opens_with_paper_command_and_cost(path: Path) -> None:
 
 def test_round_trip(tmp_path: Path) -> None:
     study = read(tmp_path, PLAIN)
-    assert Study.parse(study.plain(), "again") == study
+    assert Study.parse(study.to_dict(), "again") == study
 
 
 @pytest.mark.parametrize(
@@ -101,45 +101,45 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_a_mistake_is_named(tmp_path: Path, change: tuple[str, str], expected: str) -> None:
     text = PLAIN.replace(*change)
     assert text != PLAIN
-    told = lines(tmp_path, text)
-    assert any(expected in line for line in told), told
-    assert all(line.startswith(str(tmp_path / "study.yaml")) and "\n" not in line for line in told)
+    messages = read_error_lines(tmp_path, text)
+    assert any(expected in line for line in messages), messages
+    assert all(line.startswith(str(tmp_path / "study.yaml")) and "\n" not in line for line in messages)
 
 
 def test_all_mistakes_at_once(tmp_path: Path) -> None:
     text = PLAIN.replace("epochs: 3", "epochs: 0").replace("resnet8", "resnet9")
-    told = lines(
+    messages = read_error_lines(
         tmp_path, text + "space: {optimizer/lr: {low: 2, high: 1}, method/tauu: open}\nbudget: {trails: 3}\n"
     )
-    assert len(told) == 5, told
+    assert len(messages) == 5, messages
 
 
 def test_overrides(tmp_path: Path) -> None:
     study = read(tmp_path, PLAIN, "epochs=5", "budget/trials=7", "data/images=200", "space/optimizer/lr=open")
     assert (study.recipe.epochs, study.budget.trials, study.recipe.data.images) == (5, 7, 200)
-    assert "optimizer/lr" in study.opened()
-    assert "no such field" in lines(tmp_path, PLAIN, "recipe/epoch=5")[0]
-    assert "path=value" in lines(tmp_path, PLAIN, "epochs")[0]
+    assert "optimizer/lr" in study.search_space()
+    assert "no such field" in read_error_lines(tmp_path, PLAIN, "recipe/epoch=5")[0]
+    assert "path=value" in read_error_lines(tmp_path, PLAIN, "epochs")[0]
 
 
 def test_a_study_narrows_and_closes_the_methods_space(tmp_path: Path) -> None:
-    own = read(tmp_path, PLAIN).opened()
-    path = next(p for p, d in own.items() if isinstance(d, Range))
-    closed = read(tmp_path, PLAIN + f"space: {{{path}: fixed}}\n").opened()
-    assert set(own) - set(closed) == {path}
+    method_space = read(tmp_path, PLAIN).search_space()
+    path = next(p for p, d in method_space.items() if isinstance(d, Range))
+    closed = read(tmp_path, PLAIN + f"space: {{{path}: fixed}}\n").search_space()
+    assert set(method_space) - set(closed) == {path}
 
 
-def test_conditional_parts_are_drawn_only_when_called_for(tmp_path: Path) -> None:
+def test_conditional_parts_are_drawn_only_when_active(tmp_path: Path) -> None:
     study = read(tmp_path, PLAIN + "space: {schedule/kind: open, schedule/factor: open}\n")
-    space = study.opened()
-    assert space["schedule/factor"].when == (("schedule/kind", "step"),)
-    points = [draw(space, at_random(seed)) for seed in range(40)]
+    space = study.search_space()
+    assert space["schedule/factor"].conditions == (("schedule/kind", "step"),)
+    points = [draw(space, choose_at_random(seed)) for seed in range(40)]
     for point in points:
         assert ("schedule/factor" in point) == (point["schedule/kind"] == "step")
-        assert study.drawn(point).schedule.kind == point["schedule/kind"]
+        assert study.recipe_with(point).schedule.kind == point["schedule/kind"]
     assert {p["schedule/kind"] for p in points} == {"step", "cosine"}
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         Study.read(tmp_path / "none.yaml")

@@ -16,17 +16,17 @@ FLAGS = (
 PROBE = Path(__file__).with_name("probe.js")
 
 
-def opened(page: Path, folder: Path, width: int = 1200) -> tuple[dict[str, Any], list[str]]:
-    """What the probe found, and the console's lines (errors, warnings, uncaught exceptions)."""
+def open_page(page: Path, folder: Path, width: int = 1200) -> tuple[dict[str, Any], list[str]]:
+    """What the probe measured, and the console's lines (errors, warnings, uncaught exceptions)."""
     assert CHROMIUM, "no Chromium on this machine"
-    copy = page.with_name("probed.html")
+    copy = page.with_name("with_probe.html")
     copy.write_text(page.read_text().replace("</body>", f"<script>{PROBE.read_text()}</script></body>"))
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", f"--window-size={width},900", "--dump-dom"]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, copy.absolute().as_uri()], capture_output=True, text=True, timeout=120, check=True
     )
     copy.unlink()
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, f"the page did not load: {done.stderr[-2000:]}"
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(html.unescape(found[1])), console
+    match = re.search(r'<pre id="probe">(.*?)</pre>', process.stdout, re.DOTALL)
+    assert match, f"the page did not load: {process.stderr[-2000:]}"
+    console = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(html.unescape(match[1])), console

@@ -1,4 +1,4 @@
-"""Real gloo ranks, started once and reused by every test: `run(function, *args, ranks=2) -> [answers]`.
+"""Real gloo ranks, started once and reused by every test: `run(function, *args, ranks=2) -> [results]`.
 
 The function must be importable and its arguments picklable. Ranks talk over loopback and meet at a file.
 """
@@ -20,49 +20,51 @@ import torch.multiprocessing as mp
 
 
 def run(function: Callable[..., Any], *args: Any, ranks: int = 2) -> list[Any]:
-    """function(*args) on all ranks: their answers in order, or RuntimeError with a rank's traceback."""
-    connections = _pool(ranks)
+    """function(*args) on all ranks: their results in order, or RuntimeError with a rank's traceback."""
+    connections = _start_pool(ranks)
     for connection in connections:
         connection.send_bytes(pickle.dumps((function, args)))
-    answers = [pickle.loads(connection.recv_bytes()) for connection in connections]
-    for rank, (_, failure) in enumerate(answers):
+    results = [pickle.loads(connection.recv_bytes()) for connection in connections]
+    for rank, (_, failure) in enumerate(results):
         if failure:
             raise RuntimeError(f"rank {rank}: {failure}")
-    return [answer for answer, _ in answers]
+    return [result for result, _ in results]
 
 
 @cache
-def _pool(ranks: int) -> list[Connection]:
+def _start_pool(ranks: int) -> list[Connection]:
     folder = tempfile.TemporaryDirectory()
     context = mp.get_context("spawn")
     connections = []
     for rank in range(ranks):
-        here, there = context.Pipe()
-        process = context.Process(target=_rank, args=(rank, ranks, f"{folder.name}/meet", there), daemon=True)
+        parent_end, child_end = context.Pipe()
+        process = context.Process(
+            target=_serve_rank, args=(rank, ranks, f"{folder.name}/rendezvous", child_end), daemon=True
+        )
         process.start()
-        there.close()
+        child_end.close()
         atexit.register(process.join, 10)
-        atexit.register(here.close)
-        connections.append(here)
+        atexit.register(parent_end.close)
+        connections.append(parent_end)
     atexit.register(folder.cleanup)
     return connections
 
 
-def _rank(rank: int, ranks: int, meet: str, connection: Connection) -> None:
+def _serve_rank(rank: int, ranks: int, rendezvous: str, connection: Connection) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    store = dist.FileStore(meet, ranks)
+    store = dist.FileStore(rendezvous, ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=4))
     while True:
         try:
             request = connection.recv_bytes()
         except EOFError:
             break
-        connection.send_bytes(pickle.dumps(_answer(request)))
+        connection.send_bytes(pickle.dumps(_execute(request)))
     dist.destroy_process_group()
 
 
-def _answer(request: bytes) -> tuple[Any, str | None]:
+def _execute(request: bytes) -> tuple[Any, str | None]:
     try:
         function, args = pickle.loads(request)
         return function(*args), None

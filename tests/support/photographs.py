@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from raykd import data
-from raykd.data.stream import Stream
+from raykd.data.stream import StreamedSource
 
 CPU = torch.device("cpu")
 SIZE = 64
 
 
-def photographs(**settings: Any) -> data.ImageNet:
+def photograph_settings(**settings: Any) -> data.ImageNet:
     """Settings of the clothing set, streamed."""
     base = {
         "path": "clothing",
@@ -25,6 +25,6 @@ def photographs(**settings: Any) -> data.ImageNet:
     return data.ImageNet(**(base | settings))
 
 
-def stream(spec: data.ImageNet, root: Path) -> tuple[data.Dataset[Any], Stream]:
+def make_source(spec: data.ImageNet, root: Path) -> tuple[data.Dataset[Any], StreamedSource]:
     dataset = data.load(spec, root, False)
-    return dataset, spec.source(dataset, CPU)
+    return dataset, spec.make_source(dataset, CPU)

@@ -1,4 +1,4 @@
-"""Small recipes on real digits, being taught."""
+"""Small recipes on real digits, and their trainers."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from raykd import data
 from raykd.models import make
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import LiveTeacher, NoTeacher
-from raykd.training.trainer import Teaching
+from raykd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 BASE: dict[str, Any] = {
@@ -27,15 +27,15 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe.model_validate_json(json.dumps(BASE | settings))
 
 
-def teaching(chosen: Recipe) -> Teaching:
+def make_trainer(settings: Recipe) -> Trainer:
     torch.set_num_threads(1)
-    dataset = data.load(chosen.data, Path("unused"), False)
-    if chosen.method.name == "ce":
-        return Teaching(chosen, dataset, NoTeacher(), CPU)
+    dataset = data.load(settings.data, Path("unused"), False)
+    if settings.method.name == "ce":
+        return Trainer(settings, dataset, NoTeacher(), CPU)
     torch.manual_seed(5)
-    return Teaching(chosen, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
+    return Trainer(settings, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
 
 
-def told(row: Any) -> dict[str, Any]:
-    """What a row says of the learning: no times, and not where the teacher's answers came from."""
+def comparable_metrics(row: Any) -> dict[str, Any]:
+    """The metrics of an epoch that do not vary: no times, and not where the teacher's outputs came from."""
     return {k: v for k, v in row.items() if "second" not in k and not k.startswith("teacher_")}

@@ -13,21 +13,21 @@ import torch
 import torchvision
 
 from raykd import data, models
-from raykd.data import draw, order
-from raykd.errors import BadInput
+from raykd.data import draw_view_ids, epoch_permutation
+from raykd.errors import UserError
 from raykd.study.recipe import Recipe
 from raykd.training import student, trial
-from raykd.transfer import probe_of
-from raykd.transfer.probe import Features, Probe, _taught, accuracy
+from raykd.transfer.probe import Features, Probe, measure_accuracy, train_head
+from raykd.transfer.transfer import make_probe
 
 CPU = torch.device("cpu")
 STILL = ("--set", "data/padding=0", "--set", "data/flip=false")
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trial's folder: one epoch of KD on digits."""
-    folder = tmp_path_factory.mktemp("taught")
+    folder = tmp_path_factory.mktemp("trained")
     torch.manual_seed(0)
     torch.save(models.make("resnet14", 10).state_dict(), folder / "teacher.pth")
     plain = {
@@ -37,33 +37,33 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "method": {"name": "kd"},
         "epochs": 1,
     }
-    recipe = Recipe.model_validate_json(json.dumps(plain)).plain()
+    recipe = Recipe.model_validate_json(json.dumps(plain)).to_dict()
     job = trial.Job(recipe, str(folder / "trial"), str(folder / "teacher.pth"), "", False, 1)
     trial.run(job, lambda row: None, CPU)
     return folder / "trial"
 
 
-def features(taught: Path, settings: Probe, moving: bool = False) -> Features:
+def make_features(trial_folder: Path, settings: Probe, moving: bool = False) -> Features:
     dataset = data.load(settings.data, Path("unused"), False)
-    net = student.load(str(taught)).net
-    return Features(net, moving, dataset, settings.data.source(dataset, CPU), CPU)
+    net = student.load(str(trial_folder)).net
+    return Features(net, moving, dataset, settings.data.make_source(dataset, CPU), CPU)
 
 
-def settings(**changed: Any) -> Probe:
+def make_settings(**changes: Any) -> Probe:
     plain = {"data": {"name": "digits", "images": 90, "holdout": 0.0}, "epochs": 4, "seeds": 1}
-    return Probe.model_validate_json(json.dumps(plain | changed))
+    return Probe.model_validate_json(json.dumps(plain | changes))
 
 
-def test_a_head_learns_as_a_loop_in_numpy_says(taught: Path) -> None:
-    asked = settings(data={"name": "digits", "images": 90, "holdout": 0.0, "padding": 0})
-    probed = features(taught, asked)
-    head = _taught(probed, asked, seed=3)
+def test_a_head_learns_as_a_loop_in_numpy_says(trial_folder: Path) -> None:
+    settings = make_settings(data={"name": "digits", "images": 90, "holdout": 0.0, "padding": 0})
+    features = make_features(trial_folder, settings)
+    head = train_head(features, settings, seed=3)
 
-    source = asked.data.source(probed.dataset, CPU)
+    source = settings.data.make_source(features.dataset, CPU)
     with torch.no_grad():
-        images = torch.cat([x for x, _ in source.plain(probed.dataset.train, 0, 1)])
-        x = student.load(str(taught)).net(images).embedding.double().numpy()
-    y = probed.dataset.train.labels.numpy()
+        images = torch.cat([x for x, _ in source.evaluation_batches(features.dataset.train, 0, 1)])
+        x = student.load(str(trial_folder)).net(images).embedding.double().numpy()
+    y = features.dataset.train.labels.numpy()
     torch.manual_seed(3)
     first = torch.nn.Linear(64, 10)
     torch.nn.init.normal_(first.weight, std=0.01)
@@ -71,12 +71,12 @@ def test_a_head_learns_as_a_loop_in_numpy_says(taught: Path) -> None:
     speed = [np.zeros((10, 64)), np.zeros(10)]
     for epoch in range(1, 5):
         rate = 0.05 * 0.1 ** sum(epoch > part * 4 for part in (0.25, 0.5, 0.75))
-        some = order(epoch, 3, 90)[:64].numpy()  # one batch, the odd rest is left out
-        scores = x[some] @ parameters[0].T + parameters[1]
+        batch = epoch_permutation(epoch, 3, 90)[:64].numpy()  # one batch, the odd rest is left out
+        scores = x[batch] @ parameters[0].T + parameters[1]
         wrong = np.exp(scores - scores.max(1, keepdims=True))
         wrong /= wrong.sum(1, keepdims=True)
-        wrong[np.arange(64), y[some]] -= 1
-        slopes = [wrong.T @ x[some] / 64, wrong.mean(0)]
+        wrong[np.arange(64), y[batch]] -= 1
+        slopes = [wrong.T @ x[batch] / 64, wrong.mean(0)]
         for i in range(2):
             speed[i] = 0.9 * speed[i] + slopes[i] + 5e-4 * parameters[i]
             parameters[i] -= rate * speed[i]
@@ -85,40 +85,40 @@ def test_a_head_learns_as_a_loop_in_numpy_says(taught: Path) -> None:
 
 
 def test_statistics_of_batch_norms_are_frozen_unless_the_released_behaviour_is_asked_for(
-    taught: Path,
+    trial_folder: Path,
 ) -> None:
-    asked = settings()
-    before = {name: value.clone() for name, value in student.load(str(taught)).net.state_dict().items()}
+    settings = make_settings()
+    before = {name: value.clone() for name, value in student.load(str(trial_folder)).net.state_dict().items()}
     for moving in (False, True):
-        probed = features(taught, asked, moving)
-        assert 0 <= accuracy(probed, asked, seed=1) <= 100
-        after = probed._net.state_dict()
+        features = make_features(trial_folder, settings, moving)
+        assert 0 <= measure_accuracy(features, settings, seed=1) <= 100
+        after = features.net.state_dict()
         moved = {name for name, value in after.items() if not torch.equal(value, before[name])}
         assert bool(moved) == moving and all("running" in name or "num_batches" in name for name in moved)
 
 
-def test_augmented_images_are_seen_anew_in_every_epoch(taught: Path) -> None:
-    asked = settings()
-    probed = features(taught, asked)
-    source = asked.data.source(probed.dataset, CPU)
-    seen = []
+def test_augmented_images_are_seen_anew_in_every_epoch(trial_folder: Path) -> None:
+    settings = make_settings()
+    features = make_features(trial_folder, settings)
+    source = settings.data.make_source(features.dataset, CPU)
+    embeddings = []
     for epoch in (1, 2):
-        ((embedding, labels),) = probed.training(epoch, 5, 64)
-        at = order(epoch, 5, 90)[None, :64]
-        (batch,) = source.batches(at, draw(epoch, 5, 90, source)[at])
+        ((embedding, labels),) = features.training_batches(epoch, 5, 64)
+        positions = epoch_permutation(epoch, 5, 90)[None, :64]
+        (batch,) = source.batches(positions, draw_view_ids(epoch, 5, 90, source)[positions])
         with torch.no_grad():
-            expected = student.load(str(taught)).net(batch.images).embedding
+            expected = student.load(str(trial_folder)).net(batch.images).embedding
         torch.testing.assert_close(embedding, expected)
         assert torch.equal(labels, batch.labels)
-        seen.append(embedding)
-    assert not torch.allclose(*seen)
+        embeddings.append(embedding)
+    assert not torch.allclose(*embeddings)
 
 
 @pytest.mark.slow
 def test_transfer_to_tiny_imagenet_with_its_controls(
-    taught: Path, verb: Any, data_root: Path, tmp_path: Path
+    trial_folder: Path, verb: Any, data_root: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(taught, tmp_path / "trial")
+    shutil.copytree(trial_folder, tmp_path / "trial")
     few = ("--set", "data/images=400", "--set", "epochs=2", "--seeds", "2")
     words = ("--data", str(data_root), *STILL, *few)
     done = verb("transfer", "trial", "--to", "tiny-imagenet-mini", *words, "--json")
@@ -128,18 +128,19 @@ def test_transfer_to_tiny_imagenet_with_its_controls(
     assert list(result["rows"]) == ["student", "teacher", "untrained"]
     for row in result["rows"].values():
         assert len(row["seeds"]) == 2 and row["accuracy"] == pytest.approx(np.mean(row["seeds"]))
-        half = 12.7062 * abs(row["seeds"][0] - row["seeds"][1]) / 2  # the t quantile of one degree of freedom
-        assert row["interval"] == pytest.approx(half, rel=1e-4)
+        t_quantile = 12.7062  # of one degree of freedom
+        half_width = t_quantile * abs(row["seeds"][0] - row["seeds"][1]) / 2
+        assert row["interval"] == pytest.approx(half_width, rel=1e-4)
     assert result["settings"]["data"]["size"] == 32 and result["settings"]["batch_norm"] == "frozen"
 
-    (tmp_path / "trial/stamp.json").unlink()  # nobody knows where the teacher is
+    (tmp_path / "trial/provenance.json").unlink()  # nobody knows where the teacher is
     done = verb("transfer", "trial", "--to", "digits", *STILL, "--set", "epochs=1", "--seeds", "1")
     assert done.returncode == 0, done.stderr
     assert "--teacher names them" in done.stdout and "untrained" in done.stdout
     assert set(json.loads((tmp_path / "trial/transfer.json").read_text())) == {"tiny-imagenet-mini", "digits"}
 
 
-def test_mistakes_of_a_transfer_are_one_line_each(taught: Path, verb: Any, tmp_path: Path) -> None:
+def test_user_errors_of_a_transfer_are_one_line_each(trial_folder: Path, verb: Any, tmp_path: Path) -> None:
     for words, expected in (
         (("--to", "stl11"), "--to stl11: neither a data set nor a folder"),
         (("--to", "stl10"), "stl10_binary/train_X.bin: no such file. Expected"),
@@ -148,15 +149,15 @@ def test_mistakes_of_a_transfer_are_one_line_each(taught: Path, verb: Any, tmp_p
         (("--to", "digits", "--set", "batch_norm=relaesed"), "Did you mean 'released'?"),
         (("--to", "digits", "--set", "epoch=3"), "Did you mean 'epochs'?"),
     ):
-        done = verb("transfer", str(taught), *words, "--data", str(tmp_path))
+        done = verb("transfer", str(trial_folder), *words, "--data", str(tmp_path))
         assert done.returncode == 2 and expected in done.stderr, done.stderr
         assert len(done.stderr.splitlines()) == 1
     done = verb("transfer", "nowhere", "--to", "digits")
     assert done.returncode == 2 and "nowhere: no recipe.yaml" in done.stderr
 
 
-def test_a_probe_follows_the_protocol_at_the_students_size(taught: Path, tmp_path: Path) -> None:
-    probe = probe_of("stl10", student.load(str(taught)), tmp_path, ("batch_norm=released",))
+def test_a_probe_follows_the_protocol_at_the_students_size(trial_folder: Path, tmp_path: Path) -> None:
+    probe = make_probe("stl10", student.load(str(trial_folder)), tmp_path, ("batch_norm=released",))
     assert (probe.epochs, probe.optimizer.batch_size, probe.optimizer.lr) == (120, 64, 0.05)
     assert [probe.schedule.scale(epoch, 120) for epoch in (30, 31, 61, 91)] == pytest.approx(
         [1, 0.1, 0.01, 1e-3]
@@ -165,9 +166,9 @@ def test_a_probe_follows_the_protocol_at_the_students_size(taught: Path, tmp_pat
     assert (probe.data.size, probe.data.holdout, probe.data.padding, probe.data.flip) == (32, 0, 4, True)
 
 
-def photographs(data_root: Path, count: int, side: int) -> torch.Tensor:
+def load_photographs(data_root: Path, count: int, side: int) -> torch.Tensor:
     """[count, side, side, 3], uint8."""
-    spec = data.Folder(path="clothing", test="validation", train="validation", size=side, holdout=0)
+    spec = data.ImageFolder(path="clothing", test="validation", train="validation", size=side, holdout=0)
     return data.load(spec, data_root, False).train.pixels[:count]
 
 
@@ -176,22 +177,22 @@ def test_stl10_in_its_own_layout(data_root: Path, tmp_path: Path) -> None:
     base = tmp_path / "stl10_binary"
     base.mkdir()
     (base / "class_names.txt").write_text("airplane\nbird\ncar\n")
-    pictures = photographs(data_root, 12, 96)
+    images = load_photographs(data_root, 12, 96)
     labels = np.arange(12) % 3
     for part, at in (("train", slice(0, 8)), ("test", slice(8, 12))):
-        column_by_column = pictures[at].permute(0, 3, 2, 1).contiguous().numpy()
+        column_by_column = images[at].permute(0, 3, 2, 1).contiguous().numpy()
         (base / f"{part}_X.bin").write_bytes(column_by_column.tobytes())
         (base / f"{part}_y.bin").write_bytes((labels[at] + 1).astype(np.uint8).tobytes())
     whole = data.load(data.STL10(holdout=0), tmp_path, False)
-    assert torch.equal(whole.train.pixels, pictures[:8]) and torch.equal(whole.test.pixels, pictures[8:])
+    assert torch.equal(whole.train.pixels, images[:8]) and torch.equal(whole.test.pixels, images[8:])
     assert whole.test.labels.tolist() == [2, 0, 1, 2] and whole.classes == ("airplane", "bird", "car")
     small = data.load(data.STL10(holdout=0, size=32), tmp_path, False)
     assert small.train.pixels.shape == (8, 32, 32, 3) and small.size == 32
     (base / "test_y.bin").write_bytes(bytes([1, 2, 3, 4]))
-    with pytest.raises(BadInput, match=r"test_y\.bin: damaged \(labels should be 1 to 3\)"):
+    with pytest.raises(UserError, match=r"test_y\.bin: damaged \(labels should be 1 to 3\)"):
         data.load(data.STL10(), tmp_path, False)
     (base / "train_X.bin").write_bytes(b"short")
-    with pytest.raises(BadInput, match=r"train_X\.bin: damaged \(5 bytes; 8 labels call for 221,184\)"):
+    with pytest.raises(UserError, match=r"train_X\.bin: damaged \(5 bytes; 8 labels call for 221,184\)"):
         data.load(data.STL10(), tmp_path, False)
 
 
@@ -200,23 +201,23 @@ def test_cifar10_in_its_own_layout(data_root: Path, tmp_path: Path, monkeypatch:
     """Files of its form from real photographs; their MD5s stand in for the official ones."""
     base = tmp_path / "cifar-10-batches-py"
     base.mkdir()
-    pictures = photographs(data_root, 60, 32)
+    images = load_photographs(data_root, 60, 32)
     names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
-    sums = {}
+    md5s = {}
     for place, name in enumerate(names):
-        rows = pictures[10 * place : 10 * place + 10].permute(0, 3, 1, 2).reshape(10, -1).numpy()
+        rows = images[10 * place : 10 * place + 10].permute(0, 3, 1, 2).reshape(10, -1).numpy()
         (base / name).write_bytes(pickle.dumps({"data": rows, "labels": list(range(10))}))
     (base / "batches.meta").write_bytes(pickle.dumps({"label_names": [f"class {i}" for i in range(10)]}))
     for name in (*names, "batches.meta"):
-        sums[name] = hashlib.md5((base / name).read_bytes()).hexdigest()
+        md5s[name] = hashlib.md5((base / name).read_bytes()).hexdigest()
     official = torchvision.datasets.CIFAR10
-    with pytest.raises(BadInput, match=r"damaged \(.* bytes, wrong MD5\)"):
+    with pytest.raises(UserError, match=r"damaged \(.* bytes, wrong MD5\)"):
         data.load(data.CIFAR10(), tmp_path, False)
-    monkeypatch.setattr(official, "train_list", [[name, sums[name]] for name in names[:5]])
-    monkeypatch.setattr(official, "test_list", [["test_batch", sums["test_batch"]]])
-    monkeypatch.setattr(official, "meta", official.meta | {"md5": sums["batches.meta"]})
+    monkeypatch.setattr(official, "train_list", [[name, md5s[name]] for name in names[:5]])
+    monkeypatch.setattr(official, "test_list", [["test_batch", md5s["test_batch"]]])
+    monkeypatch.setattr(official, "meta", official.meta | {"md5": md5s["batches.meta"]})
     whole = data.load(data.CIFAR10(holdout=0), tmp_path, False)
-    assert torch.equal(whole.train.pixels, pictures[:50]) and torch.equal(whole.test.pixels, pictures[50:])
+    assert torch.equal(whole.train.pixels, images[:50]) and torch.equal(whole.test.pixels, images[50:])
     assert whole.classes[3] == "class 3" and whole.test.labels.tolist() == list(range(10))
 
 
@@ -234,13 +235,16 @@ def test_tiny_imagenet_in_its_own_layout(data_root: Path, tmp_path: Path) -> Non
             shutil.copy(file, base / "val/images")
             lines.append(f"{file.name}\t{name}\t0\t32\t44\t62")
     (base / "val/val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
-    own = data.load(data.TinyImageNet(holdout=0), tmp_path, False)
-    folders = data.load(data.Folder(path="plain", holdout=0), tmp_path, False)
-    assert own.classes == folders.classes == tuple(names)
-    assert torch.equal(own.train.pixels, folders.train.pixels)
-    assert torch.equal(own.test.labels, folders.test.labels)
-    ours, theirs = own.test.pixels.flatten(1).float().mean(1), folders.test.pixels.flatten(1).float().mean(1)
+    official = data.load(data.TinyImageNet(holdout=0), tmp_path, False)
+    folders = data.load(data.ImageFolder(path="plain", holdout=0), tmp_path, False)
+    assert official.classes == folders.classes == tuple(names)
+    assert torch.equal(official.train.pixels, folders.train.pixels)
+    assert torch.equal(official.test.labels, folders.test.labels)
+    ours, theirs = (
+        official.test.pixels.flatten(1).float().mean(1),
+        folders.test.pixels.flatten(1).float().mean(1),
+    )
     assert torch.equal(ours.sort().values, theirs.sort().values)
     (base / "val/val_annotations.txt").write_text("val_0.JPEG\tn00000000\t0\t0\t1\t1\n")
-    with pytest.raises(BadInput, match=r"line 1: .*no such class among train's"):
+    with pytest.raises(UserError, match=r"line 1: .*no such class among train's"):
         data.load(data.TinyImageNet(), tmp_path, False)

@@ -1,88 +1,96 @@
-"""What a study will take, and what keeps it from running."""
+"""A plan, and a cluster's health, printed."""
 
 from typing import Any
 
 from rich.table import Column, Table
 from rich.text import Text
 
-from raykd.cli.output.tables import console, duration
+from raykd.cli.output.tables import console, format_duration
 
 
-def plan(made: Any) -> None:
+def print_plan(plan: Any) -> None:
+    """Prints a Plan: the search space, what trials take, the costs on so many devices."""
     folded = (Column(name, overflow="fold") for name in ("searched", "range", "paper's point", "only when"))
     table = Table(*folded, title="Search space", title_justify="left")
-    for path, dimension in made.space.items():
-        table.add_row(path, dimension, str(made.paper_point.get(path, "-")), made.conditional.get(path, ""))
+    for path, dimension in plan.space.items():
+        table.add_row(path, dimension, str(plan.paper_point.get(path, "-")), plan.conditional.get(path, ""))
     console.print(table)
     rows = {
-        "corners": f"{made.corners} points at the ends of the space; a trial could begin at each",
-        "trials": f"{made.trials} of {made.epochs} epochs on {made.images:,} images",
-        "student": f"{made.student_parameters:,} parameters, the method's heads {made.method_parameters:,}",
-        "method's memory": f"{made.bank_bytes / 2**20:.1f} MiB of buffers",
-        "disk": f"{made.disk_bytes / 2**20:,.0f} MiB, and {made.trial_disk_bytes / 2**20:,.0f} MiB for each "
-        f"trial under way; free: {free(made.disk_free_bytes)}",
-    } | _seconds(made)
+        "boundary points": f"{plan.boundary_points} of the space; a trial could begin at each",
+        "trials": f"{plan.trials} of {plan.epochs} epochs on {plan.images:,} images"
+        + (f" ({plan.shortage})" if plan.shortage else ""),
+        "student": f"{plan.student_parameters:,} parameters, the method's heads {plan.method_parameters:,}",
+        "method's memory": f"{plan.bank_bytes / 2**20:.1f} MiB of buffers",
+        "disk": f"{plan.disk_bytes / 2**20:,.0f} MiB, and {plan.trial_disk_bytes / 2**20:,.0f} MiB for each "
+        f"trial under way; free: {format_free(plan.disk_free_bytes)}",
+    } | _format_times(plan)
     for name, value in rows.items():
         console.print(f"{name:>16}  {value}")
-    if made.scales:
-        _scales(made)
+    if plan.cost_estimates:
+        _print_costs(plan)
 
 
-def short(value: float) -> str:
+def format_number(value: float) -> str:
+    """Returns a number with three significant digits, or whole from 100 on."""
     return f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
-def free(size: int | None) -> str:
+def format_free(size: int | None) -> str:
+    """Returns bytes in GiB; "not known" for None."""
     return "not known" if size is None else f"{size / 2**30:,.1f} GiB"
 
 
-def _seconds(made: Any) -> dict[str, str]:
-    if made.not_measured:
-        return {"seconds": f"not measured: {made.not_measured}; see --images-per-second and --probe"}
+def _format_times(plan: Any) -> dict[str, str]:
+    if plan.not_measured:
+        return {"seconds": f"not measured: {plan.not_measured}; see --images-per-second and --probe"}
     return {
-        "speed": f"{made.images_per_second:,.4g} images/s of one worker, {1000 * made.step_seconds:.0f} ms a "
-        f"step ({made.speed_source})",
-        "one trial": duration(made.trial_seconds),
-        "the search": f"{duration(made.pruned_seconds)} with pruning, {duration(made.search_seconds)} "
-        "without, one trial after another",
-        "confirmation": f"{duration(made.confirm_seconds)}, one retraining after another",
+        "speed": f"{plan.images_per_second:,.4g} images/s of one worker, {1000 * plan.step_seconds:.0f} ms a "
+        f"step ({plan.speed_source})",
+        "one trial": format_duration(plan.trial_seconds),
+        "the search": f"{format_duration(plan.pruned_seconds)} with pruning, "
+        f"{format_duration(plan.search_seconds)} without, one trial after another",
+        "confirmation": f"{format_duration(plan.confirm_seconds)}, one retraining after another",
     }
 
 
-def _scales(made: Any) -> None:
-    names = (f"{made.device}s", "workers", "at once", "one trial", "search", "confirm")
-    priced = made.price is not None
+def _print_costs(plan: Any) -> None:
+    names = (f"{plan.device}s", "workers", "at once", "one trial", "search", "confirm")
+    priced = plan.price is not None
     title = "On so many devices, with so many workers a trial and so many trials at once"
     table = Table(
-        *names, f"{made.device} hours", *(["dollars"] if priced else []),
-        title=title + (f"; {made.price:g} $ a device hour" if priced else ""), title_justify="left",
+        *(Column(name, overflow="fold") for name in (*names, f"{plan.device} hours", *(["dollars"] if priced else []))),
+        title=title + (f"; {plan.price:g} $ a device hour" if priced else ""), title_justify="left",
     )  # fmt: skip
-    for one in made.scales:
-        times = (one.trial_seconds, one.search_seconds, one.confirm_seconds)
+    for cost in plan.cost_estimates:
+        times = (cost.trial_seconds, cost.search_seconds, cost.confirm_seconds)
         table.add_row(
-            str(one.devices), str(one.workers), str(one.at_once), *map(duration, times),
-            short(one.device_hours), *([short(one.dollars)] if priced else []),
+            str(cost.devices), str(cost.workers), str(cost.concurrent_trials), *map(format_duration, times),
+            format_number(cost.device_hours), *([format_number(cost.dollars)] if priced else []),
         )  # fmt: skip
     console.print(table)
-    for line in made.assumptions:
+    for line in plan.assumptions:
         console.print(f"  - {line}")
 
 
-COLOURS = {"good": "green", "poor": "yellow", "bad": "red"}
+COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
-def health(found: Any) -> None:
-    """A line a finding; under each that is not good, the mend."""
-    for finding in found.findings:
+def print_health(health: Any) -> None:
+    """Prints a line a finding; under each that is not ok, the fix."""
+    for finding in health.findings:
         line = Text.assemble(
-            (f"{finding.level:<5}", COLOURS[finding.level]), f"{finding.node:<24} {finding.what:<15} ",
-            (finding.told, "" if finding.level == "good" else COLOURS[finding.level]),
+            (f"{finding.level:<7}", COLOURS[finding.level]), f"{finding.node:<24} {finding.check:<15} ",
+            (finding.message, "" if finding.level == "ok" else COLOURS[finding.level]),
         )  # fmt: skip
         console.print(line, soft_wrap=True)
-        if finding.mend:
-            console.print(Text(f"      mend: {finding.mend}"), soft_wrap=True)
-    bad = sum(finding.level == "bad" for finding in found.findings)
-    words = (
-        f"{bad} of these {'keeps' if bad == 1 else 'keep'} a study from running" if bad else "a study can run"
+        if finding.fix:
+            console.print(Text(f"      fix: {finding.fix}"), soft_wrap=True)
+    num_errors = sum(finding.level == "error" for finding in health.findings)
+    summary = (
+        f"{num_errors} of these {'keeps' if num_errors == 1 else 'keep'} a study from running"
+        if num_errors
+        else "a study can run"
     )
-    console.print(Text(f"{found.address}: {words}", COLOURS["bad" if bad else "good"]), soft_wrap=True)
+    console.print(
+        Text(f"{health.address}: {summary}", COLOURS["error" if num_errors else "ok"]), soft_wrap=True
+    )

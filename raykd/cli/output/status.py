@@ -1,57 +1,63 @@
-"""Where a run stands."""
+"""The status of a run, printed."""
 
 import sys
 from typing import Any
 
-from raykd.cli.output.tables import drawn, duration, percent
+from raykd.cli.output.tables import format_duration, format_params, format_percent
 
 
-def standing(stands: dict[str, Any]) -> None:
-    counts = stands["trials"]
+def print_status(status: dict[str, Any]) -> None:
+    """Prints what `store.status.get_status` says of a run."""
+    counts = status["trials"]
     lines = [
-        f"{stands['study']} ({stands['method']}): {stands['state']}"
-        + (f", {stands['why']}" if stands["why"] else ""),
+        f"{status['study']} ({status['method']}): {status['state']}"
+        + (f", {status['stop_reason']}" if status["stop_reason"] else ""),
         f"trials    {counts['complete']} done, {counts['pruned']} pruned, {counts['fail']} failed, "
-        f"{counts['running'] + counts['waiting']} under way, of {stands['asked']}",
+        f"{counts['running'] + counts['waiting']} under way, of {status['budget_trials']}",
     ]
     for name in ("best", "paper"):
-        if row := stands[name]:
+        if row := status[name]:
             lines.append(
-                f"{name:<9} {percent(row['accuracy'])} held-out, trial {row['number']} ("
+                f"{name:<9} {format_percent(row['accuracy'])} held-out, trial {row['number']} ("
                 f"{row['state'].lower()}, "
-                f"epoch {row['epochs']})  {drawn(row['drawn'])}"
+                f"epoch {row['epochs']})  {format_params(row['params'])}"
             )
-    lines += _spent(stands)
-    if stands["seconds_left"] and stands["state"] == "running":
-        lines.append(f"left      about {duration(stands['seconds_left'])}")
-    for role, values in stands["confirmed"].items():
-        mean = sum(values) / len(values)
-        lines.append(f"test      {role}: {mean:.2f} % (n = {len(values)})")
-    lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in stands["failures"][:10]]
-    if stands["driver"]:
-        lines.append(f"driver    {stands['driver']}")
+    lines += _format_costs(status)
+    lines += [
+        f"mixed     {key}: {', '.join(f'{count} x {value}' for value, count in counts.items())}; "
+        f"their accuracies do not compare exactly"
+        for key, counts in status["mixtures"].items()
+    ]
+    if status["seconds_left"] and status["state"] == "running":
+        lines.append(f"left      about {format_duration(status['seconds_left'])}")
+    for role, accuracies in status["test_accuracies"].items():
+        mean = sum(accuracies) / len(accuracies)
+        lines.append(f"test      {role}: {mean:.2f} % (n = {len(accuracies)})")
+    lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in status["failures"][:10]]
+    if status["lock_holder"]:
+        lines.append(f"driver    {status['lock_holder']}")
     print("\n".join(lines), file=sys.stdout)
 
 
-def _spent(stands: dict[str, Any]) -> list[str]:
-    """Time, what pruning and the teacher's table saved of it, disk, retries."""
-    device, saved, cap = stands["device"], stands["saved"], stands["disk_gb"]
-    lines = [f"spent     {stands['device_hours']:.2f} {device}-hours"]
+def _format_costs(status: dict[str, Any]) -> list[str]:
+    """Time, what pruning and the teacher's cache saved of it, disk, retries."""
+    device, saved, limit = status["device"], status["saved_by_pruning"], status["disk_gb"]
+    lines = [f"spent     {status['device_hours']:.2f} {device}-hours"]
     if saved["epochs"]:
         lines.append(
             f"saved     {saved['device_hours']:.2f} {device}-hours by pruning ({saved['epochs']} epochs)"
         )
-    if told := stands["teacher"]:
-        share = 100 * told["hits"] / (told["hits"] + told["misses"])
+    if cache := status["teacher_cache"]:
+        share = 100 * cache["hits"] / (cache["hits"] + cache["misses"])
         lines.append(
-            f"teacher   {share:.1f} % of its answers from the table in the last {told['trials']} trials, "
-            f"{duration(told['seconds_saved'])} saved"
+            f"teacher   {share:.1f} % of its outputs from the cache in the last {cache['trials']} trials, "
+            f"{format_duration(cache['seconds_saved'])} saved"
         )
-    disk = f"disk      {stands['disk_bytes'] / 1e6:.1f} MB"
-    lines.append(disk + (f" of {1000 * cap:.0f} MB (budget/disk_gb)" if cap else ""))
-    if again := stands["tried_again"]:
+    disk = f"disk      {status['disk_bytes'] / 1e6:.1f} MB"
+    lines.append(disk + (f" of {1000 * limit:.0f} MB (budget/disk_gb)" if limit else ""))
+    if retries := status["retries"]:
         lines.append(
-            f"again     {sum(row['lost'] for row in again)} lost and tried again, "
-            f"{sum(row['tries'] for row in again)} errors, in {len(again)} trials"
+            f"retries   {sum(row['lost'] for row in retries)} lost and tried again, "
+            f"{sum(row['errors'] for row in retries)} errors, in {len(retries)} trials"
         )
     return lines

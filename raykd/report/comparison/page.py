@@ -5,59 +5,95 @@ from pathlib import Path
 
 from matplotlib import rc_context
 
-from raykd.report.comparison import figures, sections, tables
-from raykd.report.comparison.lines import Table
-from raykd.report.comparison.lines import tables as compare
-from raykd.report.figures.style import RC
+from raykd.report.comparison import figures, tables
+from raykd.report.comparison.recipe_results import PairTable, RecipeResult, build_pair_tables
+from raykd.report.comparison.setting_differences import find_setting_differences
+from raykd.report.figures.style import RC_PARAMS
 from raykd.report.page import html
-from raykd.report.page.html import pair, section
-from raykd.report.page.plot import Plot, placed
-from raykd.report.page.sections import files
+from raykd.report.page.html import ColumnHead, Table, number_heads
+from raykd.report.page.plot import Plot, save_plots
 from raykd.report.rows.types import RunData
 from raykd.report.tables import columns
 
-ACCURACIES = (
+ACCURACIES_CAPTION = (
     "Points: seeds; marks: means with 95 % intervals, filled where the settings were searched; upright "
     "strokes: what papers and official codes print, with their own budgets. The axis spans the seeds: "
     "what passes it is in the table."
 )
-EDF = (
+EDF_CAPTION = (
     "Over all trials that ended: a pruned one counts with its accuracy when it was stopped, which it might "
     "have passed; a failed one counts below all. Lower and to the right is better."
 )
-ANYTIME = "Each step is the end of a trial; pruned and failed trials cost, too. Without the teacher."
+ANYTIME_CAPTION = "Each step is the end of a trial; pruned and failed trials cost, too. Without the teacher."
+
+PAIR_HEADS = [
+    ColumnHead("method", "name"),
+    *number_heads("test accuracy (%)", "n", "search (h)", "training (h)"),
+    *(ColumnHead(name, "wide") for name in ("published (%)", "vs. KD", "vs. paper's point")),
+]
 
 
-def write(runs: Sequence[RunData], out: Path) -> Path:
-    """Write OUT/index.html, OUT/figures and OUT/tables."""
-    compared = compare(runs)
-    every = tables.every(runs, compared)
-    columns.write(every, out / "tables")
-    with rc_context(RC):
-        shown = placed([plot for place, of in enumerate(compared, 1) for plot in _plots(place, of)], out)
-    parts = [(f"pair{place}", of.title, _pair(place, of, shown)) for place, of in enumerate(compared, 1)]
-    if len(compared) > 1:
-        parts.insert(0, ("overview", "Methods and pairs", sections.overview(compared)))
-    parts.append(("facts", "Runs and files", sections.runs(runs) + files(every)))
-    links = "".join(f'<a href="#{key}">{html.text(title)}</a>' for key, title, _ in parts)
-    main = "".join(section(key, html.text(title), inner) for key, title, inner in parts)
-    body = (
-        f"<header>{sections.heading(runs)}</header>\n"
-        f'<nav aria-label="Contents">{links}</nav>\n<main>\n{main}</main>\n'
-    )
-    path = out / "index.html"
-    path.write_text(html.page("Comparison · raykd", body), encoding="utf-8")
-    return path
+def write_html(runs: Sequence[RunData], out: Path) -> Path:
+    """Writes OUT/index.html, OUT/figures and OUT/tables, and returns the page's path."""
+    pair_tables = build_pair_tables(runs)
+    arrow_tables = tables.build_tables(runs, pair_tables)
+    columns.write_tables(arrow_tables, out / "tables")
+    with rc_context(RC_PARAMS):
+        plots = [plot for i, table in enumerate(pair_tables, 1) for plot in _draw_plots(i, table)]
+    titles = {"overview": "Methods and pairs"} if len(pair_tables) > 1 else {}
+    titles |= {f"pair{i}": table.title for i, table in enumerate(pair_tables, 1)}
+    context = {
+        "titles": titles | {"facts": "Runs and files"},
+        "runs": runs,
+        "notes": list_notes(runs),
+        "differences": find_setting_differences(runs),
+        "pairs": pair_tables,
+        "heads": PAIR_HEADS,
+        "overview_heads": [ColumnHead("method", "name"), *number_heads(*(t.title for t in pair_tables))],
+        "overview": _group_by_name(pair_tables),
+        "figures": save_plots(plots, out),
+        "run_table": run_table(runs),
+        "files": html.describe_files(arrow_tables),
+    }
+    html.write_page("comparison.html", context, out / "index.html")
+    return out / "index.html"
 
 
-def _plots(place: int, of: Table) -> list[Plot]:
+def _draw_plots(position: int, table: PairTable) -> list[Plot]:
+    accuracies, edf = figures.plot_test_accuracies(table), figures.plot_edf(table)
     return [
-        Plot(f"accuracies-{place}", "Test accuracies", figures.accuracies(of), ACCURACIES),
-        Plot(f"edf-{place}", "Distribution of the trials", figures.edf(of), EDF),
-        Plot(f"anytime-{place}", "Accuracy against cost", figures.anytime(of), ANYTIME),
+        Plot(f"accuracies-{position}", "Test accuracies", accuracies, ACCURACIES_CAPTION),
+        Plot(f"edf-{position}", "Distribution of the trials", edf, EDF_CAPTION),
+        Plot(f"anytime-{position}", "Accuracy against cost", figures.plot_anytime(table), ANYTIME_CAPTION),
     ]
 
 
-def _pair(place: int, of: Table, shown: dict[str, str]) -> str:
-    both = pair(shown[f"edf-{place}"], shown[f"anytime-{place}"])
-    return sections.table(of) + shown[f"accuracies-{place}"] + both
+def _group_by_name(pair_tables: Sequence[PairTable]) -> list[tuple[str, list[list[RecipeResult]]]]:
+    """Method x pair, as the papers print it: (name, its results in each table)."""
+    return [
+        (name, [[r for r in table.results if r.name == name and r.accuracies] for table in pair_tables])
+        for name in dict.fromkeys(result.name for table in pair_tables for result in table.results)
+    ]
+
+
+def list_notes(runs: Sequence[RunData]) -> list[str]:
+    """Returns what a reader must know of the runs before the numbers."""
+    notes = []
+    for run in runs:
+        if run.state != "finished":
+            notes.append(f"{run.name} is {run.state}: its numbers are of the trials so far")
+        if not run.confirmations:
+            notes.append(f"{run.name} is not confirmed: it has no test accuracy")
+        notes += [f"{run.name}: {problem}" for problem in run.problems]
+    return notes
+
+
+def run_table(runs: Sequence[RunData]) -> Table:
+    """Returns the facts of each run."""
+    facts = ("commit", "hardware", "started")
+    heads = [*map(ColumnHead, ("run", "state")), *number_heads("trials")]
+    return Table(
+        "Runs",
+        heads + [ColumnHead(name, is_code=True) for name in facts],
+        [(run.name, run.state, len(run.trials), *map(run.facts.get, facts)) for run in runs],
+    )

@@ -5,152 +5,188 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from raykd.report.comparison.figures import so_far
-from raykd.report.comparison.lines import Against, Line, Table
-from raykd.report.comparison.unequal import unequal
+from raykd.report.comparison.figures import best_so_far
+from raykd.report.comparison.recipe_results import BaselineDifference, PairTable, RecipeResult
+from raykd.report.comparison.setting_differences import find_setting_differences
 from raykd.report.rows.types import PublishedRow, RunData
-from raykd.report.stats.tests import Mean, Paired
-from raykd.report.tables.columns import REAL, TEXT, WHOLE, Column, table
+from raykd.report.stats.tests import MeanInterval, PairedDifference
+from raykd.report.tables.columns import FLOAT64, INT64, STRING, Column, build_table
 
 
-class Row(NamedTuple):
-    """A line of a table, and what is said of it."""
+class ResultRow(NamedTuple):
+    """A row of a pair's table, or a part of one."""
 
-    of: Table
-    line: Line
+    table: PairTable
+    result: RecipeResult
     seed: int = 0
     accuracy: float | None = None
-    mean: Mean | None = None
+    mean: MeanInterval | None = None
     published: PublishedRow | None = None
 
 
-def _pair() -> list[Column[Row]]:
+def _pair_columns() -> list[Column[ResultRow]]:
     return [
-        Column("dataset", TEXT, "", "the data set", lambda r: r.of.dataset),
-        Column("teacher", TEXT, "", "the teacher's net", lambda r: r.of.teacher),
-        Column("student", TEXT, "", "the student's net", lambda r: r.of.student),
+        Column("dataset", STRING, "", "the data set", lambda r: r.table.dataset),
+        Column("teacher", STRING, "", "the teacher's net", lambda r: r.table.teacher),
+        Column("student", STRING, "", "the student's net", lambda r: r.table.student),
     ]
 
 
-def _whose() -> list[Column[Row]]:
-    run = "the run it comes from; of controls that several runs measured, the first"
+def _result_columns() -> list[Column[ResultRow]]:
+    run_description = "the run it comes from; of controls that several runs measured, the first"
     return [
-        *_pair(),
-        Column("method", TEXT, "", "the method, and how its settings were found", lambda r: r.line.name),
-        Column("run", TEXT, "", run, lambda r: r.line.run),
+        *_pair_columns(),
+        Column("method", STRING, "", "the method, and how its settings were found", lambda r: r.result.name),
+        Column("run", STRING, "", run_description, lambda r: r.result.run),
     ]
 
 
-def every(runs: Sequence[RunData], tables: Sequence[Table]) -> dict[str, pa.Table]:
+def build_tables(runs: Sequence[RunData], tables: Sequence[PairTable]) -> dict[str, pa.Table]:
     """All tables by name."""
     return {
-        "comparison": compared(tables),
-        "seeds": seeds(tables),
-        "published": published(tables),
-        "anytime": anytime(runs),
-        "unequal": different(runs),
+        "comparison": build_comparison(tables),
+        "seeds": build_seeds(tables),
+        "published": build_published(tables),
+        "anytime": build_anytime(runs),
+        "setting_differences": build_setting_differences(runs),
     }
 
 
-def compared(tables: Sequence[Table]) -> pa.Table:
-    """One row a line of the page's tables."""
-    half = "half of its 95 % t interval"
-    columns: list[Column[Row]] = [
-        *_whose(),
-        Column("test_accuracy", REAL, "%", "mean over seeds", lambda r: r.mean.mean if r.mean else None),
-        Column("half_interval", REAL, "%", half, lambda r: r.mean.half if r.mean else None),
-        Column("n", WHOLE, "seeds", "retrainings", lambda r: r.mean.n if r.mean else 0),
+def build_comparison(tables: Sequence[PairTable]) -> pa.Table:
+    """One row a row of the page's tables."""
+    half_description = "half of its 95 % t interval"
+    columns: list[Column[ResultRow]] = [
+        *_result_columns(),
+        Column("test_accuracy", FLOAT64, "%", "mean over seeds", lambda r: r.mean.mean if r.mean else None),
+        Column("half_width", FLOAT64, "%", half_description, lambda r: r.mean.half_width if r.mean else None),
+        Column("n", INT64, "seeds", "retrainings", lambda r: r.mean.n if r.mean else 0),
         Column(
-            "held_out_accuracy", REAL, "%", "of the trial, averaged weights, last epoch",
-            lambda r: r.line.held_out,
+            "held_out_accuracy", FLOAT64, "%", "of the trial, averaged weights, last epoch",
+            lambda r: r.result.held_out_accuracy,
         ),
-        Column("search_hours", REAL, "device-hours", "of all its trials", lambda r: r.line.search),
+        Column("search_hours", FLOAT64, "device-hours", "of all its trials", lambda r: r.result.search_hours),
         Column(
-            "training_hours", REAL, "device-hours", "of one retraining", lambda r: r.line.training or None
+            "training_hours", FLOAT64, "device-hours", "of one retraining",
+            lambda r: r.result.training_hours or None,
         ),
-        *_difference("kd", "KD under the same budget", lambda line: line.from_kd),
-        *_difference("paper", "the paper's point under the same budget", lambda line: line.from_paper),
+        *_difference_columns("kd", "KD under the same budget", lambda result: result.kd_difference),
+        *_difference_columns(
+            "paper", "the paper's point under the same budget", lambda result: result.paper_difference
+        ),
     ]  # fmt: skip
-    return table(columns, [Row(of, line, mean=line.mean()) for of in tables for line in of.lines])
+    return build_table(
+        columns,
+        [
+            ResultRow(table, result, mean=result.mean_accuracy())
+            for table in tables
+            for result in table.results
+        ],
+    )
 
 
-def _difference(key: str, what: str, of: Callable[[Line], Against | None]) -> list[Column[Row]]:
-    def found(row: Row) -> Paired | None:
-        against = of(row.line)
-        return against.difference if against else None
+def _difference_columns(
+    key: str, baseline_description: str, get_difference: Callable[[RecipeResult], BaselineDifference | None]
+) -> list[Column[ResultRow]]:
+    def get_paired(row: ResultRow) -> PairedDifference | None:
+        difference = get_difference(row.result)
+        return difference.difference if difference else None
 
-    def against(row: Row) -> Against | None:
-        return of(row.line)
+    def get_row_difference(row: ResultRow) -> BaselineDifference | None:
+        return get_difference(row.result)
 
-    p = "paired t test, corrected by Holm over the tests of the pair's table"
+    p_description = "paired t test, corrected by Holm over the tests of the pair's table"
     return [
         Column(
-            f"against_{key}", TEXT, "", f"the line of {what} that this one is compared with",
-            lambda r: one.line if (one := against(r)) else None,
+            f"{key}_baseline", STRING, "",
+            f"the recipe of {baseline_description} that this one is compared with",
+            lambda r: value.baseline if (value := get_row_difference(r)) else None,
         ),
         Column(
-            f"from_{key}", REAL, "points", f"mean difference from {what}, paired by seed",
-            lambda r: one.mean if (one := found(r)) else None,
+            f"{key}_difference", FLOAT64, "points",
+            f"mean difference from {baseline_description}, paired by seed",
+            lambda r: value.mean if (value := get_paired(r)) else None,
         ),
         Column(
-            f"from_{key}_half_interval", REAL, "points", "half of its 95 % t interval",
-            lambda r: one.half if (one := found(r)) else None,
+            f"{key}_difference_half_width", FLOAT64, "points", "half of its 95 % t interval",
+            lambda r: value.half_width if (value := get_paired(r)) else None,
         ),
-        Column(f"from_{key}_n", WHOLE, "seeds", "common", lambda r: one.n if (one := found(r)) else None),
-        Column(f"from_{key}_p", REAL, "", p, lambda r: one.p if (one := against(r)) else None),
+        Column(
+            f"{key}_difference_n", INT64, "seeds", "common",
+            lambda r: value.n if (value := get_paired(r)) else None,
+        ),
+        Column(
+            f"{key}_difference_p", FLOAT64, "", p_description,
+            lambda r: value.p if (value := get_row_difference(r)) else None,
+        ),
     ]  # fmt: skip
 
 
-def seeds(tables: Sequence[Table]) -> pa.Table:
+def build_seeds(tables: Sequence[PairTable]) -> pa.Table:
     """One row a retraining."""
     columns = [
-        *_whose(),
-        Column("seed", WHOLE, "", "seed of the retraining", lambda r: r.seed),
-        Column("test_accuracy", REAL, "%", "last epoch", lambda r: r.accuracy),
+        *_result_columns(),
+        Column("seed", INT64, "", "seed of the retraining", lambda r: r.seed),
+        Column("test_accuracy", FLOAT64, "%", "last epoch", lambda r: r.accuracy),
     ]
-    lines = [(of, line) for of in tables for line in of.lines]
-    return table(columns, [Row(*one, *seed) for one in lines for seed in sorted(one[1].seeds.items())])
+    table_results = [(table, result) for table in tables for result in table.results]
+    return build_table(
+        columns,
+        [
+            ResultRow(*table_result, *seed_accuracy)
+            for table_result in table_results
+            for seed_accuracy in sorted(table_result[1].accuracies.items())
+        ],
+    )
 
 
-def published(tables: Sequence[Table]) -> pa.Table:
+def build_published(tables: Sequence[PairTable]) -> pa.Table:
     """One row a number that a paper or an official code prints."""
-    method = "the method's name, and + KD where both losses stand side by side"
+    method_description = "the method's name, and + KD where both losses stand side by side"
     columns = [
-        *_pair(),
-        Column("method", TEXT, "", method, lambda r: _method(r.line)),
-        Column("test_accuracy", REAL, "%", "as printed, with its own budget", lambda r: r.accuracy),
-        Column("source", TEXT, "", "who prints it", lambda r: r.published.source if r.published else None),
+        *_pair_columns(),
+        Column("method", STRING, "", method_description, lambda r: _method_name(r.result)),
+        Column("test_accuracy", FLOAT64, "%", "as printed, with its own budget", lambda r: r.accuracy),
+        Column("source", STRING, "", "who prints it", lambda r: r.published.source if r.published else None),
     ]
     rows = {
-        (of.title, _method(line), row): Row(of, line, accuracy=row.value, published=row)
-        for of in tables
-        for line in of.lines
-        for row in line.published
+        (table.title, _method_name(result), published_row): ResultRow(
+            table, result, accuracy=published_row.value, published=published_row
+        )
+        for table in tables
+        for result in table.results
+        for published_row in result.published
     }
-    return table(columns, list(rows.values()))
+    return build_table(columns, list(rows.values()))
 
 
-def _method(line: Line) -> str:
-    return line.name.split(",")[0]
+def _method_name(result: RecipeResult) -> str:
+    return result.name.split(",")[0]
 
 
-def anytime(runs: Sequence[RunData]) -> pa.Table:
+def build_anytime(runs: Sequence[RunData]) -> pa.Table:
     """The best held-out accuracy so far against the cost of the search."""
-    best = "of the best trial that had finished by then"
+    best_description = "of the best trial that had finished by then"
     columns: list[Column[tuple[str, float, float]]] = [
-        Column("run", TEXT, "", "name of the run", lambda r: r[0]),
-        Column("hours", REAL, "device-hours", "spent when a trial ended", lambda r: r[1]),
-        Column("held_out_accuracy", REAL, "%", best, lambda r: r[2]),
+        Column("run", STRING, "", "name of the run", lambda r: r[0]),
+        Column("hours", FLOAT64, "device-hours", "spent when a trial ended", lambda r: r[1]),
+        Column("held_out_accuracy", FLOAT64, "%", best_description, lambda r: r[2]),
     ]
-    return table(columns, [(run.name, *point) for run in runs for point in so_far(run)])
+    return build_table(columns, [(run.name, *point) for run in runs for point in best_so_far(run)])
 
 
-def different(runs: Sequence[RunData]) -> pa.Table:
+def build_setting_differences(runs: Sequence[RunData]) -> pa.Table:
     """One row a value of what differs."""
     columns: list[Column[tuple[str, str, str]]] = [
-        Column("path", TEXT, "", "the setting or fact in which runs differ", lambda r: r[0]),
-        Column("value", TEXT, "", "one of its values", lambda r: r[1]),
-        Column("runs", TEXT, "", "the runs that have it", lambda r: r[2]),
+        Column("path", STRING, "", "the setting or fact in which runs differ", lambda r: r[0]),
+        Column("value", STRING, "", "one of its values", lambda r: r[1]),
+        Column("runs", STRING, "", "the runs that have it", lambda r: r[2]),
     ]
-    found = unequal(runs)
-    return table(columns, [(p, v, ", ".join(of)) for p, values in found for v, of in values.items()])
+    differences = find_setting_differences(runs)
+    return build_table(
+        columns,
+        [
+            (path, value, ", ".join(run_names))
+            for path, values in differences
+            for value, run_names in values.items()
+        ],
+    )

@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from raykd.report.figures.history import HELD_OUT
-from raykd.report.figures.style import BLUE, CARD, HALF, INK, VERMILLION, figure, legend
-from raykd.report.rows.types import RunData, TrialRow, accuracy
+from raykd.report.figures.history import HELD_OUT_LABEL
+from raykd.report.figures.style import BLUE, CARD, HALF_WIDTH, INK, VERMILLION, add_legend, new_figure
+from raykd.report.rows.types import RunData, TrialRow, get_accuracy
 
-TITLES = {"seconds_per_epoch": "seconds per epoch", "parameters": "parameters of the student"}
+OBJECTIVE_TITLES = {"seconds_per_epoch": "seconds per epoch", "parameters": "parameters of the student"}
 
 
-class Point(NamedTuple):
+class ObjectivePoint(NamedTuple):
     """A finished trial: its accuracy (%), and what it cost in each other objective."""
 
     number: int
@@ -19,51 +19,71 @@ class Point(NamedTuple):
     costs: tuple[float, ...]
 
 
-def points(run: RunData) -> list[Point]:
+def objective_points(run: RunData) -> list[ObjectivePoint]:
     """The finished trials whose objectives are all known."""
-    found = []
-    for trial in run.finished():
-        costs = [cost for name in run.objectives[1:] if (cost := _cost(trial, name)) is not None]
+    points = []
+    for trial in run.complete_trials():
+        costs = [cost for name in run.objectives[1:] if (cost := _get_cost(trial, name)) is not None]
         if len(costs) == len(run.objectives) - 1:
-            found.append(Point(trial.number, accuracy(trial), tuple(costs)))
-    return found
+            points.append(ObjectivePoint(trial.number, get_accuracy(trial), tuple(costs)))
+    return points
 
 
-def _cost(trial: TrialRow, name: str) -> float | None:
+def _get_cost(trial: TrialRow, name: str) -> float | None:
     return {"seconds_per_epoch": trial.seconds_per_epoch, "parameters": trial.parameters}[name]
 
 
-def front(found: list[Point]) -> list[Point]:
+def pareto_front(points: list[ObjectivePoint]) -> list[ObjectivePoint]:
     """Those that no other is at least as good as in every objective and better in one."""
-    return [one for one in found if not any(_beats(other, one) for other in found)]
+    return [point for point in points if not any(_dominates(other, point) for other in points)]
 
 
-def _beats(a: Point, b: Point) -> bool:
-    mine, theirs = (-a.accuracy, *a.costs), (-b.accuracy, *b.costs)
-    return mine != theirs and all(x <= y for x, y in zip(mine, theirs, strict=True))
+def _dominates(a: ObjectivePoint, b: ObjectivePoint) -> bool:
+    objectives_a, objectives_b = (-a.accuracy, *a.costs), (-b.accuracy, *b.costs)
+    return objectives_a != objectives_b and all(
+        x <= y for x, y in zip(objectives_a, objectives_b, strict=True)
+    )
 
 
-def fronts(run: RunData) -> Figure | str:
+def plot_pareto_front(run: RunData) -> Figure | str:
     """Accuracy against every other objective, a panel each."""
-    found = points(run)
-    if not found:
+    points = objective_points(run)
+    if not points:
         return "No trial has finished with all its objectives yet."
-    best, names = front(found), run.objectives[1:]
-    drawn = figure(HALF * len(names), 3.6)
-    for place, name in enumerate(names):
-        axes = drawn.add_subplot(1, len(names), place + 1, xlabel=TITLES[name], ylabel=HELD_OUT)
-        for some, face, label in ((found, CARD, "finished"), (best, BLUE, "not beaten in everything")):
-            xs, ys = [p.costs[place] for p in some], [p.accuracy for p in some]
-            of = f"{label} (n={len(some)})" if place == 0 else None
-            axes.plot(xs, ys, "o", color=face, markeredgecolor=BLUE, markersize=5.5, label=of)
-        paper = next((p for p in found if p.number == (at.number if (at := run.at_paper()) else None)), None)
+    front_points, names = pareto_front(points), run.objectives[1:]
+    figure = new_figure(HALF_WIDTH * len(names), 3.6)
+    for column, name in enumerate(names):
+        axes = figure.add_subplot(
+            1, len(names), column + 1, xlabel=OBJECTIVE_TITLES[name], ylabel=HELD_OUT_LABEL
+        )
+        for group, face_colour, label in (
+            (points, CARD, "finished"),
+            (front_points, BLUE, "not beaten in everything"),
+        ):
+            xs, ys = [p.costs[column] for p in group], [p.accuracy for p in group]
+            group_label = f"{label} (n={len(group)})" if column == 0 else None
+            axes.plot(xs, ys, "o", color=face_colour, markeredgecolor=BLUE, markersize=5.5, label=group_label)
+        paper = next(
+            (
+                p
+                for p in points
+                if p.number == (paper_trial.number if (paper_trial := run.paper_trial()) else None)
+            ),
+            None,
+        )
         if paper is not None:
-            of = "the paper's point" if place == 0 else None
+            group_label = "the paper's point" if column == 0 else None
             axes.plot(
-                [paper.costs[place]], [paper.accuracy], "D", color=VERMILLION, ms=7, mfc="none", label=of
+                [paper.costs[column]],
+                [paper.accuracy],
+                "D",
+                color=VERMILLION,
+                ms=7,
+                mfc="none",
+                label=group_label,
             )
-        for point in best:
-            at_point = (point.costs[place], point.accuracy)
+        for point in front_points:
+            at_point = (point.costs[column], point.accuracy)
             axes.annotate(str(point.number), at_point, (4, 3), textcoords="offset points", color=INK, size=7)
-    legend(drawn, 3)
-    return drawn
+    add_legend(figure, 3)
+    return figure

@@ -21,11 +21,11 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 SKY = "#56b4e9"
-LEVELS = ("#cfd6dd", "#a9c0d3", "#7aaacb", "#3f8dbd", BLUE)  # worse to better
-LEADERS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
-KINDS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
-MARKS = ("o", "s", "^", "D", "v")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (9, 3)))
+QUALITY_COLOURS = ("#cfd6dd", "#a9c0d3", "#7aaacb", "#3f8dbd", BLUE)  # worse to better
+LEADER_COLOURS = (VERMILLION, BLUE, GREEN, PURPLE, ORANGE)
+SERIES_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v")
+LINESTYLES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (9, 3)))
 COLOURS = {  # light: (variable, dark)
     INK: ("ink", "#e6edf3"),
     MUTED: ("muted", "#9aa4af"),
@@ -37,13 +37,13 @@ COLOURS = {  # light: (variable, dark)
     PURPLE: ("purple", "#e09cc3"),
     ORANGE: ("orange", "#f0b429"),
     SKY: ("sky", "#b5e1ff"),
-    LEVELS[0]: ("level0", "#39424c"),
-    LEVELS[1]: ("level1", "#3d5569"),
-    LEVELS[2]: ("level2", "#3f6c8d"),
-    LEVELS[3]: ("level3", "#448ab8"),
+    QUALITY_COLOURS[0]: ("level0", "#39424c"),
+    QUALITY_COLOURS[1]: ("level1", "#3d5569"),
+    QUALITY_COLOURS[2]: ("level2", "#3f6c8d"),
+    QUALITY_COLOURS[3]: ("level3", "#448ab8"),
 }
-HALF, WIDE = 5.2, 10.6  # inches: a column of the page, the whole page
-RC: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
+HALF_WIDTH, FULL_WIDTH = 5.2, 10.6  # inches: a column of the page, the whole page
+RC_PARAMS: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -75,38 +75,40 @@ RC: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one of many kinds is drawn; kinds that share a colour differ in mark and dashes."""
+class SeriesStyle:
+    """How one of many series is drawn; series that share a colour differ in marker and line style."""
 
     colour: str
-    mark: str
-    dashes: Any
+    marker: str
+    linestyle: Any
 
 
-def look(place: int) -> Look:
-    """The look of the kind at a place of a fixed order."""
-    round_, colour = divmod(place, len(KINDS))
-    return Look(KINDS[colour], MARKS[round_ % len(MARKS)], DASHES[round_ % len(DASHES)])
+def series_style(index: int) -> SeriesStyle:
+    """The style of the series at a place of a fixed order."""
+    cycle, colour = divmod(index, len(SERIES_COLOURS))
+    return SeriesStyle(
+        SERIES_COLOURS[colour], MARKERS[cycle % len(MARKERS)], LINESTYLES[cycle % len(LINESTYLES)]
+    )
 
 
-def figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def keep(drawn: Figure, name: str, label: str, folder: Path) -> str:
+def save_figure(figure: Figure, name: str, label: str, folder: Path) -> str:
     """Write NAME.png and NAME.svg; return the SVG for the page, its ids and colours made the page's own."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    with rc_context({**RC, "svg.hashsalt": name}):
-        drawn.savefig(folder / f"{name}.png", dpi=200)
-        drawn.set_layout_engine("none")  # the layout is done: the same places in both
-        canvas: Any = FigureCanvasSVG(drawn)  # savefig would draw everything twice
-        canvas.print_svg(text, metadata={"Date": None})
-    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
-    return inline(text.getvalue(), name, label)
+    svg = io.StringIO()
+    with rc_context({**RC_PARAMS, "svg.hashsalt": name}):
+        figure.savefig(folder / f"{name}.png", dpi=200)
+        figure.set_layout_engine("none")  # the layout is done: the same places in both
+        canvas: Any = FigureCanvasSVG(figure)  # savefig would draw everything twice
+        canvas.print_svg(svg, metadata={"Date": None})
+    (folder / f"{name}.svg").write_text(svg.getvalue(), encoding="utf-8")
+    return inline_svg(svg.getvalue(), name, label)
 
 
-def inline(svg: str, name: str, label: str) -> str:
+def inline_svg(svg: str, name: str, label: str) -> str:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
@@ -121,7 +123,7 @@ def inline(svg: str, name: str, label: str) -> str:
     return f'{start} aria-label="{escape(label, quote=True)}"{body[body.index(">") :]}'
 
 
-def breakable(path: str, width: int = 18) -> str:
+def wrap_path(path: str, width: int = 18) -> str:
     """A long path over several lines, broken after a slash or an underscore, never cut."""
     lines = [""]
     for part in re.findall(r"[^/_ ]*[/_ ]?", path):
@@ -131,7 +133,7 @@ def breakable(path: str, width: int = 18) -> str:
     return "\n".join(lines)
 
 
-def window(values: Sequence[float]) -> tuple[float, float]:
+def axis_limits(values: Sequence[float]) -> tuple[float, float]:
     """Limits that show the bulk: a few collapsed values do not flatten the rest."""
     low, quarter, middle, high = (float(q) for q in np.quantile(values, (0.0, 0.25, 0.5, 1.0)))
     floor = quarter - 3.0 * max(high - quarter, 2 * (middle - quarter), 0.25)
@@ -140,11 +142,11 @@ def window(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: float) -> None:
+def mark_clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: float) -> None:
     """Mark what lies below the window with a triangle at its lower edge."""
     below = [x for x, value in zip(xs, values, strict=True) if value < low]
     if below:
-        place = axes.get_xaxis_transform()
+        transform = axes.get_xaxis_transform()
         label = f"below the axis (n={len(below)})"
         axes.plot(
             below,
@@ -152,19 +154,19 @@ def clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: float
             "v",
             color=MUTED,
             markersize=5,
-            transform=place,
+            transform=transform,
             label=label,
             clip_on=False,
         )
 
 
-def legend(drawn: Figure, columns: int = 3) -> None:
+def add_legend(figure: Figure, columns: int = 3) -> None:
     """One legend under the axes, each label once, so that it never covers data."""
-    found: dict[str, Artist] = {}
-    for axes in drawn.axes:
+    handles: dict[str, Artist] = {}
+    for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(str(label), handle)
-    if found:
-        drawn.legend(
-            handles=list(found.values()), labels=list(found), loc="outside lower center", ncols=columns
+            handles.setdefault(str(label), handle)
+    if handles:
+        figure.legend(
+            handles=list(handles.values()), labels=list(handles), loc="outside lower center", ncols=columns
         )

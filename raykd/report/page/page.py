@@ -5,96 +5,102 @@ from pathlib import Path
 import pyarrow as pa
 from matplotlib import rc_context
 
-from raykd.report import beyond
-from raykd.report.figures import contours, history, parallel, pareto, slices, timeline
-from raykd.report.figures.style import RC
-from raykd.report.page import html, results, sections
-from raykd.report.page.html import pair, section
-from raykd.report.page.plot import Plot, placed
+from raykd.report.figures import contours, embeddings, history, parallel, pareto, slices, timeline
+from raykd.report.figures.style import RC_PARAMS
+from raykd.report.page import html, results, sections, student_analysis
+from raykd.report.page.plot import Plot, save_plots
 from raykd.report.rows.types import RunData
-from raykd.report.stats.importances import Importances, leading
+from raykd.report.stats.importances import Importances, rank_paths
 
-
-def plots(run: RunData, found: Importances | str) -> list[Plot]:
-    """Every figure of the page, drawn from the rows."""
-    paths = leading(run, found)
-    trust = "" if isinstance(found, str) else found.says()
-    with rc_context(RC):
-        several = [Plot("front", "What accuracy costs", pareto.fronts(run), FRONT)]
-        return [
-            *(several if len(run.objectives) > 1 else []),
-            Plot("history", "Optimization history", history.history(run), HISTORY),
-            Plot("importances", "Importances", slices.bars(run, found), f"{IMPORTANCES} {trust}"),
-            Plot("contours", "Contours of the leading fields", contours.contours(run, paths), CONTOURS),
-            Plot("parallel", "Parallel coordinates", parallel.parallel(run, paths), PARALLEL),
-            Plot("slices", "Slices", slices.slices(run, paths), SLICES),
-            Plot("curves", "Learning curves", history.curves(run), CURVES),
-            Plot("ranks", "Do early accuracies rank trials as the end does?", history.ranks(run), RANKS),
-            Plot("confirmed", "Confirmed on the test set", timeline.confirmed(run), CONFIRMED),
-            Plot("embeddings", "Embeddings of student and teacher", beyond.embeddings(run), EMBEDDINGS),
-            Plot("timeline", "Timeline of devices", timeline.timeline(run), TIMELINE),
-            Plot("terms", "Raw loss terms of the leaders", timeline.terms(run), TERMS),
-        ]
-
-
-HISTORY = "Each trial's held-out accuracy (averaged weights, its last epoch, one seed)."
-FRONT = (
+HISTORY_CAPTION = "Each trial's held-out accuracy (averaged weights, its last epoch, one seed)."
+PARETO_CAPTION = (
     "Finished trials; filled: no other trial is at least as good in every objective and better in one. "
     "Numbers are trials'."
 )
-IMPORTANCES = (
-    "By how many points a random forest's error on trials it has not seen grows when one field's values are "
-    "shuffled; bars are means over 5-fold splits, lines 95 % intervals."
+IMPORTANCES_CAPTION = (
+    "By how many points a random forest's error on trials it has not seen grows when one parameter's values "
+    "are shuffled; bars are means over 5-fold splits, lines 95 % intervals."
 )
-CONTOURS = (
-    "Colour: the accuracy that a forest of random splits predicts from the two fields of a panel alone, over "
-    "all trials that reached the epoch named, pruned ones too. Far from trials it is a guess."
+CONTOURS_CAPTION = (
+    "Colour: the accuracy that a forest of random splits predicts from the two parameters of a panel alone, "
+    "over all trials that reached the epoch named, pruned ones too. Far from trials it is a guess."
 )
-PARALLEL = (
+PARALLEL_CAPTION = (
     "Finished trials, coloured by fifths of accuracy. "
-    "A line dips below an axis where that field was not called for."
+    "A line dips below an axis where that parameter was not active."
 )
-SLICES = "Axes are logarithmic where the search was. Fields in the order of their importance."
-CURVES = "Averaged weights. The leaders and the paper's point in colour; dotted lines are the rungs."
-RANKS = (
+SLICES_CAPTION = "Axes are logarithmic where the search was. Parameters in the order of their importance."
+LEARNING_CURVES_CAPTION = (
+    "Averaged weights. The leaders and the paper's point in colour; dotted lines are the rungs."
+)
+RANK_CORRELATIONS_CAPTION = (
     "Against the final accuracy of the averaged weights, over finished trials only: pruning removes the "
     "worst, which lowers every correlation shown here. Shaded: 95 % interval."
 )
-CONFIRMED = "Retrained on the full training set, last epoch; the test set was opened once."
-EMBEDDINGS = (
+CONFIRMATIONS_CAPTION = "Retrained on the full training set, last epoch; the test set was opened once."
+EMBEDDINGS_CAPTION = (
     "The same test images in the two principal components of each net's own embedding; colours and marks are "
     "classes. Two components of many: nearness here is a hint, no measure."
 )
-TIMELINE = "Each bar is one trial from its start to its end. A device that trials share has several rows."
-TERMS = "Before their weights, so that trials with different weights compare."
+TIMELINE_CAPTION = (
+    "Each bar is one trial from its start to its end. A device that trials share has several rows."
+)
+LOSS_TERMS_CAPTION = "Before their weights, so that trials with different weights compare."
 
 
-def write(run: RunData, found: Importances | str, tables: dict[str, pa.Table], out: Path) -> Path:
-    """Draw everything, and write OUT/index.html and OUT/figures."""
-    shown = placed(plots(run, found), out)
-    path = out / "index.html"
-    path.write_text(html.page(f"{run.name} · raykd", _body(run, found, shown, tables)), encoding="utf-8")
-    return path
+def draw_plots(run: RunData, importances: Importances | str) -> list[Plot]:
+    """Returns every figure of the page, drawn from the rows."""
+    paths = rank_paths(run, importances)
+    forest_quality = "" if isinstance(importances, str) else importances.description()
+    with rc_context(RC_PARAMS):
+        plots = [
+            Plot("history", "Optimization history", history.plot_optimization_history(run), HISTORY_CAPTION),
+            Plot("importances", "Importances", slices.plot_importances(run, importances),
+                 f"{IMPORTANCES_CAPTION} {forest_quality}"),
+            Plot("contours", "Contours of the leading parameters", contours.plot_contours(run, paths),
+                 CONTOURS_CAPTION),
+            Plot("parallel", "Parallel coordinates", parallel.plot_parallel_coordinates(run, paths),
+                 PARALLEL_CAPTION),
+            Plot("slices", "Slices", slices.plot_slices(run, paths), SLICES_CAPTION),
+            Plot("learning_curves", "Learning curves", history.plot_learning_curves(run),
+                 LEARNING_CURVES_CAPTION),
+            Plot("rank_correlations", "Do early accuracies rank trials as the end does?",
+                 history.plot_rank_correlations(run), RANK_CORRELATIONS_CAPTION),
+            Plot("confirmations", "Confirmed on the test set", timeline.plot_confirmations(run),
+                 CONFIRMATIONS_CAPTION),
+            Plot("embeddings", "Embeddings of student and teacher", embeddings.plot_embeddings(run),
+                 EMBEDDINGS_CAPTION),
+            Plot("timeline", "Timeline of devices", timeline.plot_timeline(run), TIMELINE_CAPTION),
+            Plot("loss_terms", "Raw loss terms of the leaders", timeline.plot_loss_terms(run),
+                 LOSS_TERMS_CAPTION),
+        ]  # fmt: skip
+        if len(run.objectives) > 1:
+            plots.append(Plot("pareto", "What accuracy costs", pareto.plot_pareto_front(run), PARETO_CAPTION))
+    return plots
 
 
-def _body(run: RunData, found: Importances | str, shown: dict[str, str], tables: dict[str, pa.Table]) -> str:
-    fields_pair = pair(shown["importances"], sections.importance_table(found)) + shown["contours"]
-    early_pair = pair(shown["ranks"], sections.rung_table(run))
-    parts = [
-        ("course", "How the search went", shown["history"] + shown.get("front", "") + sections.failures(run)),
-        ("confirmation", "Confirmation", results.confirmation(run) + shown["confirmed"]),
-        ("beyond", "Beyond accuracy", beyond.tables(run) + shown["embeddings"]),
-        ("recipe", "The best recipe", results.difference(run)),
-        ("fields", "What decides the accuracy", fields_pair + shown["parallel"] + shown["slices"]),
-        ("pruning", "Learning and pruning", shown["curves"] + early_pair),
-        ("losses", "Loss terms", shown["terms"]),
-        ("cost", "What it cost", results.cost(run) + shown["timeline"]),
-        ("space", "What was searched", sections.searched(run)),
-        ("trials", "All trials", sections.trials(run)),
-        ("facts", "Facts and files", sections.facts(run) + sections.files(tables)),
-    ]
-    links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _ in parts)
-    nav = f'<nav aria-label="Contents">{links}</nav>'
-    main = "".join(section(key, title, inner) for key, title, inner in parts)
-    header = f"<header>{sections.heading(run)}</header>"
-    return f"{header}\n{nav}\n<main>\n{sections.headline(run)}{main}</main>\n"
+def write_html(run: RunData, importances: Importances | str, tables: dict[str, pa.Table], out: Path) -> Path:
+    """Draws everything, writes OUT/index.html and OUT/figures, and returns the page's path."""
+    context = {
+        "run": run,
+        "notes": sections.list_notes(run),
+        "tiles": sections.key_numbers(run),
+        "figures": save_plots(draw_plots(run, importances), out),
+        "files": html.describe_files(tables),
+        "tables": {
+            "failures": sections.failure_table(run),
+            "confirmation": results.confirmation_table(run),
+            "analyses": student_analysis.analysis_table(run),
+            "nets": student_analysis.net_table(run),
+            "class_gains": student_analysis.class_gain_table(run),
+            "best_recipe": results.best_recipe(run),
+            "importances": sections.importance_table(importances),
+            "rungs": sections.rung_table(run),
+            "cost": results.cost_table(run),
+            "space": sections.search_space_table(run),
+            "trials": sections.trial_table(run),
+            "facts": sections.fact_table(run),
+        },
+    }
+    html.write_page("run.html", context, out / "index.html")
+    return out / "index.html"

@@ -1,67 +1,88 @@
 """What a study came to: the confirmation, the best recipe, the cost."""
 
-from raykd.report.page import html
-from raykd.report.page.html import EMPTY, Head, code, hours, interval, paragraph, points, text
-from raykd.report.rows.types import STATES, RunData, said, spent
+from raykd.report.page.html import (
+    EMPTY,
+    ColumnHead,
+    Table,
+    format_hours,
+    format_interval,
+    format_p,
+    format_points,
+    number_heads,
+)
+from raykd.report.rows.types import STATES, RunData, get_seconds, state_label
 from raykd.report.stats import tests
+from raykd.spec import Scalar
 
 
-def confirmation(run: RunData) -> str:
-    """Means, and differences by seed from the first of the table."""
-    groups = tests.by_seed(run)
+def confirmation_table(run: RunData) -> Table:
+    """Returns means over seeds, and differences by seed from the first of the table."""
+    groups = tests.accuracies_by_seed(run)
     if not groups:
-        return ""
-    first, base = next(iter(groups.items()))
-    pairs = [tests.paired(base, of) if name != first else None for name, of in groups.items()]
-    corrected = tests.holm([pair.p if pair is not None else None for pair in pairs])
-    rows = []
-    for (name, of), pair, p in zip(groups.items(), pairs, corrected, strict=True):
-        mean = tests.mean_interval(list(of.values()))
-        ahead = f"{interval(pair.mean, pair.half, sign=True)} (n={pair.n})" if pair is not None else EMPTY
-        shown = EMPTY if p is None else ("&lt; 0.001" if p < 0.001 else f"{p:.3f}")
-        rows.append([text(name), interval(mean.mean, mean.half), str(mean.n), ahead, shown])
-    for row in run.published:
-        rows.append([f"published, {text(row.source)}", points(row.value), EMPTY, EMPTY, EMPTY])
-    heads = [
-        Head("recipe"),
-        Head("test accuracy (%)", "number"),
-        Head("seeds", "number"),
-        Head(f"{first} ahead by (points)", "number"),
-        Head("p", "number"),
+        return Table()
+    first_name, first_seeds = next(iter(groups.items()))
+    differences = [
+        tests.paired_t_test(first_seeds, seeds) if name != first_name else None
+        for name, seeds in groups.items()
     ]
-    note = "± is half of a 95 % t interval. Differences are paired by seed; p: paired t test"
-    note += ", corrected by Holm." if len(groups) > 2 else "."
-    return html.table("Confirmation", heads, rows) + paragraph(note, "caption")
+    p_values = tests.holm([difference.p if difference is not None else None for difference in differences])
+    rows: list[list[Scalar | None]] = []
+    for (name, seeds), difference, p in zip(groups.items(), differences, p_values, strict=True):
+        mean = tests.mean_interval(list(seeds.values()))
+        lead = EMPTY
+        if difference is not None:
+            lead = f"{format_interval(difference.mean, difference.half_width, sign=True)} (n={difference.n})"
+        rows.append([name, format_interval(mean.mean, mean.half_width), mean.n, lead, format_p(p)])
+    rows += [
+        [f"published, {row.source}", format_points(row.value), None, None, None] for row in run.published
+    ]
+    return Table(
+        "Confirmation",
+        [
+            ColumnHead("recipe"),
+            *number_heads("test accuracy (%)", "seeds", f"{first_name} ahead by (points)", "p"),
+        ],
+        rows,
+        note="± is half of a 95 % t interval. Differences are paired by seed; p: paired t test"
+        + (", corrected by Holm." if len(groups) > 2 else "."),
+    )
 
 
-def difference(run: RunData) -> str:
-    """The best recipe as a difference from the paper's."""
-    if not run.finished():
-        return paragraph("There is no best recipe before a trial has finished.", "missing")
-    best = run.finished()[0]
-    changed = run.difference()
+def best_recipe(run: RunData) -> Table:
+    """Returns where the best recipe differs from the paper's."""
+    if not run.complete_trials():
+        return Table(missing="There is no best recipe before a trial has finished.")
+    number, changed = run.complete_trials()[0].number, run.diff_from_paper()
     if not changed:
-        return paragraph(
-            f"Trial {best.number} is the best; its recipe does not differ from the paper's point."
-        )
-    rows = [[code(run.title(path)), code(paper), code(found)] for path, (paper, found) in changed.items()]
-    says = f"Trial {best.number}; everything that is not listed is as in the paper's point."
-    heads = [Head("path"), Head("paper", "number"), Head("best", "number")]
-    return paragraph(says) + html.table("The best recipe against the paper's", heads, rows)
+        return Table(lead=f"Trial {number} is the best; its recipe does not differ from the paper's point.")
+    return Table(
+        "The best recipe against the paper's",
+        [
+            ColumnHead("path", is_code=True),
+            *(ColumnHead(name, "number", is_code=True) for name in ("paper", "best")),
+        ],
+        [(run.axis_title(path), *values) for path, values in changed.items()],
+        lead=f"Trial {number}; everything that is not listed is as in the paper's point.",
+    )
 
 
-def cost(run: RunData) -> str:
-    """Device-hours of each part of the study."""
-    rows = [["teacher, trained by this study", EMPTY, hours(run.teacher_hours)]] if run.teacher_hours else []
+def cost_table(run: RunData) -> Table:
+    """Returns the device-hours of each part of the study."""
+    parts: list[tuple[str, int | None, float]] = []
+    if run.teacher_hours:
+        parts.append(("teacher, trained by this study", None, run.teacher_hours))
     for state in STATES:
-        some = [t for t in run.trials if t.state == state]
-        if some and run.hours():
-            share = sum(map(spent, some)) / 3600 * run.trial_devices
-            rows.append([f"search: {said(state)} trials", str(len(some)), hours(share)])
-    if run.confirm:
-        rows.append(["confirmation: retrainings", str(len(run.confirm)), hours(run.retraining_hours())])
-    if not rows:
-        return paragraph("Nothing has been spent yet.", "missing")
-    rows.append(["all", EMPTY, hours(run.teacher_hours + run.hours() + run.retraining_hours())])
-    heads = [Head("part"), Head("trainings", "number"), Head(f"{run.device}-hours", "number")]
-    return html.table("Cost", heads, rows)
+        seconds = [get_seconds(t) for t in run.trials if t.state == state]
+        if seconds and run.search_hours():
+            hours = sum(seconds) / 3600 * run.trial_devices
+            parts.append((f"search: {state_label(state)} trials", len(seconds), hours))
+    if run.confirmations:
+        parts.append(("confirmation: retrainings", len(run.confirmations), run.retraining_hours()))
+    if parts:
+        parts.append(("all", None, sum(hours for _, _, hours in parts)))
+    return Table(
+        "Cost",
+        [ColumnHead("part"), *number_heads("trainings", f"{run.device_kind}-hours")],
+        [(name, count, format_hours(hours)) for name, count, hours in parts],
+        missing="Nothing has been spent yet.",
+    )

@@ -1,4 +1,4 @@
-"""A run's JSON files -> checked rows. What cannot be read is left out or shown as unknown, and noted."""
+"""A run's JSON files -> checked rows. What cannot be read is left out or unknown, and is a problem."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -7,116 +7,143 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from raykd.report.rows.types import Analysis, ConfirmRow, EpochRow, TrialRow
-from raykd.store.run_files import Ledger
+from raykd.report.rows.types import Analysis, ConfirmationRow, EpochRow, TrialRow
+from raykd.store import file_names
+from raykd.store.run_files import RunFiles
 
-Row = TypeVar("Row", TrialRow, EpochRow, Analysis)
-NAMED = 3  # places of a note that are named
-CHECKED: dict[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in (TrialRow, EpochRow, Analysis)}
+RowT = TypeVar("RowT", TrialRow, EpochRow, Analysis)
+MAX_PLACES = 3  # places of a problem that are named
+ADAPTERS: dict[type, TypeAdapter[Any]] = {
+    row_type: TypeAdapter(row_type) for row_type in (TrialRow, EpochRow, Analysis)
+}
 
 
-class Notes:
-    """What is wrong with a run's files: each thing is told once, with the number of its places."""
+class ProblemLog:
+    """What is wrong with a run's files: each problem is listed once, with the number of its places."""
 
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = {}
 
-    def add(self, what: str, where: str = "") -> None:
-        self._places.setdefault(what, []).append(where)
+    def add(self, message: str, place: str = "") -> None:
+        """Adds a problem, and the file or folder that has it."""
+        self._places.setdefault(message, []).append(place)
 
     def lines(self) -> list[str]:
-        return [_line(what, [w for w in where if w]) for what, where in self._places.items()]
+        """Returns the problems as sentences, in the order in which they were first met."""
+        return [
+            _format_problem(message, [place for place in places if place])
+            for message, places in self._places.items()
+        ]
 
 
-def _line(what: str, where: Sequence[str]) -> str:
-    named = ", ".join(where[:NAMED]) + (f" and {len(where) - NAMED} more" if len(where) > NAMED else "")
-    return f"{named}: {what}" if named else what
+def _format_problem(message: str, places: Sequence[str]) -> str:
+    shown = ", ".join(places[:MAX_PLACES]) + (
+        f" and {len(places) - MAX_PLACES} more" if len(places) > MAX_PLACES else ""
+    )
+    return f"{shown}: {message}" if shown else message
 
 
-def trials(ledger: Ledger, notes: Notes) -> list[TrialRow]:
-    """The trials in the order of their numbers."""
-    found = []
-    folder = ledger.folder / "trials"
-    names = folder.names()
-    plain = folder.read_every([f"{name}/trial.json" for name in names])
-    stamps = folder.read_every([f"{name}/stamp.json" for name in names])
-    for name, told, stamp in zip(names, plain, stamps, strict=True):
-        device = str(_dict(stamp).get("worker", "unknown"))
-        row = _read(TrialRow, told, {"device": device}, f"trials/{name}/trial.json", notes)
-        found += [row] if row is not None else []
-    return sorted(found, key=lambda row: row.number)
+def read_trials(run_files: RunFiles, problems: ProblemLog) -> list[TrialRow]:
+    """Returns the trials in the order of their numbers."""
+    rows: list[TrialRow] = []
+    folder = run_files.folder / file_names.TRIALS
+    names = folder.list_names()
+    trial_jsons = folder.read_json_files([f"{name}/{file_names.TRIAL}" for name in names])
+    provenances = folder.read_json_files([f"{name}/{file_names.PROVENANCE}" for name in names])
+    for name, trial_json, provenance in zip(names, trial_jsons, provenances, strict=True):
+        device = str(_as_dict(provenance).get("worker", "unknown"))
+        place = f"{folder.name}/{name}/{file_names.TRIAL}"
+        row = _parse_row(TrialRow, trial_json, {"device": device}, place, problems)
+        rows += [row] if row is not None else []
+    return sorted(rows, key=lambda row: row.number)
 
 
-def epochs(ledger: Ledger, trials: Sequence[TrialRow], notes: Notes) -> list[EpochRow]:
-    """The epochs of the trials that have a held-out accuracy."""
-    names = [f"trials/{trial.number:05d}/epochs.json" for trial in trials]
-    found = []
-    for trial, name, told in zip(trials, names, ledger.folder.read_every(names), strict=True):
-        if not isinstance(told, list) and ledger.folder.exists(name):
-            notes.add("left out: torn", name)
-        for plain in told if isinstance(told, list) else []:
-            if not isinstance(plain, dict) or plain.get("accuracy", "") is not None:
-                row = _read(EpochRow, plain, {"trial": trial.number}, name, notes)
-                found += [row] if row is not None else []
-    return found
+def read_epochs(run_files: RunFiles, trials: Sequence[TrialRow], problems: ProblemLog) -> list[EpochRow]:
+    """Returns the epochs of the trials that have a held-out accuracy."""
+    names = [f"{file_names.TRIALS}/{trial.number:05d}/{file_names.EPOCHS}" for trial in trials]
+    rows: list[EpochRow] = []
+    for trial, name, epochs_json in zip(trials, names, run_files.folder.read_json_files(names), strict=True):
+        if not isinstance(epochs_json, list) and run_files.folder.exists(name):
+            problems.add("left out: torn", name)
+        for epoch_json in epochs_json if isinstance(epochs_json, list) else []:
+            if not isinstance(epoch_json, dict) or epoch_json.get("accuracy", "") is not None:
+                row = _parse_row(EpochRow, epoch_json, {"trial": trial.number}, name, problems)
+                rows += [row] if row is not None else []
+    return rows
 
 
-def confirmations(ledger: Ledger, notes: Notes) -> list[ConfirmRow]:
-    """The retrainings that have opened the test set."""
-    found = []
-    folder = ledger.folder / "confirm"
-    for name in folder.names():
-        where, said = f"confirm/{name}/epochs.json", _dict((folder / name).read_json("trial.json"))
-        plain = (folder / name).read_json("epochs.json")
-        if not isinstance(plain, list) and (folder / name).exists("epochs.json"):
-            notes.add("left out: torn", where)
-        rows = [row for row in plain if isinstance(row, dict)] if isinstance(plain, list) else []
-        tested = rows[-1].get("test_accuracy") if rows else None
-        if not isinstance(tested, int | float):
+def read_confirmations(run_files: RunFiles, problems: ProblemLog) -> list[ConfirmationRow]:
+    """Returns the retrainings that have opened the test set."""
+    rows = []
+    folder = run_files.folder / file_names.CONFIRM
+    for name in folder.list_names():
+        place = f"{folder.name}/{name}"
+        trial_json = _as_dict((folder / name).read_json(file_names.TRIAL))
+        epochs_json = (folder / name).read_json(file_names.EPOCHS)
+        if not isinstance(epochs_json, list) and (folder / name).exists(file_names.EPOCHS):
+            problems.add("left out: torn", f"{place}/{file_names.EPOCHS}")
+        epoch_rows = (
+            [row for row in epochs_json if isinstance(row, dict)] if isinstance(epochs_json, list) else []
+        )
+        test_accuracy = epoch_rows[-1].get("test_accuracy") if epoch_rows else None
+        if not isinstance(test_accuracy, int | float):
             continue
         role, _, seed = name.rpartition("-seed")
         if not role or not seed.isdecimal():
-            notes.add("left out: the folder's name says no role and seed", f"confirm/{name}")
+            problems.add("left out: the folder's name says no role and seed", place)
             continue
-        told = (folder / name).read_json("analysis.json")
-        found.append(
-            ConfirmRow(
+        analysis_json = (folder / name).read_json(file_names.ANALYSIS)
+        rows.append(
+            ConfirmationRow(
                 role=role,
-                trial=said.get("number"),
+                trial=trial_json.get("number"),
                 seed=int(seed),
-                accuracy=float(tested),
-                split=str(said.get("split", "test")),
-                epochs=len(rows),
-                seconds=sum(row.get("seconds", nan) for row in rows),
-                analysis=_analysis(told, f"confirm/{name}/analysis.json", notes),
+                accuracy=float(test_accuracy),
+                split=str(trial_json.get("split", "test")),
+                epochs=len(epoch_rows),
+                seconds=sum_seconds(epoch_rows),
+                analysis=_parse_analysis(analysis_json, f"{place}/{file_names.ANALYSIS}", problems),
             )
         )
-    return sorted(found, key=lambda row: (row.role, row.seed))
+    return sorted(rows, key=lambda row: (row.role, row.seed))
 
 
-def _analysis(told: Any, where: str, notes: Notes) -> Analysis | None:
-    if told is None:
+def _parse_analysis(analysis_json: Any, place: str, problems: ProblemLog) -> Analysis | None:
+    if analysis_json is None:
         return None
-    classes = [{"name": row.get("class"), **row} for row in _dict(told).get("per_class") or []]
-    return _read(Analysis, {**_dict(told), "per_class": classes}, {}, where, notes)
+    classes = [{"name": row.get("class"), **row} for row in _as_dict(analysis_json).get("per_class") or []]
+    return _parse_row(Analysis, {**_as_dict(analysis_json), "per_class": classes}, {}, place, problems)
 
 
-def _read(kind: type[Row], plain: Any, known: dict[str, Any], where: str, notes: Notes) -> Row | None:
-    """A row of `plain` and what is known already; None, and a note, where it cannot be one."""
-    if not isinstance(plain, dict):
-        notes.add("left out: missing, torn, or not a row", where)
+def _parse_row(
+    row_type: type[RowT], values: Any, extra_values: dict[str, Any], place: str, problems: ProblemLog
+) -> RowT | None:
+    """A row of `values` and what is known already; None, and a problem, where it cannot be one."""
+    if not isinstance(values, dict):
+        problems.add("left out: missing, torn, or not a row", place)
         return None
     try:
-        row: Row = CHECKED[kind].validate_python({**plain, **known})
+        row: RowT = ADAPTERS[row_type].validate_python({**values, **_clamp(values), **extra_values})
     except ValidationError as error:
-        wrong = error.errors()[0]
-        place = "/".join(map(str, wrong["loc"]))
-        notes.add(f"left out: {place}: {wrong['msg'].lower()}", where)
+        first_error = error.errors()[0]
+        path = "/".join(map(str, first_error["loc"]))
+        problems.add(f"left out: {path}: {first_error['msg'].lower()}", place)
         return None
-    if lacking := [f.name for f in fields(kind) if f.name not in plain and f.name not in known]:
-        notes.add(f"does not say {', '.join(lacking)} (an older version's run?)", where)
+    if missing := [f.name for f in fields(row_type) if f.name not in values and f.name not in extra_values]:
+        problems.add(f"does not say {', '.join(missing)} (an older version's run?)", place)
     return row
 
 
-def _dict(plain: Any) -> dict[str, Any]:
-    return plain if isinstance(plain, dict) else {}
+def sum_seconds(epoch_rows: Sequence[dict[str, Any]]) -> float:
+    """Returns the wall-clock seconds of epochs together; nan where one does not say."""
+    return sum(max(row.get("seconds", nan), 0.0) for row in epoch_rows)
+
+
+def _clamp(values: dict[str, Any]) -> dict[str, Any]:
+    """The durations below zero as zero: a clock that was set back gives those."""
+    durations = {key: values.get(key) for key in ("seconds", "seconds_per_epoch")}
+    return {key: 0.0 for key, value in durations.items() if isinstance(value, int | float) and value < 0}
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

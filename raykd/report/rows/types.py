@@ -1,6 +1,6 @@
 """What a report is made from: plain rows of one run. Accuracies are percentages, times seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Literal
@@ -10,22 +10,22 @@ from raykd.spec import Dimension, Scalar
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
 STATES: tuple[TrialState, ...] = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 
-Spot = tuple[float, float, str | int]  # x, y, class
+EmbeddingPoint = tuple[float, float, str | int]  # two components, class
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One trial as the search's memory has it. What has a default may be missing in older runs."""
+    """One trial as the search recorded it. What has a default may be missing in older runs."""
 
     number: int
     state: TrialState
-    drawn: dict[str, Scalar] = field(default_factory=dict)  # path: value; what was not called for is missing
+    params: dict[str, Scalar] = field(default_factory=dict)  # by path; what was not active is missing
     accuracy: float | None = None  # held-out, averaged weights, at the trial's last epoch
     epochs: int = 0  # finished ones
     started: float | None = None  # unix time
     ended: float | None = None
     reason: str = ""  # why it was stopped or failed; else empty
-    role: str = "searched"  # or "paper", "first"
+    role: str = "searched"  # or "paper", "enqueued"
     device: str = "unknown"
     seconds_per_epoch: float | None = None
     parameters: int | None = None  # of the student
@@ -69,11 +69,13 @@ class Analysis:
     # of "student" and "teacher":
     images_per_second: dict[str, float | None] = field(default_factory=dict)
     parameters: dict[str, int | None] = field(default_factory=dict)
-    embedding: dict[str, tuple[Spot, ...] | None] = field(default_factory=dict)  # test images, two components
+    embedding: dict[str, tuple[EmbeddingPoint, ...] | None] = field(
+        default_factory=dict
+    )  # test images, two components
 
 
 @dataclass(frozen=True)
-class ConfirmRow:
+class ConfirmationRow:
     """One retraining on the full training set, and its accuracy on the test set."""
 
     role: str  # "best", "paper", "ce", "kd", ...
@@ -116,65 +118,79 @@ class RunData:
     split: str = ""  # how the held-out images were set apart
     objectives: Sequence[str] = ("accuracy",)  # of the search
     plus_kd: bool = False  # the method's loss stands beside KD's
-    confirm: Sequence[ConfirmRow] = ()
+    confirmations: Sequence[ConfirmationRow] = ()
     published: Sequence[PublishedRow] = ()  # of this method and pair
-    device: str = "device"  # what device-hours count: "GPU" or "CPU"
+    device_kind: str = "device"  # what device-hours count: "GPU" or "CPU"
     trial_devices: float = 1.0  # of one trial
-    devices: float = 1.0  # of one retraining
+    retraining_devices: float = 1.0  # of one retraining
     teacher_hours: float = 0.0  # device-hours that the study's own teacher took
-    settings: tuple[tuple[str, Scalar | None], ...] = ()  # of the method at the paper's point
+    method_settings: tuple[tuple[str, Scalar | None], ...] = ()  # of the method at the paper's point
     conditions: dict[str, Scalar | None] = field(default_factory=dict)  # what compared runs should share
     units: dict[str, str] = field(default_factory=dict)  # path -> unit, for the axis titles
+    environments: Sequence[dict[str, str]] = ()  # "precision" and "device" of trials, where that is known
     problems: Sequence[str] = ()  # what could not be read, or differs from what was expected
 
-    def finished(self) -> list[TrialRow]:
-        """Complete trials with a finite accuracy, best first."""
-        done = [t for t in self.trials if t.state == "COMPLETE" and scored(t)]
-        return sorted(done, key=lambda t: (-accuracy(t), t.number))
+    def complete_trials(self) -> list[TrialRow]:
+        """Returns the complete trials with a finite accuracy, best first."""
+        trials = [t for t in self.trials if t.state == "COMPLETE" and has_accuracy(t)]
+        return sorted(trials, key=lambda t: (-get_accuracy(t), t.number))
 
-    def at_paper(self) -> TrialRow | None:
-        """The finished trial of the paper's point."""
-        return next((t for t in self.finished() if t.role == "paper"), None)
+    def paper_trial(self) -> TrialRow | None:
+        """Returns the finished trial of the paper's point."""
+        return next((t for t in self.complete_trials() if t.role == "paper"), None)
 
-    def difference(self) -> dict[str, tuple[Scalar | None, Scalar | None]]:
-        """Where the best recipe leaves the paper's: {path: (paper, best)}."""
-        best = self.finished()[:1]
-        drawn = best[0].drawn if best else {}
-        pairs = {path: (self.paper_point.get(path), drawn.get(path)) for path in self.space}
+    def diff_from_paper(self) -> dict[str, tuple[Scalar | None, Scalar | None]]:
+        """Returns where the best recipe leaves the paper's: {path: (paper, best)}."""
+        best = self.complete_trials()[:1]
+        best_params = best[0].params if best else {}
+        pairs = {path: (self.paper_point.get(path), best_params.get(path)) for path in self.space}
         return {path: pair for path, pair in pairs.items() if best and pair[0] != pair[1]}
 
-    def curves(self) -> dict[int, list[EpochRow]]:
-        """Each trial's epochs in order; of an epoch that was run again after a preemption, the last."""
+    def epochs_by_trial(self) -> dict[int, list[EpochRow]]:
+        """Returns each trial's epochs in order; of an epoch that was run again after a preemption, the last."""
         rows: dict[int, dict[int, EpochRow]] = {}
         for row in self.epochs:
             rows.setdefault(row.trial, {})[row.epoch] = row
-        return {trial: [of[e] for e in sorted(of)] for trial, of in sorted(rows.items())}
+        return {
+            trial: [rows_by_epoch[e] for e in sorted(rows_by_epoch)]
+            for trial, rows_by_epoch in sorted(rows.items())
+        }
 
-    def hours(self) -> float:
-        """Device-hours of the search."""
-        return sum(map(spent, self.trials)) / 3600 * self.trial_devices
+    def search_hours(self) -> float:
+        """Returns the device-hours of the search."""
+        return sum(map(get_seconds, self.trials)) / 3600 * self.trial_devices
 
     def retraining_hours(self) -> float:
-        """Device-hours of all retrainings."""
-        return sum(row.seconds for row in self.confirm if isfinite(row.seconds)) / 3600 * self.devices
+        """Returns the device-hours of all retrainings."""
+        return (
+            sum(row.seconds for row in self.confirmations if isfinite(row.seconds))
+            / 3600
+            * self.retraining_devices
+        )
 
-    def title(self, path: str) -> str:
-        """An axis title: the path in the study file, and its unit where it has one."""
+    def axis_title(self, path: str) -> str:
+        """Returns an axis title: the path in the study file, and its unit where it has one."""
         return f"{path} ({self.units[path]})" if path in self.units else path
 
 
-def scored(trial: TrialRow) -> bool:
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Returns how many trials have each value, the most frequent first."""
+    return ", ".join(f"{n} trials: {value}" for value, n in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def has_accuracy(trial: TrialRow) -> bool:
+    """Returns whether a trial has a finite accuracy."""
     return trial.accuracy is not None and isfinite(trial.accuracy)
 
 
-def accuracy(trial: TrialRow) -> float:
-    """The accuracy of a trial that has one."""
+def get_accuracy(trial: TrialRow) -> float:
+    """Returns the accuracy of a trial that has one."""
     assert trial.accuracy is not None, f"trial {trial.number} has no accuracy"
     return trial.accuracy
 
 
-def spent(trial: TrialRow) -> float:
-    """The seconds for which a trial held its devices."""
+def get_seconds(trial: TrialRow) -> float:
+    """Returns the seconds for which a trial held its devices."""
     if trial.seconds is not None:
         return trial.seconds
     if trial.started is None or trial.ended is None:
@@ -182,6 +198,6 @@ def spent(trial: TrialRow) -> float:
     return max(0.0, trial.ended - trial.started)
 
 
-def said(state: TrialState) -> str:
-    """A trial's state as a word of a sentence."""
+def state_label(state: TrialState) -> str:
+    """Returns a trial's state as a word of a sentence."""
     return "failed" if state == "FAIL" else state.lower()

@@ -1,4 +1,4 @@
-"""Arrow tables whose columns carry their unit and what they say; as Parquet and CSV files."""
+"""Arrow tables whose columns carry their unit and description; as Parquet and CSV files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,32 @@ from raykd.spec import Scalar
 
 Cell = Scalar | None
 Item = TypeVar("Item")
-TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
-TIME = pa.timestamp("ms", tz="UTC")
+STRING, INT64, FLOAT64 = pa.string(), pa.int64(), pa.float64()
+TIMESTAMP = pa.timestamp("ms", tz="UTC")
 
 
 @dataclass(frozen=True)
 class Column(Generic[Item]):
-    """One column: its name, type, unit ("" without one), what it says, and its cell of an item."""
+    """One column: its name, type, unit ("" without one), its description, and its cell of an item."""
 
     name: str
     type: pa.DataType
     unit: str
-    says: str
-    of: Callable[[Item], Cell]
+    description: str
+    get_cell: Callable[[Item], Cell]
 
 
-def table(columns: Sequence[Column[Item]], items: Sequence[Item]) -> pa.Table:
+def build_table(columns: Sequence[Column[Item]], items: Sequence[Item]) -> pa.Table:
     """One row an item."""
-    fields = [pa.field(c.name, c.type, metadata={"unit": c.unit, "description": c.says}) for c in columns]
-    arrays = [pa.array([c.of(item) for item in items], type=c.type) for c in columns]
+    fields = [
+        pa.field(c.name, c.type, metadata={"unit": c.unit, "description": c.description}) for c in columns
+    ]
+    arrays = [pa.array([c.get_cell(item) for item in items], type=c.type) for c in columns]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def write(tables: Mapping[str, pa.Table], folder: Path) -> None:
+def write_tables(tables: Mapping[str, pa.Table], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, of in tables.items():
-        pq.write_table(of, folder / f"{name}.parquet")
-        csv.write_csv(of, folder / f"{name}.csv")
+    for name, table in tables.items():
+        pq.write_table(table, folder / f"{name}.parquet")
+        csv.write_csv(table, folder / f"{name}.csv")

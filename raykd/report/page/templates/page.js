@@ -1,7 +1,7 @@
 // Sort a table by the button in its column's head; empty cells stay last. The heading tells screen readers the order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
-  const said = table.parentElement.querySelector("[aria-live]");
+  const announcement = table.parentElement.querySelector("[aria-live]");
   const compare = new Intl.Collator(undefined, { numeric: true }).compare;
   table.tHead.addEventListener("click", (event) => {
     const head = event.target.closest("button")?.closest("th");
@@ -17,6 +17,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
       return (numbers ? a - b : compare(a, b)) * (up ? 1 : -1);
     });
     body.append(...keyed.map(([, row]) => row));
-    said.textContent = `Sorted by ${head.textContent.trim()}, ${up ? "ascending" : "descending"}.`;
+    announcement.textContent = `Sorted by ${head.textContent.trim()}, ${up ? "ascending" : "descending"}.`;
   });
 }

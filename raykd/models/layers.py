@@ -1,11 +1,11 @@
-"""The pieces that families of nets share."""
+"""Layers, initialisation and outputs that families of nets share."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Head, Shapes, View
+from raykd.batch import Head, Outputs, OutputShapes
 
-Stage = tuple[int, int]  # (channels, stride) of a map; the stride is taken against the map before it
+StageShape = tuple[int, int]  # (channels, stride) of a map; the stride is taken against the map before it
 
 
 def conv(channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -20,33 +20,33 @@ def shortcut(channels_in: int, channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(conv(channels_in, channels, 1, stride), nn.BatchNorm2d(channels))
 
 
-def shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal the channels of x [n, groups * k, h, w] out anew: channel g * k + i becomes i * groups + g.
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """Reorder the channels of x [n, groups * k, h, w]: channel g * k + i becomes i * groups + g.
 
     The channels are the last axis of what is copied, so a channels_last map stays one.
     """
     last = x.permute(0, 2, 3, 1)
-    dealt = last.reshape(*last.shape[:3], groups, -1).transpose(3, 4).flatten(3)
-    return dealt.permute(0, 3, 1, 2)
+    shuffled = last.reshape(*last.shape[:3], groups, -1).transpose(3, 4).flatten(3)
+    return shuffled.permute(0, 3, 1, 2)
 
 
-def answer(maps: tuple[Tensor, ...], last: Tensor, head: nn.Linear) -> View:
-    """The View of a net whose head reads the spatial mean of its last features [n, d, h, w]."""
+def make_outputs(maps: tuple[Tensor, ...], last: Tensor, head: nn.Linear) -> Outputs:
+    """The Outputs of a net whose head reads the spatial mean of its last features [n, d, h, w]."""
     embedding = F.adaptive_avg_pool2d(last, 1).flatten(1)
-    return View(head(embedding), embedding, maps, Head(head.weight, head.bias), last)
+    return Outputs(head(embedding), embedding, maps, Head(head.weight, head.bias), last)
 
 
-def announce(image_size: int, stages: tuple[Stage, ...], head: nn.Linear) -> Shapes:
-    """The shapes of a View whose maps have these channels and strides."""
+def make_output_shapes(image_size: int, stages: tuple[StageShape, ...], head: nn.Linear) -> OutputShapes:
+    """The shapes of Outputs whose maps have these channels and strides."""
     maps = []
     size = image_size
     for channels, stride in stages:
         size = -(-size // stride)
         maps.append((channels, size, size))
-    return Shapes(head.out_features, head.in_features, tuple(maps))
+    return OutputShapes(head.out_features, head.in_features, tuple(maps))
 
 
-def kaiming_convs(net: nn.Module) -> None:
+def init_convs(net: nn.Module) -> None:
     """Draw each convolution from N(0, 2 / (kernel area * output channels)) and set its bias to zero."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -55,7 +55,7 @@ def kaiming_convs(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def small_head(head: nn.Linear) -> None:
+def init_head(head: nn.Linear) -> None:
     """Draw the head's weight from N(0, 0.01^2) and set its bias to zero."""
     nn.init.normal_(head.weight, std=0.01)
     nn.init.zeros_(head.bias)

@@ -1,6 +1,6 @@
 """Noise-contrastive estimation against a bank, for CRD's loss (arXiv:1910.10699, Eqs. 17-18).
 
-Keys are looked at CHUNK at a time, so memory does not grow with anchors * negatives. Legend: n anchors, d
+Keys are read CHUNK at a time, so memory does not grow with anchors * negatives. Legend: n anchors, d
 width, m negatives.
 """
 
@@ -20,14 +20,14 @@ class Negatives(NamedTuple):
     """Rows of a bank for n anchors, each of which leaves out those of its own class."""
 
     rows: Tensor  # [m]
-    classes: Tensor  # [m], theirs
-    own: Tensor  # [n], the anchors'
+    classes: Tensor  # [m], those of the rows
+    anchor_classes: Tensor  # [n]
 
 
 def mean_exp(anchors: Tensor, bank: Tensor, negatives: Negatives) -> Tensor:
     """Mean of exp(inner product) over an anchor's negatives, no gradient. [n, d], [images, d] -> [n]."""
-    total, left_out = torch.zeros_like(anchors[:, 0]), torch.zeros_like(negatives.own)
-    for _, scores, same in _chunks(anchors.detach(), bank, negatives):
+    total, left_out = torch.zeros_like(anchors[:, 0]), torch.zeros_like(negatives.anchor_classes)
+    for _, scores, same in _iterate_chunks(anchors.detach(), bank, negatives):
         total += scores.exp_().sum(dim=1)
         left_out += same.sum(dim=1)
     return total / (len(negatives.rows) - left_out).clamp(min=1)
@@ -36,7 +36,7 @@ def mean_exp(anchors: Tensor, bank: Tensor, negatives: Negatives) -> Tensor:
 def mean_loss(anchors: Tensor, bank: Tensor, negatives: Negatives, shift: Tensor) -> Tensor:
     """Mean of softplus(inner product - shift) over an anchor's negatives. [n, d], [images, d], [] -> [n].
 
-    Only `anchors` have a gradient; it is found on the way.
+    Only `anchors` have a gradient; it is computed in the forward pass.
     """
     loss: Tensor = _MeanLoss.apply(anchors, bank, *negatives, shift)
     return loss
@@ -50,20 +50,26 @@ def nce(anchors: Tensor, positive: Tensor, bank: Tensor, negatives: Negatives, n
     softplus(score - shift) + log(c / k) for a negative, shift = log(z c). An anchor's negatives stand for
     `num`, however many of them are left.
     """
-    noise = num / len(bank)
-    shift = torch.log(z * (noise + EPSILON))
+    noise_rate = num / len(bank)
+    shift = torch.log(z * (noise_rate + EPSILON))
     first = F.softplus(shift - (anchors * positive).sum(dim=1))
-    return first + num * (mean_loss(anchors, bank, negatives, shift) + math.log1p(EPSILON / noise))
+    return first + num * (mean_loss(anchors, bank, negatives, shift) + math.log1p(EPSILON / noise_rate))
 
 
 class _MeanLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, anchors: Tensor, bank: Tensor, rows: Tensor, classes: Tensor, own: Tensor, shift: Tensor
+        ctx: Any,
+        anchors: Tensor,
+        bank: Tensor,
+        rows: Tensor,
+        classes: Tensor,
+        anchor_classes: Tensor,
+        shift: Tensor,
     ) -> Tensor:
         loss, slope = torch.zeros_like(anchors[:, 0]), torch.zeros_like(anchors)
-        left_out = torch.zeros_like(own)
-        for keys, scores, same in _chunks(anchors, bank, Negatives(rows, classes, own)):
+        left_out = torch.zeros_like(anchor_classes)
+        for keys, scores, same in _iterate_chunks(anchors, bank, Negatives(rows, classes, anchor_classes)):
             scores.sub_(shift)
             loss += F.softplus(scores).sum(dim=1)
             slope.addmm_(scores.sigmoid_(), keys)
@@ -77,9 +83,11 @@ class _MeanLoss(torch.autograd.Function):
         return grads[0][:, None] * ctx.saved_tensors[0], None, None, None, None, None
 
 
-def _chunks(anchors: Tensor, bank: Tensor, negatives: Negatives) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _iterate_chunks(
+    anchors: Tensor, bank: Tensor, negatives: Negatives
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Some rows of the bank [k, d]; inner products [n, k], -inf where left out; where that is [n, k]."""
     for first in range(0, len(negatives.rows), CHUNK):
         keys = bank.index_select(0, negatives.rows[first : first + CHUNK])
-        same = negatives.own[:, None] == negatives.classes[first : first + CHUNK]
+        same = negatives.anchor_classes[:, None] == negatives.classes[first : first + CHUNK]
         yield keys, (anchors @ keys.T).masked_fill_(same, -math.inf), same

@@ -2,23 +2,23 @@
 addEventListener("load", () => {
   const loaded = performance.now();
   const tall = document.documentElement.offsetHeight; // forces the layout
-  const said = { loaded, laidOut: performance.now(), tall, wide: document.documentElement.scrollWidth, window: innerWidth };
+  const measurements = { loaded, laidOut: performance.now(), tall, wide: document.documentElement.scrollWidth, window: innerWidth };
   const figures = [...document.querySelectorAll("figure")];
-  said.figures = figures.filter((figure) => {
+  measurements.figures = figures.filter((figure) => {
     const box = figure.querySelector("svg").getBoundingClientRect();
     return box.width > 100 && box.height > 50;
   }).map((figure) => figure.dataset.figure);
   const level = (node) => !/rotate\((?!-?0[ ,])/.test(node.getAttribute("transform") ?? "");
   const meet = (a, b) =>
     Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
-  said.overlaps = figures.flatMap((figure) => {
+  measurements.overlaps = figures.flatMap((figure) => {
     const labels = [...figure.querySelectorAll("svg text")].filter((node) => node.textContent.trim() && level(node));
     const boxes = labels.map((node) => [node.textContent.trim(), node.getBoundingClientRect()]);
     return boxes.flatMap(([text, box], i) =>
       boxes.slice(i + 1).filter(([, other]) => meet(box, other)).map(([other]) => [figure.dataset.figure, text, other]));
   });
   const key = (cell) => cell.dataset.v ?? cell.textContent;
-  said.sorted = [...document.querySelectorAll("table.sortable")].flatMap((table) =>
+  measurements.sorted = [...document.querySelectorAll("table.sortable")].flatMap((table) =>
     [...table.tHead.rows[0].cells].map((head, column) => {
       const orders = [1, 2].map(() => {
         head.querySelector("button").click();
@@ -28,6 +28,6 @@ addEventListener("load", () => {
     }));
   const answer = document.createElement("pre");
   answer.id = "probe";
-  answer.textContent = JSON.stringify(said);
+  answer.textContent = JSON.stringify(measurements);
   document.body.append(answer);
 });

@@ -7,7 +7,7 @@ from raykd.batch import Batch
 from raykd.data._base import Triple
 
 
-class Look:
+class Normalizer:
     """The last steps that all images share. Legend as in _base.py."""
 
     def __init__(self, labels: Tensor, mean: Triple, std: Triple, device: torch.device) -> None:
@@ -16,18 +16,20 @@ class Look:
         self._shift = -torch.tensor(mean, device=device) / torch.tensor(std, device=device)
         self._scale = 1 / (torch.tensor(std, device=device) * 255)
 
-    def batch(self, seen: Tensor, positions: Tensor, views: Tensor, row: Tensor | None = None) -> Batch:
-        """Pixels [n * r, size, size, 3] of the views [n, r] of the training images at positions [n]."""
-        rotations = views.shape[1]
+    def make_batch(
+        self, pixels: Tensor, positions: Tensor, view_ids: Tensor, row: Tensor | None = None
+    ) -> Batch:
+        """Pixels [n * r, size, size, 3] of the view ids [n, r] of the training images at positions [n]."""
+        rotations = view_ids.shape[1]
         index = positions.repeat_interleave(rotations)
         if rotations > 1:
-            turned = [torch.rot90(seen[k::rotations], k, (1, 2)) for k in range(rotations)]
-            seen = torch.stack(turned, dim=1).flatten(0, 1)
-        return Batch(self.normalised(seen), self._labels[index], index, views.flatten(), row)
+            rotated = [torch.rot90(pixels[k::rotations], k, (1, 2)) for k in range(rotations)]
+            pixels = torch.stack(rotated, dim=1).flatten(0, 1)
+        return Batch(self.normalize(pixels), self._labels[index], index, view_ids.flatten(), row)
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalize(self, pixels: Tensor) -> Tensor:
         """[n, size, size, 3], uint8 -> [n, 3, size, size], float32, channels_last in memory."""
         width = pixels.shape[2]
         rows = pixels.flatten(2).float()  # whole rows of an image: a last axis of 3 is slow
-        seen = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))
-        return seen.view(pixels.shape).permute(0, 3, 1, 2)
+        normalized = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))
+        return normalized.view(pixels.shape).permute(0, 3, 1, 2)

@@ -1,0 +1,59 @@
+"""Paths and URIs as users write them, made absolute where they are read.
+
+Ray moves each worker into a folder of its own, so no path leaves the driver as it was written. `~` and $NAME
+are replaced; what is relative then is relative to the current folder. URIs (s3://...) keep their form.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from raykd.errors import UserError, reject_password
+
+VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})", re.ASCII)
+SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
+
+
+def resolve(text: str) -> str:
+    """Returns a path as an absolute one, a URI with its variables replaced.
+
+    Raises:
+        ValueError: It is empty, a variable is not set, there is no home folder for its `~`, or it holds a
+            password.
+    """
+    expanded = expand(text)
+    return reject_password(expanded) if "://" in expanded else str(Path(expanded).absolute())
+
+
+def resolve_database(url: str) -> str:
+    """Returns an SQLAlchemy URL, of a SQLite file with its absolute path. ValueError as for `resolve`."""
+    url = reject_password(expand(url))
+    if (match := SQLITE.fullmatch(url)) and match[2] != ":memory:":
+        return match[1] + str(Path(expand(match[2])).absolute()) + match[3]
+    return url
+
+
+def expand(text: str) -> str:
+    """Returns a path or URI with `~` and variables replaced, relative still. ValueError as for `resolve`."""
+    if not text.strip():
+        raise ValueError("should be a path or a URI, and is empty")
+    for match in VARIABLE.finditer(text):
+        if not os.environ.get(match[1] or match[2]):
+            raise ValueError(f"{match[0]} is not set")
+    try:
+        path = VARIABLE.sub(lambda match: os.environ[match[1] or match[2]], text)
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise ValueError("there is no home folder for its ~") from None
+
+
+def get_default_folder(variable: str, name: str) -> Path:
+    """Returns the folder that an environment variable names, by default ~/.cache/raykd/NAME.
+
+    Raises:
+        UserError: The variable is not set and there is no home folder, or its value cannot be used.
+    """
+    try:
+        return Path(resolve(os.environ.get(variable) or f"~/.cache/raykd/{name}"))
+    except ValueError as error:
+        raise UserError([f"${variable}: {error}; set it to a folder"]) from None

@@ -1,0 +1,56 @@
+"""In what the compared runs differ that they should share: named, with each value and its runs."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from raykd.report.rows.types import RunData, format_counts
+from raykd.spec import Scalar
+
+PATH_ORDER = (  # what a reader must know before any number
+    "trials' ", "budget/", "trials that ended", "recipe/epochs", "recipe/data/", "seeds on the test set", "confirm/",
+    "search/", "recipe/seed", "commit", "hardware", "recipe/",
+)  # fmt: skip
+PER_PAIR_PREFIXES = ("recipe/teacher/", "recipe/optimizer/", "recipe/schedule/")  # each pair may have its own
+MIXABLE = {"trials' precision": "precision", "trials' device": "device"}  # trials of one run may differ too
+SettingDifference = tuple[str, dict[str, list[str]]]  # the path, and {value: names of runs}
+
+
+def find_setting_differences(runs: Sequence[RunData]) -> list[SettingDifference]:
+    """Returns every path in which the runs differ, and every mixture inside a run.
+
+    The teacher's, the optimizer's and the schedule's within one pair only.
+    """
+    conditions_by_run = [(run, _gather_conditions(run)) for run in runs]
+    paths = list(dict.fromkeys(path for _, conditions in conditions_by_run for path in conditions))
+    differences = []
+    for path in sorted(paths, key=lambda path: (_path_rank(path), path)):
+        groups: dict[str, list[tuple[RunData, Scalar | None]]] = {}
+        for run, conditions in conditions_by_run:
+            pair = f"{run.dataset} {run.teacher} {run.student}" if path.startswith(PER_PAIR_PREFIXES) else ""
+            groups.setdefault(pair, []).append((run, conditions.get(path)))
+        for group in groups.values():
+            values: dict[str, list[str]] = {}
+            for run, value in group:
+                values.setdefault("none" if value is None else str(value), []).append(run.name)
+            if len(values) > 1 or path in MIXABLE and any(" trials: " in value for value in values):
+                differences.append((path, values))
+    return differences
+
+
+def _gather_conditions(run: RunData) -> dict[str, Scalar | None]:
+    ended = sum(trial.state in ("COMPLETE", "PRUNED", "FAIL") for trial in run.trials)
+    counts = {path: Counter(e[key] for e in run.environments if key in e) for path, key in MIXABLE.items()}
+    seeds = sorted({row.seed for row in run.confirmations})
+    return {
+        **run.conditions,
+        **{
+            path: format_counts(count) if len(count) > 1 else next(iter(count), "unknown")
+            for path, count in counts.items()
+        },
+        "trials that ended": ended,
+        "seeds on the test set": ", ".join(map(str, seeds)) or "none: not confirmed",
+    }
+
+
+def _path_rank(path: str) -> int:
+    return next((i for i, prefix in enumerate(PATH_ORDER) if path.startswith(prefix)), len(PATH_ORDER))

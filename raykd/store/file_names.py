@@ -1,0 +1,34 @@
+"""The names of the files and folders that a run leaves in its storage; no other module writes them out.
+
+RUN/study.yaml                   the study; its budget may grow
+RUN/provenance.json              by what program and on what machine it was started
+RUN/state.json                   "running", "finished", ... as the driver last wrote
+RUN/driver.lock                  who drives it now
+RUN/optuna.journal               the search's memory (Optuna's JournalStorage); on an object store a folder
+                                 of segments (driver/optuna_journal.py)
+RUN/trials/00007/recipe.yaml     everything that decides the trial, written before its first step
+                 trial.json      number, role, params, state, reason, times    (the driver writes)
+                 provenance.json, environment.json   by what program; the precision and the kind of device
+                                                                                     (the trial writes)
+                 preprocessing.json   how an image becomes an input, the classes     (the trial writes)
+                 epochs.json     one row an epoch                                    (the trial writes)
+                 failure.json    what went wrong in the trial                        (the trial writes)
+                 unreadable.json images that others stood in for, if any             (the trial writes)
+                 checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
+RUN/teacher/                     the same files while the study trains its teacher
+RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set, and
+                 analysis.json   what the student is like beyond its accuracy (training/analysis.py)
+RUN/report/, RUN/export/         the page and the exported student
+STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
+"""
+
+# of a run
+STUDY, STATE, LOCK, JOURNAL = "study.yaml", "state.json", "driver.lock", "optuna.journal"
+TRIALS, CONFIRM, TEACHER, REPORT, EXPORT = "trials", "confirm", "teacher", "report", "export"
+TEACHERS = "teachers"  # beside the runs of a storage
+
+# of a trial, a retraining, a teacher's training or an exported student; PROVENANCE is of a run too
+TRIAL, RECIPE, PROVENANCE, ENVIRONMENT = "trial.json", "recipe.yaml", "provenance.json", "environment.json"
+PREPROCESSING, EPOCHS, FAILURE = "preprocessing.json", "epochs.json", "failure.json"
+UNREADABLE, ANALYSIS, TRANSFER = "unreadable.json", "analysis.json", "transfer.json"
+CHECKPOINT, BANKS, STUDENT = "checkpoint.pt", "banks.pt", "student.safetensors"
