@@ -34,7 +34,11 @@ def write_files(root: Path, files: dict[str, str]) -> None:
             {"cpu,cpuacct/cpu.cfs_quota_us": "100000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
             1,
         ),
-        ("3:cpuset:/\n1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, NUM_ALLOWED),
+        (
+            "3:cpuset:/\n1:cpu:/\n",
+            {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+            NUM_ALLOWED,
+        ),
         ("", {}, NUM_ALLOWED),
         ("torn", {"cpu.max": ""}, NUM_ALLOWED),
     ],

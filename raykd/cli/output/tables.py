@@ -10,7 +10,8 @@ from rich.table import Column, Table
 from raykd.store.folder import Folder, join_uri
 
 # into a pipe or a file nothing is cut: there a line is as long as what it says
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 1000)
+IS_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed
+console = Console(highlight=False, width=None if IS_TERMINAL or "COLUMNS" in os.environ else 1000)
 
 
 def format_duration(seconds: float) -> str:
