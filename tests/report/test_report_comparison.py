@@ -105,6 +105,23 @@ def test_what_is_unequal_is_named_with_its_runs() -> None:
     assert find_setting_differences([one, replace(one, name="twin")]) == []
 
 
+def test_a_mixture_inside_a_run_is_listed_even_where_the_runs_are_alike() -> None:
+    environments = [{"precision": "float32", "device": "CPU"}] * 2 + [
+        {"precision": "bfloat16", "device": "CPU"}
+    ]
+    runs = [replace(make_method_run(name, best=(75.0,)), environments=environments) for name in ("kd", "crd")]
+    assert find_setting_differences(runs) == [
+        ("trials' precision", {"2 x float32, 1 x bfloat16": ["kd-run", "crd-run"]})
+    ]
+    alike = [replace(run, environments=environments[:2]) for run in runs]
+    assert find_setting_differences(alike) == []
+    unknown = replace(runs[1], environments=())
+    assert dict(find_setting_differences([alike[0], unknown])) == {
+        "trials' precision": {"float32": ["kd-run"], "unknown": ["crd-run"]},
+        "trials' device": {"CPU": ["kd-run"], "unknown": ["crd-run"]},
+    }
+
+
 def test_published_numbers_are_of_the_pair_with_their_source() -> None:
     [alone] = find_published("dcd", False, "cifar100", "wrn_40_2", "wrn_16_2")
     [beside] = find_published("dcd", True, "cifar100", "wrn_40_2", "wrn_16_2")

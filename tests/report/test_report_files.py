@@ -11,6 +11,7 @@ from support import fake_runs
 from test_report import FIGURES, missing_figures
 
 from raykd.report.rows.collect import collect
+from raykd.report.rows.types import get_seconds
 from raykd.report.tables import tensorboard
 from raykd.report.write import write_report
 from raykd.store.run_files import RunFiles
@@ -63,7 +64,7 @@ def test_a_half_written_run_says_what_is_missing(run: RunFiles) -> None:
     assert "trials/00003/trial.json: left out: missing, torn, or not a row" in page
     assert "trials/00004/epochs.json, confirm/best-seed1/epochs.json: left out: torn" in page
     assert "confirm/best-seed2/analysis.json: left out: agreement: input should be a valid number" in page
-    assert "begun with raykd an unknown version" in page
+    assert "begun with raykd of a version that it does not say" in page
     assert "The study was interrupted" in page
     assert missing_figures(page) <= {"contours", "rank_correlations", "importances"}
 
@@ -87,6 +88,50 @@ def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: RunFiles) 
     assert "does not say accuracy_raw, seconds, lr, terms" in page
     assert {"history", "slices", "learning_curves", "confirmations"}.isdisjoint(missing_figures(page))
     assert "optimizer/lr" in page
+
+
+def test_a_run_of_another_vocabulary_still_gets_a_page_that_says_what_it_lacks(run: RunFiles) -> None:
+    """As raykd 0.1 left it: stamp.json beside the study, other words in the study and in the rows."""
+    folder = Path(run.folder.uri)
+    for path in folder.rglob("provenance.json"):
+        path.rename(path.with_name("stamp.json"))
+    study = run.study()
+    study["recipe"]["averaging"] = study["recipe"].pop("ema_decay")
+    run.folder.write_yaml("study.yaml", study)
+    words = {"params": "drawn", "errors": "tries"}
+    for path in folder.glob("trials/*/trial.json"):
+        rewrite_json(path, lambda row: {words.get(k, k): v for k, v in row.items()})
+    page = Path(write_report([run.folder.uri])).read_text()
+    assert "begun with raykd of a version that it does not say" in page
+    assert "averaging: no such field" in page and "does not say params (an older version&#39;s run?)" in page
+    assert {"history", "learning_curves", "confirmations", "timeline"}.isdisjoint(missing_figures(page))
+
+
+def test_a_mixture_of_precisions_and_devices_is_named_with_its_trials(run: RunFiles) -> None:
+    numbers = [row["number"] for row in run.trials() if row["epochs"]]
+    for number in numbers[1:]:
+        precision = "float32" if number in numbers[-3:] else "bfloat16"
+        run.trial(number).write_json("environment.json", {"precision": precision, "device": "CPU"})
+    [problem] = collect(run).problems  # the first trial does not say: it is not counted
+    assert problem == (
+        "trials that do not compare exactly: their precision differs "
+        f"({len(numbers) - 4} x bfloat16, 3 x float32)"
+    )
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_hours(run: RunFiles) -> None:
+    folder = Path(run.folder.uri)
+    rewrite_json(folder / "trials/00000/trial.json", lambda row: row | {"seconds": -3600.0})
+    rewrite_json(
+        folder / "trials/00001/trial.json", lambda row: row | {"seconds": None, "ended": row["started"] - 60}
+    )
+    rewrite_json(folder / "trials/00000/epochs.json", lambda rows: [row | {"seconds": -9.0} for row in rows])
+    rewrite_json(
+        folder / "confirm/best-seed1/epochs.json", lambda rows: [rows[0] | {"seconds": -9.0}, rows[1]]
+    )
+    data = collect(run)
+    assert [get_seconds(trial) for trial in data.trials[:2]] == [0.0, 0.0]
+    assert min(row.seconds for row in [*data.epochs, *data.confirmations]) >= 0 and not data.problems
 
 
 @pytest.mark.parametrize("content", ["", "name: [", "- 1\n- 2\n"])

@@ -7,8 +7,8 @@ from raykd.report.rows.types import RunData, format_counts
 from raykd.spec import Scalar
 
 PATH_ORDER = (  # what a reader must know before any number
-    "trials' ", "budget/", "trials that ended", "recipe/epochs", "recipe/data/", "seeds on the test set", "confirm/",
-    "search/", "recipe/seed", "commit", "hardware", "recipe/",
+    "trials' ", "budget/", "trials that ended", "recipe/epochs", "recipe/data/", "seeds on the test set",
+    "confirm/", "search/", "recipe/seed", "commit", "hardware", "recipe/",
 )  # fmt: skip
 PER_PAIR_PREFIXES = ("recipe/teacher/", "recipe/optimizer/", "recipe/schedule/")  # each pair may have its own
 MIXABLE = {"trials' precision": "precision", "trials' device": "device"}  # trials of one run may differ too
@@ -22,6 +22,7 @@ def find_setting_differences(runs: Sequence[RunData]) -> list[SettingDifference]
     """
     conditions_by_run = [(run, _gather_conditions(run)) for run in runs]
     paths = list(dict.fromkeys(path for _, conditions in conditions_by_run for path in conditions))
+    mixed = {path for path, key in MIXABLE.items() for run in runs if len(_count_trials(run, key)) > 1}
     differences = []
     for path in sorted(paths, key=lambda path: (_path_rank(path), path)):
         groups: dict[str, list[tuple[RunData, Scalar | None]]] = {}
@@ -32,24 +33,29 @@ def find_setting_differences(runs: Sequence[RunData]) -> list[SettingDifference]
             values: dict[str, list[str]] = {}
             for run, value in group:
                 values.setdefault("none" if value is None else str(value), []).append(run.name)
-            if len(values) > 1 or path in MIXABLE and any(" trials: " in value for value in values):
+            if len(values) > 1 or path in mixed:
                 differences.append((path, values))
     return differences
 
 
 def _gather_conditions(run: RunData) -> dict[str, Scalar | None]:
     ended = sum(trial.state in ("COMPLETE", "PRUNED", "FAIL") for trial in run.trials)
-    counts = {path: Counter(e[key] for e in run.environments if key in e) for path, key in MIXABLE.items()}
     seeds = sorted({row.seed for row in run.confirmations})
     return {
         **run.conditions,
-        **{
-            path: format_counts(count) if len(count) > 1 else next(iter(count), "unknown")
-            for path, count in counts.items()
-        },
+        **{path: _describe_trials(_count_trials(run, key)) for path, key in MIXABLE.items()},
         "trials that ended": ended,
         "seeds on the test set": ", ".join(map(str, seeds)) or "none: not confirmed",
     }
+
+
+def _count_trials(run: RunData, key: str) -> Counter[str]:
+    return Counter(environment[key] for environment in run.environments if key in environment)
+
+
+def _describe_trials(counts: Counter[str]) -> str:
+    """The one value of all trials; of several each with its number of trials."""
+    return format_counts(counts) if len(counts) > 1 else next(iter(counts), "unknown")
 
 
 def _path_rank(path: str) -> int:

@@ -136,7 +136,7 @@ def _parse_row(
 
 def sum_seconds(epoch_rows: Sequence[dict[str, Any]]) -> float:
     """Returns the wall-clock seconds of epochs together; nan where one does not say."""
-    return sum(max(row.get("seconds", nan), 0.0) for row in epoch_rows)
+    return float(sum(max(row.get("seconds", nan), 0.0) for row in epoch_rows))
 
 
 def _clamp(values: dict[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ class RunData:
         return {path: pair for path, pair in pairs.items() if best and pair[0] != pair[1]}
 
     def epochs_by_trial(self) -> dict[int, list[EpochRow]]:
-        """Returns each trial's epochs in order; of an epoch that was run again after a preemption, the last."""
+        """Returns each trial's epochs in order; of an epoch that was run again, the last."""
         rows: dict[int, dict[int, EpochRow]] = {}
         for row in self.epochs:
             rows.setdefault(row.trial, {})[row.epoch] = row
@@ -175,7 +175,7 @@ class RunData:
 
 def format_counts(counts: Mapping[str, int]) -> str:
     """Returns how many trials have each value, the most frequent first."""
-    return ", ".join(f"{n} trials: {value}" for value, n in sorted(counts.items(), key=lambda item: -item[1]))
+    return ", ".join(f"{n} x {value}" for value, n in sorted(counts.items(), key=lambda item: -item[1]))
 
 
 def has_accuracy(trial: TrialRow) -> bool:
