@@ -13,8 +13,10 @@ from scipy.special import log_softmax, rel_entr, softmax
 from sklearn.metrics import accuracy_score, recall_score
 
 from raykd import data, models
+from raykd.store.processors import name_device
 from raykd.study.recipe import Recipe
 from raykd.training import analysis, trial
+from raykd.training.evaluation import uses_bf16
 
 CPU = torch.device("cpu")
 
@@ -139,4 +141,7 @@ def test_a_retraining_that_opens_the_test_set_writes_its_analysis(tmp_path: Path
         1,
         1,
     )
+    environment = json.loads((tmp_path / "opened/environment.json").read_text())
+    precision = "bfloat16" if uses_bf16(Recipe.model_validate_json(json.dumps(plain)), CPU) else "float32"
+    assert (environment["precision"], environment["device"]) == (precision, name_device(CPU))
     assert len(json.loads((tmp_path / "opened/preprocessing.json").read_text())["classes"]) == 10
