@@ -18,10 +18,15 @@ class UserError(ValueError):
     """What a user gave cannot be used. `lines`: one line a mistake. The command line exits with 2."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        shortened = [shorten(line, MAX_LINE) for line in lines]
+        shortened = [shorten(_make_printable(line), MAX_LINE) for line in lines]
         num_more = len(shortened) - MAX_LINES
         self.lines = [*shortened[:MAX_LINES], *([f"... and {num_more} more"] if num_more > 0 else [])]
         super().__init__("\n".join(self.lines))
+
+
+def _make_printable(text: str) -> str:
+    """Control characters as escapes: a terminal would obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def first_line(error: BaseException, limit: int = MAX_SHOWN) -> str:

@@ -7,6 +7,9 @@ are replaced; what is relative then is relative to the current folder. URIs (s3:
 import os
 import re
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from raykd.errors import UserError, reject_password
 
@@ -45,6 +48,10 @@ def expand(text: str) -> str:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:
         raise ValueError("there is no home folder for its ~") from None
+
+
+ExpandedPath = Annotated[str, AfterValidator(expand)]  # of a file's settings; relative to what they say
+AbsolutePath = Annotated[str, AfterValidator(resolve)]
 
 
 def get_default_folder(variable: str, name: str) -> Path:

@@ -14,13 +14,14 @@ from raykd.data._base import DatasetInfo, RawDataset, Std, Triple, choose_subset
 from raykd.data.in_memory import InMemorySpec, Pixels
 from raykd.data.pictures import FilesByClass, UnreadableImage, decode, list_train_and_test
 from raykd.errors import UserError
+from raykd.paths import ExpandedPath
 
 
 class ImageFolder(InMemorySpec):
     """Images are resized (shorter side) and centre-cropped to size x size when read, and kept in memory."""
 
     name: Literal["folder"] = "folder"
-    path: str  # relative to the data root, or absolute
+    path: ExpandedPath  # relative to the data root, or absolute
     size: Annotated[int, Field(ge=8)] = 64
     train: str = "train"
     test: str = "val"
@@ -31,7 +32,7 @@ class ImageFolder(InMemorySpec):
         return None
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
-        base = root / Path(self.path).expanduser()
+        base = root / self.path
         return self.decode_files(base, *list_train_and_test(base, (self.train, self.test)))
 
     def decode_files(

@@ -8,6 +8,7 @@ from raykd.data._base import DatasetInfo, RawDataset, Std, Triple
 from raykd.data.encoded import ImageFiles
 from raykd.data.stream import StreamedSpec
 from raykd.errors import UserError
+from raykd.paths import ExpandedPath
 
 OFFICIAL = "imagenet"
 
@@ -21,7 +22,8 @@ class ImageNet(StreamedSpec):
     """
 
     name: Literal["imagenet"] = "imagenet"
-    path: str = OFFICIAL  # relative to the data root, absolute, or a URI (of shards); may hold another set
+    # relative to the data root, absolute, or a URI (of shards); may hold another set
+    path: ExpandedPath = OFFICIAL
     train: str = "train"
     test: str = "val"
     mean: Triple = (0.485, 0.456, 0.406)
@@ -31,7 +33,7 @@ class ImageNet(StreamedSpec):
         return DatasetInfo(1000, self.size, 1_281_167) if self.path == OFFICIAL else None
 
     def read(self, root: Path, download: bool) -> RawDataset[Any]:
-        base = self.path if "://" in self.path else str(root / Path(self.path).expanduser())
+        base = self.path if "://" in self.path else str(root / self.path)
         if {self.train, self.test} <= set(shards.list_parts(base)):
             classes, images = shards.open_part(base, self.train)
             test_classes, test_images = shards.open_part(base, self.test)

@@ -12,6 +12,7 @@ from raykd.data.folder import ImageFolder
 from raykd.data.in_memory import InMemorySpec, Pixels
 from raykd.data.pictures import FilesByClass, list_by_class
 from raykd.errors import UserError
+from raykd.paths import ExpandedPath
 
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)  # of the training images
 FOLDER = "tiny-imagenet-200"
@@ -23,14 +24,14 @@ class TinyImageNet(InMemorySpec):
     """The official test images have no labels: `val` is what is tested on, as everywhere."""
 
     name: Literal["tiny_imagenet"] = "tiny_imagenet"
-    path: str = FOLDER  # relative to the data root, or absolute
+    path: ExpandedPath = FOLDER  # relative to the data root, or absolute
     size: Annotated[int, Field(ge=8)] = 64
 
     def published_info(self) -> DatasetInfo | None:
         return DatasetInfo(200, self.size, 100_000)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
-        base = root / Path(self.path).expanduser()
+        base = root / self.path
         annotations = base / "val" / "val_annotations.txt"
         for needed in (base / "train", annotations):
             if not needed.exists() and not download:

@@ -11,7 +11,7 @@ from raykd import methods, models
 from raykd.data import AnyData
 from raykd.errors import suggest_nearest
 from raykd.methods._base import MethodConfig
-from raykd.paths import resolve
+from raykd.paths import AbsolutePath
 from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 
@@ -63,7 +63,7 @@ class TeacherSpec(Spec):
     """
 
     net: Net
-    weights: Annotated[str, AfterValidator(resolve)] | None = None
+    weights: AbsolutePath | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     train: TeacherTraining | None = None
 

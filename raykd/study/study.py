@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from raykd.errors import UserError, shorten, suggest_nearest, validate
-from raykd.paths import resolve, resolve_database
+from raykd.paths import AbsolutePath, resolve_database
 from raykd.spec import Dimension, Scalar, Seed, Spec, apply_params, get_value, is_active
 from raykd.study.recipe import Recipe
 from raykd.study.space import build_search_space, count_points
@@ -171,7 +171,7 @@ class Study(Spec):
     confirm: Confirm | None = Confirm()
     enqueue: tuple[dict[str, bool | int | float | str], ...] = ()  # points to try after the paper's
     # an earlier run of the same method whose trials the search begins with: a path or URI
-    warm_start: Annotated[str, AfterValidator(resolve)] | None = None
+    warm_start: AbsolutePath | None = None
     keep: Count = 3  # the students of so many best trials stay on disk
 
     @model_validator(mode="after")

@@ -2,6 +2,8 @@
 
 import codecs
 import datetime
+import re
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from raykd.errors import UserError, first_line, shorten
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 16  # lists and maps inside one another
+MAX_DEPTH = 16
+TOO_DEEP = f"more than {MAX_DEPTH} lists and maps in one another"
 MAX_ALIASES = 10  # each can repeat what all before it have repeated
 MAX_VALUES = 20_000  # with what aliases repeat
 MAX_INTEGER = 2**63 - 1
@@ -103,22 +106,24 @@ def _decode(content: bytes, where: str) -> str:
 
 def _check_events(text: str, where: str) -> None:
     """UserError when the text nests, repeats or counts more than settings do; nothing is built meanwhile."""
+    for number, line in enumerate(text.splitlines(), start=1):  # YAML's scanner looks ahead as far as a line
+        steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", line))
+        if max(accumulate(steps), default=0) > MAX_DEPTH:
+            raise UserError([f"{where}: line {number}: {TOO_DEEP}"])
     depth = num_aliases = num_values = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
         num_aliases += isinstance(event, AliasEvent)
         num_values += isinstance(event, ScalarEvent)
-        line = event.start_mark.line + 1
+        place = event.start_mark.line + 1
         if depth > MAX_DEPTH:
-            raise UserError(
-                [f"{where}: line {line}: more than {MAX_DEPTH} lists and maps inside one another"]
-            )
+            raise UserError([f"{where}: line {place}: {TOO_DEEP}"])
         if num_aliases > MAX_ALIASES:
-            raise UserError([f"{where}: line {line}: more than {MAX_ALIASES} aliases (*name)"])
+            raise UserError([f"{where}: line {place}: more than {MAX_ALIASES} aliases (*name)"])
         if num_values > MAX_VALUES:
-            raise UserError([f"{where}: line {line}: more than {MAX_VALUES:,} values"])
+            raise UserError([f"{where}: line {place}: more than {MAX_VALUES:,} values"])
         if isinstance(event, ScalarEvent) and len(event.value) > MAX_NUMBER and _is_digits(event.value):
-            raise UserError([f"{where}: line {line}: a number of more than {MAX_NUMBER} digits"])
+            raise UserError([f"{where}: line {place}: a number of more than {MAX_NUMBER} digits"])
 
 
 def _is_digits(text: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from raykd.driver.train_one import read_recipe
 from raykd.errors import MAX_LINE, MAX_SHOWN, UserError
 from raykd.study.study import Study
-from raykd.study.yaml_file import MAX_ALIASES, MAX_BYTES, MAX_DEPTH, parse_yaml, read_yaml
+from raykd.study.yaml_file import MAX_ALIASES, MAX_BYTES, TOO_DEEP, parse_yaml, read_yaml
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
 RECIPE = """
@@ -98,10 +98,8 @@ def refuse(text: str) -> str:
 
 
 def test_what_is_too_deep_too_long_or_repeats_is_refused_before_it_is_built() -> None:
-    assert (
-        refuse("a: " + "[" * 3000)
-        == f"study.yaml: line 1: more than {MAX_DEPTH} lists and maps in one another"
-    )
+    assert refuse("a: " + "[" * 3000) == f"study.yaml: line 1: {TOO_DEEP}"
+    assert refuse("a: " + "[\n" * 3000) == f"study.yaml: line 16: {TOO_DEEP}"
     assert "a number of more than 100 digits" in refuse("a: " + "9" * 5000)
     assert "an integer of more than 64 bits" in refuse("a: 0x" + "f" * 5000)
     laughs = ["a0: &a0 [x, x]", *(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]" for k in range(1, 60))]

@@ -54,11 +54,20 @@ def _format_times(plan: Any) -> dict[str, str]:
 
 
 def _print_costs(plan: Any) -> None:
-    names = (f"{plan.device}s", "workers", "at once", "one trial", "search", "confirm")
     priced = plan.price is not None
+    names = [
+        f"{plan.device}s",
+        "workers",
+        "at once",
+        "one trial",
+        "search",
+        "confirm",
+        f"{plan.device} hours",
+    ]
+    names += ["dollars"] if priced else []
     title = "On so many devices, with so many workers a trial and so many trials at once"
     table = Table(
-        *(Column(name, overflow="fold") for name in (*names, f"{plan.device} hours", *(["dollars"] if priced else []))),
+        *(Column(name, overflow="fold") for name in names),
         title=title + (f"; {plan.price:g} $ a device hour" if priced else ""), title_justify="left",
     )  # fmt: skip
     for cost in plan.cost_estimates:
