@@ -21,7 +21,9 @@ exp(-difficulty^2); "linear" and "cosine" move the threshold from start to end o
 
 Class centres of unequal width have no alignment: the code then takes 0 silently; here a weight above 0 is
 an error. `standardize` takes z-scores of both nets' logits in `kd` (arXiv:2403.01427). The released data
-have four rotated views an image (data/rotations = 4) and no flips.
+have four rotated views an image (data/rotations = 4). The file that would flip them, dataset/cifar.py, was
+not released; its kin, xuguodong03/SSKD and ifding/DLKD, flip all four views of an image at once with p =
+0.5, so flips are on (confidence 0.95).
 """
 
 import math

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from raykd import methods, models
+from raykd.cli.output.tables import print_methods
 from raykd.errors import UserError
 from raykd.methods._catalogue import describe, list_methods
 from raykd.planning.plan import PlanOptions, make_plan
@@ -35,6 +36,25 @@ def test_a_method_is_described_in_full(name: str) -> None:
     for field in entry["fields"]:
         assert field["range"] and (field["paper"] is not None or field["conditions"]), field
     assert all(row["method"] == name and row["source"] for row in entry["published"])
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name != "ce"])
+def test_what_a_comparison_with_a_paper_must_know_is_said_with_its_setting(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = describe(name)
+    settings = [note["setting"] for note in entry["notes"] if note["setting"]]
+    assert {"precision=float32", "ema_decay=0.0", "data/holdout=0.0"} <= set(settings)
+    assert ("method/sampling=per_sample" in settings) == (name in ("crd", "wcord"))
+    study = Study.read(STUDIES / "cifar100" / f"{name}.yaml")
+    changed = Study.read(STUDIES / "cifar100" / f"{name}.yaml", tuple(settings)).recipe
+    assert changed.precision == "float32" and changed.ema_decay == 0 and changed.data.holdout == 0
+    parameters = build_on_meta(study.recipe, 100, 32, 45_000).method.named_parameters()
+    has_scalars = any(parameter.ndim == 0 for _, parameter in parameters)
+    assert changed.optimizer.decay_scalars == has_scalars
+    print_methods(entry)
+    printed = capsys.readouterr().out
+    assert all(note["note"] in printed and note["setting"] in printed for note in entry["notes"])
 
 
 @pytest.mark.slow

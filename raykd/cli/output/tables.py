@@ -99,6 +99,9 @@ def print_methods(entries: Any) -> None:
     for field in entries["fields"]:
         table.add_row(field["path"], field["range"], str(field["paper"]), field["conditions"])
     console.print(table)
+    print("\nto compare with a paper:")
+    for row in entries["notes"]:
+        print(f"  - {row['note']}" + (f" (--set {row['setting']})" if row["setting"] else " (no setting)"))
     for row in entries["published"]:
         print(f"\npublished: {row['system']} on {row['data']} (source: {row['source']})")
         for pair, values in row["top1"].items():
