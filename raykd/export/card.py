@@ -1,4 +1,4 @@
-"""The model card: what a student is, how good, how to load it, how to teach it again."""
+"""The model card: what a student is, how good, how to load it, how to train it again."""
 
 from pathlib import Path
 from statistics import mean
@@ -12,6 +12,7 @@ from raykd.maths.interval import half_width
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import test_accuracies
+from raykd.study.recipe import Recipe
 
 STATUS_TEXT = {
     "official": "follows the authors' official code",
@@ -31,6 +32,12 @@ net = onnxruntime.InferenceSession("student.onnx")
 }
 
 
+def format_title(recipe: Recipe) -> str:
+    """Returns the card's first line."""
+    teacher = recipe.teacher.net if recipe.teacher else "no teacher"
+    return f"# {recipe.student.net}, trained by {teacher} with {recipe.method.name}"
+
+
 def render_card(
     run_files: RunFiles,
     choice: StudentChoice,
@@ -38,14 +45,13 @@ def render_card(
     checks: dict[str, ProgramCheck],
     root: Path,
 ) -> str:
-    """Markdown. `root`: where data sets, and copies of teachers from object stores, lie."""
+    """Returns Markdown. `root`: where data sets, and copies of teachers from object stores, lie."""
     recipe, provenance = choice.recipe, choice.folder.read_json(file_names.PROVENANCE) or {}
     mean_, std = ([round(x, 4) for x in three] for three in (dataset.mean, dataset.std))
     facts = _gather_facts(choice, dataset, provenance, root)
     param_lines = [f"- `{path}`: {value}" for path, value in choice.row["params"].items()]
-    teacher = recipe.teacher.net if recipe.teacher else "no teacher"
     workers = _describe_workers(provenance)
-    return f"""# {recipe.student.net}, taught by {teacher} with {recipe.method.name}
+    return f"""{format_title(recipe)}
 
 {_describe_origin(run_files, choice)}
 
@@ -77,7 +83,7 @@ names of the classes are in `preprocessing.json`, and the same text is in each f
 
 {_loading_section(checks)}
 
-## Teach it again
+## Train it again
 
     {_retrain_command(choice, provenance)}
 
@@ -95,7 +101,7 @@ def _describe_origin(run_files: RunFiles, choice: StudentChoice) -> str:
     if not choice.confirmed:
         return f"Trial {number} of the study `{study}`: these are the weights that the search judged."
     return (
-        f"The result of the study `{study}`: the settings of its best trial, {number}, taught again on "
+        f"The result of the study `{study}`: the settings of its best trial, {number}, trained again on "
         f"the full training set with seed {choice.recipe.seed}. These are the weights of that retraining "
         f"(`confirm/{choice.folder.name}`), not the trial's."
     )

@@ -26,7 +26,7 @@ class StudentChoice:
 
 
 def best_trial(run_files: RunFiles) -> dict[str, Any]:
-    """The row of the best complete trial, by held-out accuracy of the averaged weights at the last epoch."""
+    """Returns the row of the best complete trial, by its held-out accuracy; UserError without one."""
     ranked = rank_trials(run_files.trials())
     if not ranked:
         raise UserError([f"{run_files.folder.uri}: no trial is complete yet"])
@@ -34,8 +34,13 @@ def best_trial(run_files: RunFiles) -> dict[str, Any]:
 
 
 def choose_student(run_files: RunFiles, number: int | None) -> StudentChoice:
-    """The trial of that number. Without one: the best trial's settings, retrained on the full training set
-    with seed 1 where the study has confirmed them, else the best trial itself.
+    """Returns the student of the trial of that number.
+
+    Without a number: of the best trial's settings, retrained on the full training set with seed 1 where the
+    study has confirmed them, else of the best trial itself.
+
+    Raises:
+        UserError: There is no such trial, or its student is not kept.
     """
     row = best_trial(run_files) if number is None else _find_row(run_files, number)
     folder = run_files.trial(row["number"])
@@ -56,7 +61,7 @@ def choose_student(run_files: RunFiles, number: int | None) -> StudentChoice:
 
 
 def locate_teacher(choice: StudentChoice, root: Path) -> tuple[str, str | None]:
-    """Where the teacher's weights lay ("" where that is not known), and their SHA-256 if they still do."""
+    """Returns where the teacher's weights lay ("": not known), and their SHA-256 if they still do."""
     uri = str((choice.folder.read_json(file_names.PROVENANCE) or {}).get("teacher", ""))
     teacher, file = choice.recipe.teacher, Path(trial.fetch_weights(uri, root / "teachers"))
     if teacher is not None and teacher.sha256 is not None:
@@ -65,8 +70,10 @@ def locate_teacher(choice: StudentChoice, root: Path) -> tuple[str, str | None]:
 
 
 def make_export_recipe(choice: StudentChoice, root: Path) -> Recipe:
-    """The recipe that trains these weights again. A retraining names the study's own teacher by its file:
-    from its own data, in which nothing is held out, another teacher would be trained.
+    """Returns the recipe that trains these weights again.
+
+    A retraining names the study's own teacher by its file: from its own data, in which nothing is held out,
+    another teacher would be trained.
     """
     uri, sha256 = locate_teacher(choice, root)
     teacher = choice.recipe.teacher

@@ -1,7 +1,7 @@
-"""A student as programs that run without raykd: torch.export and ONNX, each compared with the net on real
-images.
-"""
+"""A student as programs that run without raykd: torch.export and ONNX, each compared with the net."""
 
+import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ class LogitsOnly(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> Tensor:
+        """Returns logits [n, classes]."""
         logits: Tensor = self.net(images).logits
         return logits
 
@@ -39,7 +40,7 @@ class ProgramCheck:
 
 
 def take_training_images(spec: DataSpec, dataset: Dataset[Any]) -> Tensor:
-    """Some training images as an evaluation sees them. The test set stays closed."""
+    """Returns some training images as an evaluation sees them. The test set stays closed."""
     some_images = dataset.train.take(torch.arange(min(NUM_CHECK_IMAGES, len(dataset.train.labels))))
     source = spec.make_source(dataset, torch.device("cpu"))
     return torch.cat([images for images, _ in source.evaluation_batches(some_images, 0, 1)]).contiguous()
@@ -49,7 +50,7 @@ def take_training_images(spec: DataSpec, dataset: Dataset[Any]) -> Tensor:
 def write_programs(
     net: nn.Module, images: Tensor, metadata: dict[str, str], out: Path
 ) -> dict[str, ProgramCheck]:
-    """Write both programs with `metadata`; {file: ProgramCheck}. What an earlier export left is replaced."""
+    """Writes both programs with `metadata`, over an earlier export's; returns {file: ProgramCheck}."""
     for name in (PROGRAM, ONNX):
         (out / name).unlink(missing_ok=True)
     logits = LogitsOnly(net).eval()
@@ -63,6 +64,12 @@ def write_programs(
     }
 
 
+def load_onnxruntime() -> Any:
+    """Returns the module, which is told before its first import to write no telemetry files."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return importlib.import_module("onnxruntime")
+
+
 def _write_onnx(
     program: torch.export.ExportedProgram,
     images: Tensor,
@@ -71,7 +78,7 @@ def _write_onnx(
     path: Path,
 ) -> ProgramCheck:
     try:
-        import onnxruntime
+        onnxruntime = load_onnxruntime()
         import onnxscript  # noqa: F401  (what torch.onnx writes with)
     except ImportError as error:
         return ProgramCheck(False, f"ONNX needs {error.name}: pip install 'raykd[export]', then export again")
@@ -97,7 +104,7 @@ def _write_onnx(
 def check_program(
     path: Path, run: Callable[[Tensor], Tensor], images: Tensor, expected: Tensor
 ) -> ProgramCheck:
-    """Compare with the net, in a batch of one and a batch of the rest; a program that differs is removed."""
+    """Compares with the net, in a batch of one and one of the rest; removes a program that differs."""
     logits = torch.cat([run(images[:1]), run(images[1:])])
     difference = ((logits - expected).abs().max() / expected.abs().max()).item()
     message = (

@@ -11,11 +11,17 @@ from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles
 
+PAGE = "index.html"
+GENERATOR = b'<meta name="generator" content="raykd">'  # of page/templates/layout.html: the page is ours
+
 
 def write_report(runs: Sequence[str], out: Path | None = None) -> str:
-    """The path or URI of the written page. UserError when there is no run at one of the places.
+    """Writes a page, and returns its path or URI.
 
     Default places: RUN/report; of several runs comparison/ in the folder that holds them all.
+
+    Raises:
+        UserError: There is no run at one of the places, or `out` holds files that are no report.
     """
     all_run_files = list({run_files.folder.uri: run_files for run_files in map(RunFiles.open, runs)}.values())
     is_single = len(all_run_files) == 1
@@ -26,10 +32,16 @@ def write_report(runs: Sequence[str], out: Path | None = None) -> str:
         if is_single
         else _comparison_folder(all_run_files)
     )
+    if out is not None or not is_single:
+        folder.reject_foreign_files(_is_report(folder), "report")
     with folder.staging_dir() as path:
         run_data = [collect(run_files) for run_files in all_run_files]
         page = write_page(run_data[0], path) if is_single else write_comparison(run_data, path)
     return join_uri(folder.uri, page.name)
+
+
+def _is_report(folder: Folder) -> bool:
+    return folder.exists(PAGE) and GENERATOR in folder.read(PAGE)[:1000]
 
 
 def _comparison_folder(all_run_files: Sequence[RunFiles]) -> Folder:
@@ -43,8 +55,9 @@ def _comparison_folder(all_run_files: Sequence[RunFiles]) -> Folder:
 
 
 def write_page(run: RunData, out: Path) -> Path:
-    """Write OUT/index.html, OUT/figures (PNG, SVG), OUT/tables (Parquet, CSV) and OUT/tensorboard; return the
-    page's path.
+    """Writes one run's page, and returns its path.
+
+    OUT/index.html, OUT/figures (PNG, SVG), OUT/tables (Parquet, CSV) and OUT/tensorboard.
     """
     from raykd.report.page import page  # heavy: loaded only where a report is written
     from raykd.report.stats.importances import compute_importances
@@ -58,7 +71,7 @@ def write_page(run: RunData, out: Path) -> Path:
 
 
 def write_comparison(runs: Sequence[RunData], out: Path) -> Path:
-    """The same of several runs on one page, without TensorBoard's events."""
+    """Writes the same of several runs on one page, without TensorBoard's events; returns its path."""
     from raykd.report.comparison import page
 
     return page.write_html(_number_equal_names(runs), out)

@@ -115,6 +115,17 @@ class Folder:
             if info.is_file
         }
 
+    def reject_foreign_files(self, is_own: bool, kind: str) -> None:
+        """UserError when files lie in it, unless they are ours: of an earlier report, say (`kind`)."""
+        if self.local is not None and self.local.is_file():
+            raise UserError([f"{self.uri}: is a file; name a folder"])
+        names = self.list_names()
+        if names and not is_own:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise UserError(
+                [f"{self.uri}: holds {shown}, and is no earlier {kind}; name a new or empty folder"]
+            )
+
     def read(self, name: str) -> bytes:
         """Returns a file's content. FileNotFoundError when there is none."""
         with self._fs.open_input_stream(f"{self._root}/{name}") as stream:

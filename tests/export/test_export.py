@@ -21,8 +21,9 @@ from ruamel.yaml import YAML
 from raykd import data, models
 from raykd.errors import UserError
 from raykd.export import programs
+from raykd.export.card import format_title
 from raykd.export.choice import StudentChoice, make_export_recipe
-from raykd.export.export import export
+from raykd.export.export import export, is_export
 from raykd.store.folder import Folder
 from raykd.store.run_files import RunFiles
 from raykd.study.recipe import Recipe
@@ -97,12 +98,14 @@ numpy.save("logits.npy", numpy.asarray(logits.tolist(), "float32"))
 
 
 @pytest.mark.slow
-def test_an_export_loads_without_raykd_and_is_taught_again_with_the_same_numbers(
+def test_an_export_loads_without_raykd_and_is_trained_again_with_the_same_numbers(
     run: MakeRun, verb: Any, tmp_path: Path
 ) -> None:
     run_files = run()
     process = verb("export", "runs/small", "out")
-    assert (process.returncode, process.stdout, process.stderr) == (0, "export: out\n", "")
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"export: {tmp_path}/out\n", "")
+    process = verb("export", "runs/small", "runs")
+    assert process.returncode == 2 and "runs: holds small, and is no earlier export" in process.stderr
     out = tmp_path / "out"
 
     preprocessing = json.loads((out / "preprocessing.json").read_text())
@@ -151,8 +154,7 @@ def test_a_confirmed_study_exports_the_retraining_and_says_so(
     run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_files, out = run(retrained=True), tmp_path / "out"
-    out.mkdir()
-    (out / "student.onnx").write_bytes(b"of an earlier export")
+    assert not export(run_files, out, root=tmp_path) and (out / "student.onnx").exists()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where the extra is not installed
     left_out = export(run_files, out, root=tmp_path)
     assert left_out == {
@@ -170,6 +172,8 @@ def test_a_confirmed_study_exports_the_retraining_and_says_so(
     export(run_files, tmp_path / "trial", 0, tmp_path)
     assert YAML(typ="safe").load(tmp_path / "trial/recipe.yaml")["data"]["holdout"] == 0.2
     assert "Trial 0 of the study `small`" in (tmp_path / "trial/README.md").read_text()
+    with pytest.raises(UserError, match=r"out: holds README.md, .* and is no earlier export of this student"):
+        export(run_files, out, 0, tmp_path)
 
 
 @pytest.mark.slow
@@ -207,6 +211,35 @@ def test_the_recipe_of_a_retraining_names_the_teacher_that_the_study_trained(tmp
     assert teacher.weights == str(tmp_path / "teacher.safetensors")
     assert teacher.sha256 == hashlib.sha256(b"weights").hexdigest()
     assert make_export_recipe(StudentChoice({}, folder, recipe, confirmed=False), tmp_path) == recipe
+
+
+RECIPE = {
+    "data": {"name": "digits"}, "teacher": {"net": "resnet14", "train": {"epochs": 1}},
+    "student": {"net": "resnet8"}, "method": {"name": "kd"},
+}  # fmt: skip
+
+
+def test_only_an_earlier_export_of_the_same_student_is_renewed(tmp_path: Path) -> None:
+    recipe, folder = Recipe.model_validate_json(json.dumps(RECIPE)), Folder(str(tmp_path / "out"))
+    assert not is_export(folder, recipe)
+    folder.write_yaml("recipe.yaml", recipe.to_dict())
+    assert is_export(folder, recipe)  # one that was cut off
+    assert not is_export(folder, recipe.with_settings({"seed": 7}))
+    folder.write("README.md", format_title(recipe).encode() + b"\n")
+    assert is_export(folder, recipe)
+    folder.write("README.md", b"# My project\n")
+    assert not is_export(folder, recipe)
+    for content in (b"\xff\xfe", b"a: [", b"method: 3\n"):
+        folder.write("recipe.yaml", content)
+        assert not is_export(folder, recipe)
+
+
+def test_exporting_leaves_no_telemetry_file_of_onnxruntime(tmp_path: Path) -> None:
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    code = "from raykd.export import programs; programs.load_onnxruntime()"
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | places
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_program_that_differs_is_not_handed_out(tmp_path: Path) -> None:

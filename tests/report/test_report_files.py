@@ -10,6 +10,7 @@ import pytest
 from support import fake_runs
 from test_report import FIGURES, missing_figures
 
+from raykd.errors import UserError
 from raykd.report.rows.collect import collect
 from raykd.report.rows.types import get_seconds
 from raykd.report.tables import tensorboard
@@ -148,6 +149,23 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
     page = Path(write_report([run_files.folder.uri])).read_text()
     assert "No trial has finished yet" in page
     assert missing_figures(page) == FIGURES
+
+
+def test_a_folder_with_other_files_is_no_place_for_a_report(tmp_path: Path) -> None:
+    run_files = RunFiles(str(tmp_path / "begun"))
+    run_files.begin(fake_runs.make_study("begun").to_dict())
+    out = tmp_path / "out"
+    page = write_report([run_files.folder.uri], out)
+    assert page == write_report([run_files.folder.uri], out) == str(out / "index.html")  # renewed
+    (out / "index.html").write_text("<!doctype html>my own page")
+    (tmp_path / "file").touch()
+    for place, reason in (
+        (out, "holds index.html, tables, and is no earlier report"),
+        (tmp_path / "file", "is a file"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            write_report([run_files.folder.uri], place)
+    assert (out / "index.html").read_text().endswith("my own page")
 
 
 @pytest.mark.slow

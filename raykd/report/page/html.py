@@ -14,7 +14,6 @@ from raykd.report.figures.style import COLOURS
 from raykd.spec import Scalar
 
 EMPTY = "–"
-GENERATOR = '<meta name="generator" content="raykd">'  # layout.html: by it a folder is known as a report's
 LIGHT_COLOURS = {
     "page": "#f6f8fa", "soft": "#57606a", "link": "#0062a3", "hover": "#f0f4f8", "warn": "#a34700",
 }  # fmt: skip
