@@ -14,7 +14,8 @@ projections of the student's embedding s, t the teacher's.
 
 Read: all terms, growth^epoch with exp(-difficulty^2), the factor 4 / 0.07 = 57 that stays in `category` (a
 plain loss takes a weight of 2.9 for 0.05), weights of the published command, in which kd has none.
-Reconstructed: q's body (not readable; a BYOL head; its first bias, which batch norm cancels, is left out).
+Read elsewhere: q's body, which was not released, is that of ifding/DLKD, models/mlp_head.py, the evident
+parent (its first bias, which batch norm cancels, is left out).
 Unlike the code, w carries no gradient in `kd` either, the epoch (of 240) counts parts of the trial and
 grows within an epoch, and mean CE is that of all ranks. Preview "curriculum" gives 0 instead of
 exp(-difficulty^2); "linear" and "cosine" move the threshold from start to end over the trial.

@@ -9,8 +9,8 @@ is 1 where the teacher is right (or wrong) about both the image and the region, 
 about one only.
 
 Official code followed: shicaiwei123/SDD-CVPR2024, mdistiller/distillers/KD.py, SDD_DKD.py,
-models/cifar/utils.py (SPP). Its engine/cfg.py was not readable: the weights (0.1 and 0.9) and T = 4 are
-mdistiller's for KD, non_target = 8 and 20 of 240 epochs those for DKD, which takes weights of 1 and 1.
+models/cifar/utils.py (SPP), engine/cfg.py (weights 0.1 and 0.9, T = 4; DKD's weights 1 and 1, non_target =
+8, which single pairs change), train_origin.py (a warm-up of 20 of 240 epochs; train.py: 1 of ImageNet's 100).
 SD-NKD is not here. `standardize` takes each region's z-score first (arXiv:2403.01427).
 """
 
