@@ -5,8 +5,8 @@ from pathlib import Path
 
 from raykd import data
 from raykd.driver.job import EventHandler, make_trial_job
+from raykd.driver.local_session import check_local_session
 from raykd.driver.session import connect
-from raykd.driver.socket_path import check_socket_path
 from raykd.driver.teacher import TeacherTrainingError, get_teacher_weights
 from raykd.errors import UserError
 from raykd.store import file_names
@@ -33,7 +33,7 @@ def launch(
     `address`: of a Ray cluster; None starts one on this machine. Ctrl-C and SIGTERM leave a resumable run,
     and KeyboardInterrupt is raised. UserError: nothing was begun.
     """
-    check_socket_path(address)
+    check_local_session(address)
     run_files = RunFiles(join_uri(storage, study.name))
     space_check.check(study, check_recipe(study.recipe, data_root or data.default_root(), download))
     if run_files.exists():
@@ -57,7 +57,7 @@ def resume(
     on_event: EventHandler = lambda phase, details: None,
 ) -> RunFiles:
     """Go on with a run; `trials` asks for so many in all."""
-    check_socket_path(address)
+    check_local_session(address)
     run_files = RunFiles.open(run)
     study = read_study(run, trials)
     with run_files.hold_lock():

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from raykd.driver.local_session import check_local_session
 from raykd.driver.resources import describe_cluster, worker_slots
-from raykd.driver.socket_path import check_socket_path
 from raykd.errors import UserError, first_line
 from raykd.store.processors import count_cpus
 
@@ -46,7 +46,7 @@ def connect(address: str | None) -> Iterator[None]:
     this machine's own, which listens on loopback alone. Left, or ended, afterwards. ConnectionError: none
     answers there.
     """
-    check_socket_path(address)
+    check_local_session(address)
     address = address or os.environ.get("RAY_ADDRESS")
     os.environ.update(RAY_ENV | ({} if address else {LOOPBACK_ENV: "0"}))
     with warnings.catch_warnings():

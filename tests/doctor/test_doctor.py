@@ -6,7 +6,7 @@ from typing import Any
 from raykd.doctor import findings, node
 from raykd.doctor.findings import Health
 from raykd.doctor.node import NodeRequest
-from raykd.driver.socket_path import check_socket_path
+from raykd.driver.local_session import AUTH_VARIABLES, check_local_session
 from raykd.study.study import Study
 
 
@@ -112,6 +112,19 @@ def test_a_long_temporary_folder_is_a_red_line_and_begins_no_run(
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "runs/small").exists()
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    check_socket_path(None)
+    check_local_session(None)
     monkeypatch.setenv("RAY_TMPDIR", "/" + 200 * "x")
-    check_socket_path("10.0.0.1:6379")  # a cluster has its sockets already
+    check_local_session("10.0.0.1:6379")  # a cluster has its sockets already
+
+
+def test_no_home_folder_is_one_line_before_a_run_begins(
+    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    for name in (*AUTH_VARIABLES, "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    done = verb("launch", str(small))
+    assert done.returncode == 2 and done.stderr.endswith("that it can write to: set HOME to one\n")
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "runs/small").exists()
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a token of one's own")
+    check_local_session(None)
