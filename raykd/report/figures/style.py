@@ -18,6 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from raykd.report.figures.fonts import escape_texts, list_fonts, restore_missing
+
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#ffffff"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 SKY = "#56b4e9"
@@ -44,7 +46,7 @@ COLOURS = {  # light: (variable, dark)
 }
 HALF_WIDTH, FULL_WIDTH = 5.2, 10.6  # inches: a column of the page, the whole page
 RC_PARAMS: dict[Any, Any] = {  # the keys are a Literal of matplotlib 3.11 only
-    "font.family": "sans-serif",
+    "font.family": [*list_fonts(), "sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "axes.titlesize": 9.5,
@@ -84,7 +86,7 @@ class SeriesStyle:
 
 
 def series_style(index: int) -> SeriesStyle:
-    """The style of the series at a place of a fixed order."""
+    """Returns the style of the series at a place of a fixed order."""
     cycle, colour = divmod(index, len(SERIES_COLOURS))
     return SeriesStyle(
         SERIES_COLOURS[colour], MARKERS[cycle % len(MARKERS)], LINESTYLES[cycle % len(LINESTYLES)]
@@ -92,23 +94,27 @@ def series_style(index: int) -> SeriesStyle:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of so many inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save_figure(figure: Figure, name: str, label: str, folder: Path) -> str:
-    """Write NAME.png and NAME.svg; return the SVG for the page, its ids and colours made the page's own."""
+    """Writes NAME.png and NAME.svg; returns the SVG for the page, its ids and colours made the page's."""
     folder.mkdir(parents=True, exist_ok=True)
-    svg = io.StringIO()
+    buffer = io.StringIO()
     with rc_context({**RC_PARAMS, "svg.hashsalt": name}):
+        escape_texts(figure)
         figure.savefig(folder / f"{name}.png", dpi=200)
         figure.set_layout_engine("none")  # the layout is done: the same places in both
         canvas: Any = FigureCanvasSVG(figure)  # savefig would draw everything twice
-        canvas.print_svg(svg, metadata={"Date": None})
-    (folder / f"{name}.svg").write_text(svg.getvalue(), encoding="utf-8")
-    return inline_svg(svg.getvalue(), name, label)
+        canvas.print_svg(buffer, metadata={"Date": None})
+    svg = restore_missing(buffer.getvalue())
+    (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+    return inline_svg(svg, name, label)
 
 
 def inline_svg(svg: str, name: str, label: str) -> str:
+    """Returns a figure's SVG for inside the page: ids of its own, colours as the page's CSS variables."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="', f'id="{name}-', body)
@@ -124,7 +130,7 @@ def inline_svg(svg: str, name: str, label: str) -> str:
 
 
 def wrap_path(path: str, width: int = 18) -> str:
-    """A long path over several lines, broken after a slash or an underscore, never cut."""
+    """Returns a long path over several lines, broken after a slash or an underscore, never cut."""
     lines = [""]
     for part in re.findall(r"[^/_ ]*[/_ ]?", path):
         if lines[-1] and len(lines[-1]) + len(part) > width:
@@ -134,7 +140,7 @@ def wrap_path(path: str, width: int = 18) -> str:
 
 
 def axis_limits(values: Sequence[float]) -> tuple[float, float]:
-    """Limits that show the bulk: a few collapsed values do not flatten the rest."""
+    """Returns limits that show the bulk: a few collapsed values do not flatten the rest."""
     low, quarter, middle, high = (float(q) for q in np.quantile(values, (0.0, 0.25, 0.5, 1.0)))
     floor = quarter - 3.0 * max(high - quarter, 2 * (middle - quarter), 0.25)
     low = max(low, floor)
@@ -143,7 +149,7 @@ def axis_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def mark_clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: float) -> None:
-    """Mark what lies below the window with a triangle at its lower edge."""
+    """Marks what lies below the window with a triangle at its lower edge."""
     below = [x for x, value in zip(xs, values, strict=True) if value < low]
     if below:
         transform = axes.get_xaxis_transform()
@@ -161,7 +167,7 @@ def mark_clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: 
 
 
 def add_legend(figure: Figure, columns: int = 3) -> None:
-    """One legend under the axes, each label once, so that it never covers data."""
+    """Draws one legend under the axes, each label once, so that it never covers data."""
     handles: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
