@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from raykd.cli.options import Json, resolve_path
+from raykd.cli.options import Json, expand_path
 
 app = typer.Typer()
 
@@ -25,7 +25,7 @@ def data_list(as_json: Json = False) -> None:
 @app.command("show")
 def data_show(
     path: Annotated[
-        str, Argument(callback=resolve_path, help="A folder of images, or a folder or URI of shards.")
+        str, Argument(callback=expand_path, help="A folder of images, or a folder or URI of shards.")
     ],
     as_json: Json = False,
 ) -> None:
@@ -40,9 +40,9 @@ def data_show(
 @app.command("shard")
 def data_shard(
     source: Annotated[
-        Path, Argument(callback=resolve_path, help="A folder of images, SOURCE/PART/CLASS/*.jpg.")
+        Path, Argument(callback=expand_path, help="A folder of images, SOURCE/PART/CLASS/*.jpg.")
     ],
-    out: Annotated[str, Argument(callback=resolve_path, help="The folder or URI to write.")],
+    out: Annotated[str, Argument(callback=expand_path, help="The folder or URI to write.")],
 ) -> None:
     """Write a folder of images as a few large Parquet files, which `name: imagenet` reads in its place."""
     from raykd.data import shards

@@ -1,6 +1,8 @@
 """The verbs as a user calls them, each in a process of its own."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +11,8 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+
+from raykd.methods._catalogue import list_methods
 
 RECIPE: dict[str, Any] = {
     "data": {"name": "digits", "images": 200, "holdout": 0.2},
@@ -48,7 +52,10 @@ def test_bad_input_is_one_line_a_mistake_and_exit_2(verb: Any, small: Path, tmp_
         ("resume", "nowhere"),
     ):
         done = verb(*words)
-        assert (done.returncode, done.stderr) == (2, "nowhere: no run here (a run holds study.yaml)\n")
+        assert (done.returncode, done.stderr) == (
+            2,
+            f"{tmp_path}/nowhere: no run here (a run holds study.yaml)\n",
+        )
     done = verb("launch", str(small), "--set", "data={name: cifar100}", "--data", str(tmp_path))
     assert done.returncode == 2 and "no such file" in done.stderr and not (tmp_path / "runs").exists()
     done = verb("methods", "dcdd")
@@ -75,6 +82,51 @@ def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
     assert f"test {rows[-1]['test_accuracy']:.2f} %" in done.stdout
     assert (tmp_path / "out/student.safetensors").exists()
     assert list((tmp_path / "runs/teachers").glob("resnet8-*.safetensors"))
+
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    again = verb("train", str(recipe), "--out", "out")
+    assert again.returncode == 0 and "trained before, nothing to do" in again.stdout
+    assert rows[-1]["test_accuracy"] == pytest.approx(
+        float(re.findall(r"test (\S+) %", again.stdout)[0]), abs=0.01
+    )
+    other = verb("train", str(recipe), "--out", "out", "--set", "epochs=3")
+    assert other.returncode == 2 and "recipe.yaml: another recipe than this" in other.stderr
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    for name in ("recipe.yaml", "student.safetensors"):
+        (exported / name).write_bytes(before[tmp_path / "out" / name])
+    foreign = verb("train", str(recipe), "--out", "exported")
+    assert foreign.returncode == 2 and "holds a student that was not trained here" in foreign.stderr
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    (tmp_path / "out/epochs.json").write_text(
+        json.dumps([{k: v for k, v in rows[-1].items() if "test" not in k}])
+    )
+    untested = verb("train", str(recipe), "--out", "out", "--test")
+    assert untested.returncode == 2 and "trained before, without --test" in untested.stderr
+
+
+def test_a_list_is_cut_neither_in_a_pipe_nor_on_a_narrow_terminal() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+
+    def show(*words: str, **more: str) -> str:
+        command = [sys.executable, "-m", "raykd", *words]
+        done = subprocess.run(command, env=environment | more, capture_output=True, text=True, check=True)
+        assert "…" not in done.stdout
+        return done.stdout
+
+    lines = show("methods").splitlines()
+    for row in list_methods():
+        assert any(row["name"] in line and row["paper"] in line for line in lines), row["name"]
+    for words in (("methods",), ("methods", "msdcrd")):
+        show(*words, COLUMNS="40")
+
+
+def test_a_study_may_come_through_a_pipe(small: Path) -> None:
+    command = '"$0" -m raykd plan <(cat "$1") --json --images-per-second 1000'
+    done = subprocess.run(
+        ["bash", "-c", command, sys.executable, small], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0 and json.loads(done.stdout)["trials"] == 3, done.stderr
 
 
 @pytest.mark.slow

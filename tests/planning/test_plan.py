@@ -20,7 +20,7 @@ SPEED = 1000.0
 
 
 def imagenet(*settings: str, name: str = "kd") -> Study:
-    return Study.read(STUDIES / f"imagenet/{name}.yaml", settings)
+    return Study.read(STUDIES / f"imagenet/{name}.yaml", ("optimizer/batch_size=256", *settings))
 
 
 def estimate(study: Study, devices: int, price: float | None = None) -> cost.CostEstimate:
@@ -98,10 +98,10 @@ def test_boundary_points_reach_every_arm_and_both_ends() -> None:
 
 
 def test_a_draw_that_no_trial_could_begin_is_refused() -> None:
-    def errors(name: str, setting: str) -> list[str]:
+    def errors(name: str, *settings: str) -> list[str]:
         with pytest.raises(UserError) as error:
             space_check.check(
-                Study.read(STUDIES / f"cifar100/{name}.yaml", (setting,)), DatasetInfo(100, 32, 45_000)
+                Study.read(STUDIES / f"cifar100/{name}.yaml", settings), DatasetInfo(100, 32, 45_000)
             )
         return error.value.lines
 
@@ -109,6 +109,13 @@ def test_a_draw_that_no_trial_could_begin_is_refused() -> None:
     assert line.startswith("space/method/weights/centre = 0.1, 1.0, 10.0: no trial could begin: pckd: class")
     (line,) = errors("kd", "space/optimizer/batch_size={choices: [64, 90000]}")
     assert "= 90000: no trial could begin: optimizer/batch_size = 90000 is more than the 45000" in line
+    pairs = "space/optimizer/batch_size={choices: [64, 32]}"
+    (line,) = errors("kd", pairs, "optimizer/accumulate=64")
+    assert line.startswith(
+        "space/optimizer/batch_size = 32: no trial could begin: optimizer/batch_size = 32 cannot"
+    )
+    (line,) = errors("kd", pairs, "confirm/workers=64")
+    assert line.endswith("optimizer/batch_size = 32 cannot be shared evenly by 64 workers")
     (line,) = errors("kd", "space/optimizer/momentum={low: 0.5, high: 1.5}")
     assert "recipe: optimizer/momentum = 1.5: should be less than 1" in line
 
@@ -121,8 +128,39 @@ def test_a_trial_could_begin_at_every_boundary_point_of_every_study() -> None:
         assert info is not None and space_check.check(study, info) >= len(study.search_space()), path
 
 
+def test_the_speed_of_cross_entropy_with_kd_is_measured_with_its_teacher(
+    verb: Any, small: Path, tmp_path: Path
+) -> None:
+    """`plan` and the trial ask one condition: a method without a teacher, and plus_kd, which reads one."""
+    words = ("--set", "method={name: ce}", "--set", "plus_kd={}", "--set", "space={}", "--json")
+    done = verb("plan", str(small), *words)
+    assert done.returncode == 0 and json.loads(done.stdout)["images_per_second"] > 0, done.stderr
+    assert Study.read(small, ("method={name: ce}", "plus_kd={}")).recipe.needs_teacher
+    assert not Study.read(small, ("method={name: ce}",)).recipe.needs_teacher
+
+
+def test_a_space_of_fewer_points_than_trials_is_said(verb: Any, small: Path) -> None:
+    paths = Study.read(small).search_space()
+    space = dict.fromkeys(paths, "fixed") | {"optimizer/nesterov": {"choices": [False, True]}}
+    words = ("plan", str(small), "--set", f"space={json.dumps(space)}", "--set", "budget/trials=6")
+    shortage = "the space holds 2 points, fewer than budget/trials = 6: each once"
+    plan = json.loads(verb(*words, "--json").stdout)
+    assert (plan["trials"], plan["shortage"]) == (2, shortage)
+    assert plan["search_seconds"] == pytest.approx(2 * plan["trial_seconds"])
+    assert f"2 of 3 epochs on 256 images ({shortage})" in verb(*words).stdout
+
+
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:
-    command = ("plan", str(IMAGENET), "--data", str(tmp_path), "--storage", str(tmp_path / "not/there"))
+    command = (
+        "plan",
+        str(IMAGENET),
+        "--set",
+        "optimizer/batch_size=256",
+        "--data",
+        str(tmp_path),
+        "--storage",
+        str(tmp_path / "not/there"),
+    )
     unknown = verb(*command)
     assert unknown.returncode == 0 and "not measured" in unknown.stdout, unknown.stderr
     done = verb(*command, "--images-per-second", "1000", "--price", "2.5", "--json")

@@ -2,6 +2,7 @@
 nearest word.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from raykd.errors import UserError
 from raykd.spec import Choice, Dimension, Range, Scalar
-from raykd.study.space import draw
+from raykd.study.space import count_points, draw
 from raykd.study.study import Study
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
@@ -94,6 +95,38 @@ def test_round_trip(tmp_path: Path) -> None:
         ),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, hihg: 2}}"), "Did you mean 'high'?"),
         (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: maybe}"), "should be open, fixed"),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, high: 1, step: 0}}"),
+            "step must be above 0",
+        ),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, high: 1, step: -1}}"),
+            "step must be above",
+        ),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, high: 1, step: 2}}"),
+            "at most high - low",
+        ),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, high: .inf}}"), "high must be finite"),
+        (
+            ("epochs: 3", "epochs: 3\nspace: {epochs: {low: 1, high: 5, step: 0.5}}"),
+            "step of an integer field",
+        ),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {low: 0.01, high: 1, log: 3}}"), "true or false"),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {choices: [[1], 2]}}"), "a choice needs words"),
+        (("epochs: 3", "epochs: 3\nspace: {optimizer/lr: {choices: [1, 1.0]}}"), "distinct values"),
+        (
+            ("epochs: 3", "epochs: 3\n  seed: 4294967296"),
+            "recipe/seed = 4294967296: should be less than 4294967296",
+        ),
+        (
+            ("epochs: 3", "epochs: 3\nsearch: {seed: 4294967296}"),
+            "search/seed = 4294967296: should be less than",
+        ),
+        (
+            ("epochs: 2", "epochs: 2, seed: 99999999999"),
+            "recipe/teacher/train/seed = 99999999999: should be less",
+        ),
         (("epochs: 3", "epochs: 3\n  epochs: 4"), "duplicate key"),
         (("epochs: 3", "epochs: [3"), "line"),
     ],
@@ -138,6 +171,61 @@ def test_conditional_parts_are_drawn_only_when_active(tmp_path: Path) -> None:
         assert ("schedule/factor" in point) == (point["schedule/kind"] == "step")
         assert study.recipe_with(point).schedule.kind == point["schedule/kind"]
     assert {p["schedule/kind"] for p in points} == {"step", "cosine"}
+
+
+def test_one_rule_says_which_workers_share_a_batch(tmp_path: Path) -> None:
+    for size, parts, workers, fits in (
+        (12, 1, 4, True),
+        (12, 3, 4, True),
+        (12, 2, 4, False),
+        (10, 1, 4, False),
+    ):
+        settings = (f"optimizer/batch_size={size}", f"optimizer/accumulate={parts}")
+        for place, other in (("cluster", "confirm"), ("confirm", "cluster")):
+            words = (*settings, f"{place}/workers={workers}", f"{other}/workers=1")
+            if fits:
+                assert read(tmp_path, PLAIN, *words).worker_counts()[f"{place}/workers"] == workers
+                continue
+            (line,) = read_error_lines(tmp_path, PLAIN, *words)
+            micro = f", each in {parts} micro-batches" if parts > 1 else ""
+            assert line.endswith(
+                f"{place}/workers = {workers}: recipe/optimizer/batch_size = {size} cannot be shared evenly "
+                f"by {workers} workers{micro}"
+            )
+    words = ("teacher/train/optimizer={batch_size: 10}", "confirm/workers=4")
+    (line,) = read_error_lines(tmp_path, PLAIN, *words)
+    assert "confirm/workers = 4: recipe/teacher/train/optimizer/batch_size = 10 cannot be shared" in line
+
+
+def test_points_of_a_space_are_counted(tmp_path: Path) -> None:
+    fixed: dict[str, object] = dict.fromkeys(read(tmp_path, PLAIN).search_space(), "fixed")
+
+    def count(**space: object) -> int | None:
+        entries = fixed | {path.replace("__", "/"): entry for path, entry in space.items()}
+        study = read(tmp_path, PLAIN, f"space={json.dumps(entries)}", "budget/trials=6")
+        points = count_points(study.search_space())
+        drawn = {str(draw(study.search_space(), choose_at_random(seed))) for seed in range(300)}
+        steps = any("step" in str(entry) for entry in space.values())
+        assert points is None or steps or len(drawn) == points, (points, drawn)
+        assert study.count_trials() == min(6, points or 6)
+        assert bool(study.describe_shortage()) == (study.count_trials() < 6)
+        return points
+
+    assert count() == 1
+    assert count(optimizer__batch_size={"choices": [32, 64]}) == 2
+    assert (
+        count(optimizer__batch_size={"choices": [32, 64]}, optimizer__nesterov={"choices": [False, True]})
+        == 4
+    )
+    assert (
+        count(epochs={"low": 1, "high": 5, "step": 1}) == 5
+        and count(epochs={"low": 1, "high": 6, "step": 2}) == 3
+    )
+    assert count(optimizer__lr={"low": 0.05, "high": 0.25, "step": 0.1}) == 3
+    assert count(optimizer__lr={"low": 0.01, "high": 0.5}) is None
+    assert count(schedule__kind="open") == 2
+    assert count(schedule__kind="open", schedule__factor={"choices": [0.1, 0.2, 0.3]}) == 1 + 3
+    assert count(schedule__kind="open", schedule__factor="open") is None
 
 
 def test_no_file(tmp_path: Path) -> None:
