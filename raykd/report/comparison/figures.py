@@ -26,7 +26,7 @@ CONTROL_STYLES = {CE: SeriesStyle(MUTED, "o", "-"), KD: SeriesStyle(INK, "s", "-
 
 
 def method_style(method: str, repeat: int = 0) -> SeriesStyle:
-    """A method's style; of runs of one method, each after the first differs in its line style and marker."""
+    """Returns a method's style; runs of one method differ in line style and marker."""
     names = [name for name in methods.names() if name not in CONTROL_STYLES]
     index = names.index(method) if method in names else len(names)
     style = CONTROL_STYLES.get(method) or series_style(index)
@@ -40,6 +40,7 @@ def method_style(method: str, repeat: int = 0) -> SeriesStyle:
 
 
 def run_styles(runs: Sequence[RunData]) -> list[tuple[RunData, SeriesStyle]]:
+    """Returns each run with its style: its method's, and no style twice."""
     num_seen: dict[str, int] = {}
     styles = []
     for run in runs:
@@ -49,7 +50,7 @@ def run_styles(runs: Sequence[RunData]) -> list[tuple[RunData, SeriesStyle]]:
 
 
 def plot_test_accuracies(table: PairTable) -> Figure | str:
-    """Test accuracy of each recipe: seeds as points, means with 95 % intervals, the papers' numbers."""
+    """Draws the test accuracy of each recipe: seeds, means with 95 % intervals, the papers' numbers."""
     results = [result for result in table.results if result.accuracies]
     if not results:
         return "Nothing has been confirmed on the test set yet (`raykd confirm`)."
@@ -97,7 +98,7 @@ def _seed_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def plot_edf(table: PairTable) -> Figure | str:
-    """Which part of a search's trials stayed at or below each accuracy."""
+    """Draws which part of a search's trials stayed at or below each accuracy."""
     figure = new_figure(HALF_WIDTH, _figure_height(table))
     axes = figure.add_subplot(xlabel=HELD_OUT_LABEL, ylabel="part of all trials at or below it")
     all_accuracies: list[float] = []
@@ -121,7 +122,7 @@ def plot_edf(table: PairTable) -> Figure | str:
 
 
 def plot_anytime(table: PairTable) -> Figure | str:
-    """The best held-out accuracy so far against the device-hours spent on the search."""
+    """Draws the best held-out accuracy so far against the device-hours spent on the search."""
     figure = new_figure(HALF_WIDTH, _figure_height(table))
     device_kinds = {run.device_kind for run in table.runs}
     axes = figure.add_subplot(
@@ -145,7 +146,7 @@ def plot_anytime(table: PairTable) -> Figure | str:
 
 
 def best_so_far(run: RunData) -> list[tuple[float, float]]:
-    """(device-hours spent when a trial ended, the best finished accuracy so far)."""
+    """Returns (device-hours spent when a trial ended, the best finished accuracy so far)."""
     ended_trials = [t for t in run.trials if t.started is not None and t.ended is not None]
     hours, best, points = 0.0, -1.0, []
     for trial in sorted(ended_trials, key=lambda t: t.ended or 0):

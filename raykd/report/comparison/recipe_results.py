@@ -56,14 +56,16 @@ class RecipeResult:
 
     @property
     def name(self) -> str:
+        """Returns the method, and where its settings come from."""
         return f"{self.method}{' + KD' if self.plus_kd else ''}, {self.source}"
 
     @property
     def label(self) -> str:
-        """The name, and the run where there may be several."""
+        """Returns the name, and the run where there may be several."""
         return f"{self.name} ({self.run})" if self.is_run_shown else self.name
 
     def mean_accuracy(self) -> tests.MeanInterval | None:
+        """Returns the mean test accuracy over seeds; None where nothing was retrained."""
         return tests.mean_interval(list(self.accuracies.values())) if self.accuracies else None
 
 
@@ -80,11 +82,12 @@ class PairTable:
 
     @property
     def title(self) -> str:
+        """Returns the pair and the data set."""
         return f"{self.teacher} → {self.student} on {self.dataset}"
 
 
 def build_pair_tables(runs: Sequence[RunData]) -> list[PairTable]:
-    """The tables in the order of their first runs."""
+    """Returns the tables in the order of their first runs."""
     groups: dict[tuple[str, str, str], list[RunData]] = {}
     for run in runs:
         groups.setdefault((run.dataset, run.teacher, run.student), []).append(run)

@@ -42,7 +42,7 @@ def _result_columns() -> list[Column[ResultRow]]:
 
 
 def build_tables(runs: Sequence[RunData], tables: Sequence[PairTable]) -> dict[str, pa.Table]:
-    """All tables by name."""
+    """Returns all tables by name."""
     return {
         "comparison": build_comparison(tables),
         "seeds": build_seeds(tables),
@@ -53,7 +53,7 @@ def build_tables(runs: Sequence[RunData], tables: Sequence[PairTable]) -> dict[s
 
 
 def build_comparison(tables: Sequence[PairTable]) -> pa.Table:
-    """One row a row of the page's tables."""
+    """Returns one row a row of the page's tables."""
     half_description = "half of its 95 % t interval"
     columns: list[Column[ResultRow]] = [
         *_result_columns(),
@@ -122,7 +122,7 @@ def _difference_columns(
 
 
 def build_seeds(tables: Sequence[PairTable]) -> pa.Table:
-    """One row a retraining."""
+    """Returns one row a retraining."""
     columns = [
         *_result_columns(),
         Column("seed", INT64, "", "seed of the retraining", lambda r: r.seed),
@@ -140,7 +140,7 @@ def build_seeds(tables: Sequence[PairTable]) -> pa.Table:
 
 
 def build_published(tables: Sequence[PairTable]) -> pa.Table:
-    """One row a number that a paper or an official code prints."""
+    """Returns one row a number that a paper or an official code prints."""
     method_description = "the method's name, and + KD where both losses stand side by side"
     columns = [
         *_pair_columns(),
@@ -164,7 +164,7 @@ def _method_name(result: RecipeResult) -> str:
 
 
 def build_anytime(runs: Sequence[RunData]) -> pa.Table:
-    """The best held-out accuracy so far against the cost of the search."""
+    """Returns the best held-out accuracy so far against the cost of the search."""
     best_description = "of the best trial that had finished by then"
     columns: list[Column[tuple[str, float, float]]] = [
         Column("run", STRING, "", "name of the run", lambda r: r[0]),
@@ -175,7 +175,7 @@ def build_anytime(runs: Sequence[RunData]) -> pa.Table:
 
 
 def build_setting_differences(runs: Sequence[RunData]) -> pa.Table:
-    """One row a value of what differs."""
+    """Returns one row a value of what differs."""
     columns: list[Column[tuple[str, str, str]]] = [
         Column("path", STRING, "", "the setting or fact in which runs differ", lambda r: r[0]),
         Column("value", STRING, "", "one of its values", lambda r: r[1]),

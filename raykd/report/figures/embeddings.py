@@ -13,7 +13,7 @@ MAX_CLASSES = 10  # with a colour of their own: those of the most images
 
 
 def plot_embeddings(run: RunData) -> Figure | str:
-    """The student's and the teacher's embeddings of the same test images, two principal components each."""
+    """Draws the two nets' embeddings of the same test images, two principal components each."""
     analyses = [
         analysis
         for rows in group_analyses(run).values()

@@ -38,7 +38,7 @@ STATE_COLOURS: dict[TrialState, str] = {
 
 
 def plot_optimization_history(run: RunData) -> Figure | str:
-    """Accuracy of each trial in the order of the search."""
+    """Draws the accuracy of each trial in the order of the search."""
     scored_trials = [t for t in run.trials if has_accuracy(t) and t.state != "FAIL"]
     if not scored_trials:
         return "No trial has a held-out accuracy yet, so there is no history to draw."
@@ -116,7 +116,7 @@ def _draw_paper_point(axes: Axes, run: RunData) -> None:
 
 
 def plot_learning_curves(run: RunData) -> Figure | str:
-    """Accuracy over the epochs: the leaders in colour, the others behind, pruned ones where they stopped."""
+    """Draws accuracy over the epochs: the leaders in colour, the others behind, pruned ones to their end."""
     rows = {
         n: [r for r in trial_epochs if isfinite(r.accuracy)]
         for n, trial_epochs in run.epochs_by_trial().items()
@@ -179,14 +179,14 @@ def plot_learning_curves(run: RunData) -> Figure | str:
 
 
 def get_leaders(run: RunData, count: int = 5) -> list[TrialRow]:
-    """The best trials, and the paper's point if it is not among them."""
+    """Returns the best trials, and the paper's point if it is not among them."""
     best = run.complete_trials()[:count]
     paper = run.paper_trial()
     return [*best, paper] if paper is not None and paper not in best else best
 
 
 def leader_styles(run: RunData) -> list[tuple[TrialRow, tuple[str, str, str]]]:
-    """Of each leader: the colour, the line style, and the label; the paper's point is drawn in ink."""
+    """Returns of each leader its colour, line style and label; the paper's point is drawn in ink."""
     colours = iter(LEADER_COLOURS)
     styles = []
     for trial in get_leaders(run):
@@ -211,7 +211,7 @@ def _draw_rungs(axes: Axes, run: RunData) -> None:
 
 
 def plot_rank_correlations(run: RunData) -> Figure | str:
-    """Rank correlation of each epoch with the end, raw and averaged weights."""
+    """Draws the rank correlation of each epoch with the end, raw and averaged weights."""
     rows = tests.rank_correlations(run)
     if not rows:
         return (

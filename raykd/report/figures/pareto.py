@@ -20,7 +20,7 @@ class ObjectivePoint(NamedTuple):
 
 
 def objective_points(run: RunData) -> list[ObjectivePoint]:
-    """The finished trials whose objectives are all known."""
+    """Returns the finished trials whose objectives are all known."""
     points = []
     for trial in run.complete_trials():
         costs = [cost for name in run.objectives[1:] if (cost := _get_cost(trial, name)) is not None]
@@ -34,7 +34,7 @@ def _get_cost(trial: TrialRow, name: str) -> float | None:
 
 
 def pareto_front(points: list[ObjectivePoint]) -> list[ObjectivePoint]:
-    """Those that no other is at least as good as in every objective and better in one."""
+    """Returns those that no other is at least as good as in every objective and better in one."""
     return [point for point in points if not any(_dominates(other, point) for other in points)]
 
 
@@ -46,7 +46,7 @@ def _dominates(a: ObjectivePoint, b: ObjectivePoint) -> bool:
 
 
 def plot_pareto_front(run: RunData) -> Figure | str:
-    """Accuracy against every other objective, a panel each."""
+    """Draws accuracy against every other objective, a panel each."""
     points = objective_points(run)
     if not points:
         return "No trial has finished with all its objectives yet."

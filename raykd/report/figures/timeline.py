@@ -13,7 +13,7 @@ from raykd.report.stats import tests
 
 
 def plot_timeline(run: RunData) -> Figure | str:
-    """Which device ran which trial when."""
+    """Draws which device ran which trial when."""
     started = [(t.started, t) for t in run.trials if t.started is not None]
     started.sort(key=lambda pair: (pair[0], pair[1].number))
     if not started:
@@ -63,7 +63,7 @@ def plot_timeline(run: RunData) -> Figure | str:
 
 
 def plot_loss_terms(run: RunData) -> Figure | str:
-    """Each raw loss term of the leaders over the epochs."""
+    """Draws each raw loss term of the leaders over the epochs."""
     rows = run.epochs_by_trial()
     names = sorted({name for t in get_leaders(run) for row in rows.get(t.number, []) for name in row.terms})
     if not names:
@@ -87,7 +87,7 @@ def plot_loss_terms(run: RunData) -> Figure | str:
 
 
 def plot_confirmations(run: RunData) -> Figure | str:
-    """Test accuracy of each retraining: seeds as points, means with 95 % intervals."""
+    """Draws the test accuracy of each retraining: seeds as points, means with 95 % intervals."""
     groups = tests.accuracies_by_seed(run)
     if not groups:
         return "Nothing has been confirmed on the test set yet (`raykd confirm`)."

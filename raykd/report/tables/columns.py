@@ -29,7 +29,7 @@ class Column(Generic[Item]):
 
 
 def build_table(columns: Sequence[Column[Item]], items: Sequence[Item]) -> pa.Table:
-    """One row an item."""
+    """Returns a table of one row an item."""
     fields = [
         pa.field(c.name, c.type, metadata={"unit": c.unit, "description": c.description}) for c in columns
     ]
@@ -38,6 +38,7 @@ def build_table(columns: Sequence[Column[Item]], items: Sequence[Item]) -> pa.Ta
 
 
 def write_tables(tables: Mapping[str, pa.Table], folder: Path) -> None:
+    """Writes each table as FOLDER/NAME.parquet and NAME.csv."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         pq.write_table(table, folder / f"{name}.parquet")

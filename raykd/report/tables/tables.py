@@ -18,7 +18,7 @@ from raykd.spec import Choice, Dimension
 
 
 def build_tables(run: RunData, importances: Importances | str) -> dict[str, pa.Table]:
-    """All tables by name."""
+    """Returns all tables by name."""
     return {
         "trials": build_trials(run),
         "epochs": build_epochs(run),
@@ -31,7 +31,7 @@ def build_tables(run: RunData, importances: Importances | str) -> dict[str, pa.T
 
 
 def build_trials(run: RunData) -> pa.Table:
-    """One row a trial; each searched path is a column under its own name."""
+    """Returns one row a trial; each searched path is a column under its own name."""
     columns: list[Column[TrialRow]] = [
         Column("trial", INT64, "", "number of the trial", lambda t: t.number),
         Column("state", STRING, "", "COMPLETE, PRUNED, FAIL, RUNNING or WAITING", lambda t: t.state),
@@ -62,7 +62,7 @@ def _param_column(run: RunData, path: str) -> Column[TrialRow]:
 
 
 def build_epochs(run: RunData) -> pa.Table:
-    """One row an epoch of a trial."""
+    """Returns one row an epoch of a trial."""
     columns: list[Column[EpochRow]] = [
         Column("trial", INT64, "", "number of the trial", lambda e: e.trial),
         Column("epoch", INT64, "epochs", "1 is the first", lambda e: e.epoch),
@@ -82,7 +82,7 @@ def _loss_term_column(name: str) -> Column[EpochRow]:
 
 
 def build_confirmations(run: RunData) -> pa.Table:
-    """One row a retraining."""
+    """Returns one row a retraining."""
     columns: list[Column[ConfirmationRow]] = [
         Column("role", STRING, "", "best, paper, or a control", lambda r: r.role),
         Column("trial", INT64, "", "whose recipe was retrained; empty for controls", lambda r: r.trial),
@@ -96,7 +96,7 @@ def build_confirmations(run: RunData) -> pa.Table:
 
 
 def build_analyses(run: RunData) -> pa.Table:
-    """One row an analysed retraining."""
+    """Returns one row an analysed retraining."""
     columns: list[Column[tuple[ConfirmationRow, Analysis]]] = [
         Column("role", STRING, "", "best, paper, or a control", lambda r: r[0].role),
         Column("seed", INT64, "", "seed of the retraining", lambda r: r[0].seed),
@@ -127,7 +127,7 @@ def build_analyses(run: RunData) -> pa.Table:
 
 
 def build_classes(run: RunData) -> pa.Table:
-    """One row a class and analysed retraining."""
+    """Returns one row a class and analysed retraining."""
     columns: list[Column[tuple[ConfirmationRow, ClassRow]]] = [
         Column("role", STRING, "", "best, paper, or a control", lambda r: r[0].role),
         Column("seed", INT64, "", "seed of the retraining", lambda r: r[0].seed),
@@ -146,7 +146,7 @@ def build_classes(run: RunData) -> pa.Table:
 
 
 def build_importances(importances: Importances | str) -> pa.Table:
-    """One row a parameter that varied."""
+    """Returns one row a parameter that varied."""
     description = "growth of the forest's mean absolute error when the parameter is shuffled"
     columns: list[Column[Importance]] = [
         Column("path", STRING, "", "the parameter's path in the recipe", lambda r: r.path),
@@ -159,7 +159,7 @@ def build_importances(importances: Importances | str) -> pa.Table:
 
 
 def build_rank_correlations(run: RunData) -> pa.Table:
-    """One row an epoch before the last."""
+    """Returns one row an epoch before the last."""
     description = "rho of averaged weights among the better half of the trials"
     columns: list[Column[tests.EpochRankCorrelation]] = [
         Column("epoch", INT64, "epochs", "the epoch that is compared with the end", lambda r: r.epoch),

@@ -12,7 +12,7 @@ ACCURACY_TAG = "held_out_accuracy"
 
 
 def write_events(run: RunData, folder: Path) -> None:
-    """Write FOLDER/trial-00007/events...; trials whose epochs are written already are left as they are."""
+    """Writes FOLDER/trial-00007/events...; trials whose epochs are written already are left as they are."""
     curves = run.epochs_by_trial()
     for trial in run.trials:
         rows = curves.get(trial.number, [])
