@@ -1,8 +1,8 @@
 """Large data sets: images are read, decoded and augmented as they are needed, by worker processes (loaders).
 
-A view id seeds the random crop of an image, and an odd one flips it, so a view is a function of (image, view id) here too,
-whichever process makes it. Which images come when is the trainer's choice, by position: a stream has no
-state, and resumes when it is given the rest of the positions.
+A view id seeds the random crop of an image, and an odd one flips it, so a view is a function of (image, view
+id) here too, whichever process makes it. Which images come when is the trainer's choice, by position: a
+stream has no state, and resumes when it is given the rest of the positions.
 """
 
 import logging

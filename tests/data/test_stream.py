@@ -37,7 +37,7 @@ def test_a_tree_is_listed_and_split(data_root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rotations", [1, 4])
 def test_a_view_depends_on_image_and_id_alone(data_root: Path, rotations: int) -> None:
-    """In whichever process, batch and order; its pixels are torchvision's crop under that seed, flipped by odd ids."""
+    """Whatever the process, batch and order; pixels are torchvision's crop under that seed; odd ids flip."""
     spec = photograph_settings(rotations=rotations)
     dataset, source = make_source(spec, data_root)
     positions = torch.tensor([[5, 40, 17], [2, 5, 0]])
