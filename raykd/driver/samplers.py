@@ -4,7 +4,7 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from raykd.study.rungs import first_rung
-from raykd.study.study import (
+from raykd.study.search import (
     CMAES,
     GP,
     NSGA2,
