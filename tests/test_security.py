@@ -115,5 +115,5 @@ def test_a_damaged_teacher_is_refused_before_anything_is_begun(
     damaged = tmp_path / "teacher.pth"
     damaged.write_bytes(b"no checkpoint")
     done = verb("launch", str(small), "--set", f"teacher/weights={damaged}", "--set", "teacher/train=null")
-    assert done.returncode == 2 and f"{damaged}: not a readable checkpoint" in done.stderr
+    assert done.returncode == 2 and f"{damaged}: is text, not weights" in done.stderr
     assert not (tmp_path / "runs").exists()

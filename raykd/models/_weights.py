@@ -1,4 +1,4 @@
-"""Published weights into a net, in the forms in which RepDistiller, mdistiller and torchvision save them."""
+"""Weights into a net, or in words why they are not its weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,56 +10,39 @@ from raykd.models._base import Net
 BATCH_COUNTER = ".num_batches_tracked"  # of a batch norm: old files lack it, and no net here reads it
 
 
-def load_weights(net: Net, state: Mapping[str, Any], source: str) -> None:
-    """Copy a loaded checkpoint into the net. `source`, the file or URL it came from, opens every error.
-
-    `state` is a state_dict (torchvision), or holds one as "model" (RepDistiller, mdistiller) or "state_dict";
-    its names may carry the prefix "module." of a parallel wrapper. ValueError, the net untouched, when they
-    do not fit.
-    """
-    weights = _find_state_dict(state)
+def load_weights(net: Net, weights: Mapping[str, Any]) -> None:
+    """Copies a state_dict into the net. ValueError, the net untouched, when it does not fit."""
     net_state = net.state_dict()
-    _check_names(net_state, weights, source)
-    _check_classes(net, net_state, weights, source)
-    _check_shapes(net_state, weights, source)
+    _check_names(net_state, weights)
+    _check_classes(net, net_state, weights)
+    _check_shapes(net_state, weights)
     net.load_state_dict(weights)
 
 
-def _find_state_dict(state: Mapping[str, Any]) -> dict[str, Any]:
-    for key in ("model", "state_dict"):
-        if isinstance(state.get(key), Mapping):
-            state = state[key]
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any], source: str) -> None:
+def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any]) -> None:
     missing = [name for name in net_state if name not in weights and not name.endswith(BATCH_COUNTER)]
     unexpected = [name for name in weights if name not in net_state]
     if missing or unexpected:
         raise ValueError(
-            f"{source}: not the weights of this net: "
+            f"not the weights of this net: "
             f"{_abbreviate(missing)} of its names are missing, {_abbreviate(unexpected)} are unexpected"
         )
 
 
-def _check_classes(
-    net: Net, net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str
-) -> None:
+def _check_classes(net: Net, net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     name = f"{net.head}.bias"
     if weights[name].shape != net_state[name].shape:
-        raise ValueError(
-            f"{source}: its head has {len(weights[name])} classes, the data has {len(net_state[name])}"
-        )
+        raise ValueError(f"its head has {len(weights[name])} classes, the data has {len(net_state[name])}")
 
 
-def _check_shapes(net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor], source: str) -> None:
+def _check_shapes(net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     wrong = [
         f"{name} is {list(value.shape)}, not {list(net_state[name].shape)}"
         for name, value in weights.items()
         if value.shape != net_state[name].shape
     ]
     if wrong:
-        raise ValueError(f"{source}: not the weights of this net: {_abbreviate(wrong)} have another shape")
+        raise ValueError(f"not the weights of this net: {_abbreviate(wrong)} have another shape")
 
 
 def _abbreviate(names: list[str]) -> str:

@@ -2,21 +2,19 @@
 
 import hashlib
 import json
-import pickle
 import urllib.parse
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from raykd import models
 from raykd.batch import Batch, Head, Outputs, OutputShapes, empty_outputs
 from raykd.data import ViewIndex
-from raykd.errors import UserError, first_line
+from raykd.errors import MAX_LINE, UserError, first_line
+from raykd.teachers.checkpoint import check_finite, read_weights
 
 
 @dataclass
@@ -34,7 +32,9 @@ class Teacher(Protocol):
     shapes: OutputShapes
     cache_stats: CacheStats
 
-    def get_outputs(self, batch: Batch) -> Outputs: ...
+    def get_outputs(self, batch: Batch) -> Outputs:
+        """Returns the outputs of each view in the batch, on its device."""
+        ...
 
 
 class NoTeacher:
@@ -46,6 +46,7 @@ class NoTeacher:
         self.cache_stats = CacheStats()
 
     def get_outputs(self, batch: Batch) -> Outputs:
+        """Returns outputs without numbers."""
         return empty_outputs(len(batch.labels), batch.images.device)
 
 
@@ -58,22 +59,24 @@ class LiveTeacher:
         self._device, self._bf16 = device, bf16
 
     def get_outputs(self, batch: Batch) -> Outputs:
+        """Returns the outputs of a forward pass, and counts its views as misses of a cache."""
         self.cache_stats.misses += len(batch.images)
         return self.forward(batch.images)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the net's outputs for images [n, 3, size, size], without gradients."""
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             outputs: Outputs = self._net(images)
             return outputs
 
     @property
     def head(self) -> Head:
-        """The classifier's own tensors."""
+        """The classifier's own tensors: weight [classes, embedding], bias [classes]."""
         weight, bias = (self._net.get_parameter(f"{self._net.head}.{name}") for name in ("weight", "bias"))
         return Head(weight, bias)
 
     def compute_cache_key(self, view_index: ViewIndex) -> str:
-        """A hash of all that decides the outputs for the views of an index."""
+        """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits."""
         digest = hashlib.sha256()
         settings = [torch.__version__, self._device.type, self._bf16, view_index.key]
         digest.update(json.dumps([*settings, type(self._net).__qualname__, self.shapes]).encode())
@@ -84,39 +87,30 @@ class LiveTeacher:
 
 
 def load(net: str, weights: str, classes: int, sha256: str | None, cache: Path) -> models.Net:
-    """A net with the weights of a checkpoint file or URL; no code of the checkpoint runs.
+    """Returns a net with the weights of a checkpoint file or URL; no code of the checkpoint runs.
 
-    Reads safetensors, and RepDistiller's and mdistiller's .pth. UserError names the file and what is wrong
-    with it.
+    Args:
+        net: The net's name.
+        weights: A path, or a URL that is fetched into `cache`; what it may hold: teachers/checkpoint.py.
+        classes: Of the data.
+        sha256: What the file's hash must be; None: not checked.
+        cache: A folder.
+
+    Raises:
+        UserError: One line that names the file and what is wrong with it, or what it holds instead.
     """
-    path = _fetch(weights, sha256, cache)
+    path, source = _fetch(weights, sha256, cache), f"teacher {net}: {weights}"
     if not path.is_file():
-        raise UserError([f"teacher {net}: {weights}: no such file"])
+        raise UserError([f"{source}: {'is a folder' if path.is_dir() else 'no such file'}"])
     if sha256 is not None and compute_sha256(path) != sha256:
-        raise UserError(
-            [f"teacher {net}: {weights}: its SHA-256 is {compute_sha256(path)}, expected {sha256}"]
-        )
+        raise UserError([f"{source}: its SHA-256 is {compute_sha256(path)}, expected {sha256}"])
     teacher = models.make(net, classes)
     try:
-        models.load_weights(teacher, _read_state_dict(path), source=f"teacher {net}: {weights}")
-    except (OSError, RuntimeError, EOFError, KeyError, safetensors.SafetensorError) as error:
-        raise UserError(
-            [f"teacher {net}: {weights}: not a readable checkpoint ({first_line(error)})"]
-        ) from None
-    except ValueError as error:
-        raise UserError([str(error)]) from None
+        models.load_weights(teacher, read_weights(path, teacher.state_dict()))
+        check_finite(teacher.state_dict())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError([f"{source}: {first_line(error, MAX_LINE)}"]) from None
     return teacher
-
-
-def _read_state_dict(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about old pickle protocols, which load or are refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise RuntimeError(f"holds more than tensors, or is damaged: {first_line(error)}") from None
 
 
 def _fetch(weights: str, sha256: str | None, cache: Path) -> Path:
@@ -135,5 +129,6 @@ def _fetch(weights: str, sha256: str | None, cache: Path) -> Path:
 
 
 def compute_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file's content: 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
