@@ -1,74 +1,10 @@
-"""The nets, under the names of their sources, so that published weights load unchanged: RepDistiller for
-CIFAR, torchvision and mdistiller for ImageNet.
+"""The nets, under the names of their sources, so that published weights load unchanged.
+
+The sources are RepDistiller for CIFAR, torchvision and mdistiller for ImageNet.
 """
-
-from collections.abc import Callable, Mapping
-from difflib import SequenceMatcher
-from functools import partial
-from types import MappingProxyType
-
-from torch import nn
 
 from raykd.models._base import Net
 from raykd.models._weights import load_weights
-from raykd.models.bottleneck import ResNet50
-from raykd.models.imagenet import ImageNetResNet
-from raykd.models.mobilenet import MobileNetV2
-from raykd.models.mobilenet_v1 import MobileNetV1
-from raykd.models.resnet import ResNet
-from raykd.models.shuffle_v1 import ShuffleV1
-from raykd.models.shuffle_v2 import ShuffleV2
-from raykd.models.vgg import VGG
-from raykd.models.wrn import WideResNet
+from raykd.models.registry import make, names, num_parameters
 
 __all__ = ["Net", "load_weights", "make", "names", "num_parameters"]
-
-_NETS: Mapping[str, Callable[[int], Net]] = MappingProxyType(
-    {f"resnet{depth}": partial(ResNet, depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)}
-    | {f"resnet{depth}x4": partial(ResNet, depth, (32, 64, 128, 256)) for depth in (8, 32)}
-    | {f"wrn_{depth}_{widen}": partial(WideResNet, depth, widen) for depth in (16, 40) for widen in (1, 2)}
-    | {
-        "vgg8": partial(VGG, (1, 1, 1, 1, 1)),
-        "vgg11": partial(VGG, (1, 1, 2, 2, 2)),
-        "vgg13": partial(VGG, (2, 2, 2, 2, 2)),
-        "vgg16": partial(VGG, (2, 2, 3, 3, 3)),
-        "vgg19": partial(VGG, (2, 2, 4, 4, 4)),
-        "MobileNetV2": MobileNetV2,
-        "ShuffleV1": ShuffleV1,
-        "ShuffleV2": ShuffleV2,
-        "ResNet50": ResNet50,
-        "resnet18": partial(ImageNetResNet, 18),
-        "resnet34": partial(ImageNetResNet, 34),
-        "resnet50": partial(ImageNetResNet, 50),
-        "MobileNetV1": MobileNetV1,
-    }
-)
-
-
-def names() -> tuple[str, ...]:
-    """All nets, a family at a time, small to large."""
-    return tuple(_NETS)
-
-
-def make(name: str, classes: int = 100) -> Net:
-    """A net with fresh weights. ValueError with the nearest name when there is none."""
-    if name not in _NETS:
-        near = _find_nearest(name)
-        hint = f" Did you mean '{near}'?" if near else ""
-        raise ValueError(f"no net '{name}'.{hint} There are: {', '.join(names())}")
-    return _NETS[name](classes)
-
-
-def _find_nearest(name: str) -> str | None:
-    """The most similar name, the first of equals; None when none is similar."""
-
-    def similarity(known: str) -> float:
-        return SequenceMatcher(None, name, known).ratio()
-
-    best = max(_NETS, key=similarity)
-    return best if similarity(best) > 0.6 else None
-
-
-def num_parameters(net: nn.Module) -> int:
-    """How many numbers the optimiser may change; the statistics of batch norms are none of them."""
-    return sum(parameter.numel() for parameter in net.parameters())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd import models
+from raykd.errors import UserError
 from raykd.models.layers import channel_shuffle
 
 # At 100 classes: the number of parameters, and a hash of the names and shapes of the state, in order. Both
@@ -177,10 +178,10 @@ def test_weights_start_as_the_source_starts_them() -> None:
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(
-        ValueError, match=r"^no net 'resnet2O'\. Did you mean 'resnet20'\? There are: resnet8, "
+        UserError, match=r"^no net 'resnet_20'\. Did you mean 'resnet20'\? There are: resnet8, "
     ):
-        models.make("resnet2O")
-    with pytest.raises(ValueError, match=r"^no net '\?'\. There are: resnet8, "):
+        models.make("resnet_20")
+    with pytest.raises(UserError, match=r"^no net '\?'\. There are: resnet8, "):
         models.make("?")
 
 
