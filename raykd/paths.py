@@ -7,11 +7,11 @@ are replaced; what is relative then is relative to the current folder. URIs (s3:
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
-from raykd.errors import UserError, reject_password
+from raykd.errors import UserError, first_line, mask_passwords, reject_password
 
 VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})", re.ASCII)
 SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
@@ -52,6 +52,26 @@ def expand(text: str) -> str:
 
 ExpandedPath = Annotated[str, AfterValidator(expand)]  # of a file's settings; relative to what they say
 AbsolutePath = Annotated[str, AfterValidator(resolve)]
+
+
+def open_filesystem(location: str, place: str = "") -> tuple[Any, str]:
+    """Returns pyarrow's file system of a path or URI, and the path in it.
+
+    Raises:
+        UserError: There is no such file system, or the URI holds a password; the line begins with `place`.
+    """
+    import pyarrow.fs  # here: it takes a while
+
+    if "://" not in location:
+        return pyarrow.fs.LocalFileSystem(), location
+    uri = location
+    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
+    try:
+        system, path = pyarrow.fs.FileSystem.from_uri(reject_password(uri))
+    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
+        raise UserError([f"{place}{mask_passwords(location)}: {first_line(error)}"]) from None
+    return system, path.rstrip("/")
 
 
 def get_default_folder(variable: str, name: str) -> Path:

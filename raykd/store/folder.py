@@ -23,7 +23,8 @@ import pyarrow
 import pyarrow.fs
 from ruamel.yaml import YAML
 
-from raykd.errors import UserError, first_line, mask_passwords, reject_password
+from raykd.errors import UserError, first_line
+from raykd.paths import open_filesystem
 
 MAX_REQUESTS = 32  # requests to an object store
 TIMEOUT_S = 30  # seconds in which a storage must answer before a verb works on it
@@ -57,7 +58,7 @@ class Folder:
         if "://" in uri:
             path, mark, query = uri.partition("?")
             self._path, self._query = path.rstrip("/"), mark + query
-            self._fs, self._root = _open_filesystem(self._path + self._query)
+            self._fs, self._root = open_filesystem(self._path + self._query)
         else:
             self._path, self._query = str(Path(uri).absolute()), ""
             self._fs, self._root = pyarrow.fs.LocalFileSystem(), self._path
@@ -221,16 +222,6 @@ def split_uri(uri: str) -> tuple[str, str]:
     path, mark, query = uri.partition("?") if "://" in uri else (uri, "", "")
     folder, _, name = path.rpartition("/")
     return (folder or ".") + mark + query, name
-
-
-def _open_filesystem(uri: str) -> tuple[Any, str]:
-    if uri.startswith("s3://") and "allow_delayed_open" not in uri:
-        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"  # one request a small file, not three
-    try:
-        system, path = pyarrow.fs.FileSystem.from_uri(reject_password(uri))
-    except (ValueError, OSError) as error:  # pyarrow's ArrowInvalid is a ValueError
-        raise UserError([f"{mask_passwords(uri)}: {first_line(error)}"]) from None
-    return system, path.rstrip("/")
 
 
 @lru_cache
