@@ -3,6 +3,8 @@
 RepDistiller's feat[1:-1] is Outputs.maps[1:] here: every stage, without the stem and the pooled features.
 """
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,9 +35,9 @@ def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 
     Read in RepDistiller, distiller_zoo/AT.py and VID.py.
     """
-    (height, width), (rows, columns) = student.shape[2:], teacher.shape[2:]
-    if height > rows:
-        return F.adaptive_avg_pool2d(student, (rows, columns)), teacher
-    if height < rows:
-        return student, F.adaptive_avg_pool2d(teacher, (height, width))
-    return student, teacher
+    return pool_down(student, teacher.shape[2:]), pool_down(teacher, student.shape[2:])
+
+
+def pool_down(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps [n, c, h, w] average-pooled to `size` (rows, columns) where they are higher, else as they are."""
+    return F.adaptive_avg_pool2d(maps, (size[0], size[1])) if maps.shape[2] > size[0] else maps

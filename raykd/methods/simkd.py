@@ -2,13 +2,16 @@
 
     feature = mean((p(F_s) - F_t)^2)
 
-p is three convolutions (1x1, 3x3, 1x1, each with batch norm and ReLU) from the student's pooled features to
-the teacher's; the larger of the two maps is average-pooled to the size of the smaller. The deployed student
-is the student, p, and the teacher's classifier on the mean of p(F_s): p adds parameters at inference.
+p is three convolutions (1x1, 3x3, 1x1, each with batch norm and ReLU) from F_s, the student's last map, to
+F_t, the features that the teacher's classifier pools; the larger of the two is average-pooled to the size of
+the smaller. The deployed student is the student, p, and the teacher's classifier on the mean of p(F_s): p
+adds parameters at inference, and a last convolution that the student has for its own head (ShuffleV2's to
+1024 channels, MobileNetV2's to 1280) is passed by.
 
-Official code followed: DefangChen/SimKD (factor 2, weights 0 for cross-entropy and 1 for the features). The
-cross-entropy here is that of the student's own head, which is not deployed. Batch norm is over all ranks'
-rows.
+Official code followed: DefangChen/SimKD, models/util.py (SimKD), helper/loops.py (feat[-2] of both nets; in
+validation as in training), factor 2, weights 0 for cross-entropy and 1 for the features. It has no WRN: here
+F_s and F_t of one are after its last batch norm and ReLU. The cross-entropy here is that of the student's own
+head, which is not deployed. Batch norm is over all ranks' rows.
 """
 
 from typing import Annotated, Literal
@@ -19,7 +22,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext, Outputs
-from raykd.maths.maps import match_sizes
+from raykd.maths.maps import pool_down
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
@@ -47,7 +50,8 @@ class ReusedClassifier(nn.Module):
 
     def __init__(self, context: MethodContext, factor: int) -> None:
         super().__init__()
-        (channels_in, *_), (channels, *_) = context.student.pooled, context.teacher.pooled
+        (channels_in, *_), (channels, *self.size) = context.student.maps[-1], context.teacher.pooled
+        self.reads_pooled = channels_in == context.student.embedding  # no convolution lies between
         middle = max(1, channels // factor)
         self.projector = nn.Sequential(
             *_conv_bn_relu(channels_in, middle, 1),
@@ -57,9 +61,15 @@ class ReusedClassifier(nn.Module):
         self.register_buffer("weight", torch.zeros(context.teacher.classes, channels))
         self.register_buffer("bias", torch.zeros(context.teacher.classes))
 
+    def project(self, outputs: Outputs) -> Tensor:
+        """Returns p(F_s) [n, channels of the teacher, h, w], no larger than the teacher's features."""
+        maps = outputs.pooled if self.reads_pooled else outputs.maps[-1]
+        features: Tensor = self.projector(pool_down(maps.float(), self.size))
+        return features
+
     def forward(self, outputs: Outputs) -> Tensor:
-        features: Tensor = self.projector(outputs.pooled.float())
-        return F.linear(features.mean(dim=(2, 3)), self.weight, self.bias)
+        """Returns the logits [n, c] that are deployed."""
+        return F.linear(self.project(outputs).mean(dim=(2, 3)), self.weight, self.bias)
 
 
 def _conv_bn_relu(channels_in: int, channels: int, kernel: int) -> tuple[nn.Module, ...]:
@@ -81,5 +91,6 @@ class Method(_base.Method):
         with torch.no_grad():
             self.deploy_head.weight.copy_(batch.teacher.head.weight)
             self.deploy_head.bias.copy_(batch.teacher.head.bias)
-        student, teacher = match_sizes(batch.student.pooled.float(), batch.teacher.pooled.detach().float())
-        return {"feature": F.mse_loss(self.deploy_head.projector(student), teacher)}
+        student = self.deploy_head.project(batch.student)
+        teacher = pool_down(batch.teacher.pooled.detach().float(), student.shape[2:])
+        return {"feature": F.mse_loss(student, teacher)}

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods, models
-from raykd.batch import Head, MethodContext, OutputShapes
+from raykd.batch import Head, MethodBatch, MethodContext, OutputShapes
 from raykd.maths.logits import standardize
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, simkd, sp, vid
@@ -276,12 +276,51 @@ def test_simkd_deploys_the_projector_under_the_teachers_classifier() -> None:
     method = simkd.Method(simkd.Config(), CONTEXT)
     loss = method(batch)["feature"]
     assert isinstance(method.deploy_head, simkd.ReusedClassifier)
-    guess, target = method.deploy_head.projector(batch.student.pooled).detach(), batch.teacher.pooled
+    guess, target = method.deploy_head.projector(batch.student.maps[-1]).detach(), batch.teacher.pooled
     target = target.unfold(2, 2, 1).unfold(3, 2, 1).mean(dim=(4, 5))  # 4x4 to 3x3: windows of 2, one apart
     total = sum(float((g - a) ** 2) for g, a in zip(guess.flatten(), target.flatten(), strict=True))
     assert_close(loss.item(), total / guess.numel(), rtol=1e-4, atol=0)
     logits = method.eval().deploy_head(batch.student)
-    means = method.deploy_head.projector(batch.student.pooled).flatten(2).mean(dim=2)
+    means = method.deploy_head.projector(batch.student.maps[-1]).flatten(2).mean(dim=2)
     for row, mean in zip(logits, means, strict=True):
         expected = [float((w @ mean + b).detach()) for w, b in zip(*batch.teacher.head, strict=True)]
         assert_close(row, torch.tensor(expected))
+
+
+def halve_to(x: Tensor, size: int) -> Tensor:
+    """Means of 2x2 places, again and again."""
+    while x.shape[2] > size:
+        x = (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+    return x
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "width", "size"),
+    [
+        ("ShuffleV2", "resnet32x4", 464, 4),
+        ("MobileNetV2", "resnet32x4", 160, 2),
+        ("resnet8x4", "ResNet50", 256, 4),
+        ("resnet20", "vgg13", 64, 4),
+        ("wrn_16_2", "wrn_40_2", 128, 8),
+    ],
+)
+def test_simkd_deploys_what_it_trained(student: str, teacher: str, width: int, size: int) -> None:
+    """Widths are those of feat[-2] in DefangChen/SimKD; the larger map is pooled in use as in training."""
+    torch.manual_seed(0)
+    context = MethodContext(output_shapes(student), output_shapes(teacher), torch.zeros(4, dtype=torch.int64))
+    method = simkd.Method(simkd.Config(factor=8), context).eval()
+    net, target = models.make(student, 10).eval(), models.make(teacher, 10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        outputs, targets = net(images), target(images)
+        labels = torch.zeros(2, dtype=torch.int64)
+        loss = method(MethodBatch(labels, labels, 0.5, outputs, targets))["feature"]
+        assert isinstance(method.deploy_head, simkd.ReusedClassifier)
+        logits = method.deploy_head(outputs)
+        features = outputs.pooled if student.startswith("wrn") else outputs.maps[-1]
+        assert features.shape[1] == width
+        guess = method.deploy_head.projector(halve_to(features, size))
+        expected = (guess - halve_to(targets.pooled, size)).square().mean()
+        weight, bias = targets.head
+        assert_close(logits, guess.sum(dim=(2, 3)) / size**2 @ weight.T + bias, rtol=1e-4, atol=1e-5)
+        assert_close(loss, expected, rtol=1e-4, atol=0)
