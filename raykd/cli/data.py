@@ -29,7 +29,7 @@ def data_show(
     ],
     as_json: Json = False,
 ) -> None:
-    """Show what lies in a folder of images or of shards: its parts, classes and images."""
+    """Show what lies in a folder of images or of shards: parts, classes, images, files passed over."""
     from raykd.cli.output import tables
     from raykd.data import inventory
 
@@ -45,7 +45,11 @@ def data_shard(
     out: Annotated[str, Argument(callback=expand_path, help="The folder or URI to write.")],
 ) -> None:
     """Write a folder of images as a few large Parquet files, which `name: imagenet` reads in its place."""
-    from raykd.data import shards
+    from raykd.data import class_folders, inventory, shards
 
+    for row in inventory.list_parts(str(source)):
+        if row.get("passed_over"):
+            folder = class_folders.to_text(f"{source}/{row['part']}")
+            print(f"{folder}: {row['passed_over']:,} files passed over: no image, or in no class folder")
     for part, written, total in shards.write(source, out):
         print(f"{out}/{part}: {written:,} of {total:,} images")

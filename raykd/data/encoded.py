@@ -13,6 +13,7 @@ from torch import Tensor
 
 from raykd.data import pictures
 from raykd.data._base import Part
+from raykd.data.class_folders import FilesByClass, to_text
 
 REMOTE_READS = 16  # of remote images at once, in each process
 
@@ -24,14 +25,14 @@ class EncodedImages(Part):
 
     @abstractmethod
     def name(self, position: int) -> str:
-        """Where an image lies, for messages."""
+        """Returns where an image lies, for messages."""
 
     @abstractmethod
     def read(self, position: int) -> bytes:
-        """An image's bytes. UnreadableImage when they cannot be had."""
+        """Returns an image's bytes. Raises UnreadableImage when they cannot be had."""
 
     def read_many(self, positions: list[int]) -> list[bytes | None]:
-        """The bytes of many images, None for any that could not be had."""
+        """Returns the bytes of many images, None for any that could not be had."""
         with ThreadPoolExecutor(REMOTE_READS if self.remote else 1) as pool:
             return list(pool.map(self._read_or_none, positions))
 
@@ -42,7 +43,7 @@ class EncodedImages(Part):
             return None
 
     def same_class(self, position: int) -> Iterator[int]:
-        """The image, then the others of its class in a fixed order."""
+        """Yields the image's position, then those of the others of its class in a fixed order."""
         yield position
         members = (self.labels == self.labels[position]).nonzero().flatten()
         place = int((members == position).nonzero())
@@ -58,20 +59,27 @@ class ImageFiles(EncodedImages):
     remote = False
 
     @classmethod
-    def from_classes(cls, by_class: pictures.FilesByClass) -> "ImageFiles":
+    def from_classes(cls, by_class: FilesByClass) -> "ImageFiles":
+        """Returns the files of all classes; labels count the classes in their order."""
         names = np.array([os.fsencode(file) for files in by_class.values() for file in files])
         counts = torch.tensor([len(files) for files in by_class.values()])
         characters = torch.from_numpy(names.view(np.uint8).reshape(len(names), -1))
         return cls(characters, torch.arange(len(by_class)).repeat_interleave(counts))
 
     def take(self, positions: Tensor) -> "ImageFiles":
+        """Returns the files at these positions, in this order."""
         return ImageFiles(self.names[positions], self.labels[positions])
 
     def name(self, position: int) -> str:
-        return os.fsdecode(self.names[position].numpy().tobytes().rstrip(b"\0"))
+        """Returns an image's path; bytes of it that are not UTF-8 are escaped."""
+        return to_text(self._get_path(position))
 
     def read(self, position: int) -> bytes:
+        """Returns a file's bytes. Raises UnreadableImage when it is not there, or not to be read."""
         try:
-            return Path(self.name(position)).read_bytes()
+            return Path(self._get_path(position)).read_bytes()
         except OSError as error:
             raise pictures.UnreadableImage(f"not a readable image ({error.strerror})") from None
+
+    def _get_path(self, position: int) -> str:
+        return os.fsdecode(self.names[position].numpy().tobytes().rstrip(b"\0"))

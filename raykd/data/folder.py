@@ -1,6 +1,4 @@
-"""Any folder of images that fits in memory: one sub-folder a class, under one folder for training and one for
-the test.
-"""
+"""Any folder of images that fits in memory: folders for training and for the test, in each one a class."""
 
 import os
 from pathlib import Path
@@ -11,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.data._base import DatasetInfo, RawDataset, Std, Triple, choose_subset
+from raykd.data.class_folders import FilesByClass, list_train_and_test, to_text
 from raykd.data.in_memory import InMemorySpec, Pixels
-from raykd.data.pictures import FilesByClass, UnreadableImage, decode, list_train_and_test
+from raykd.data.pictures import UnreadableImage, decode
 from raykd.errors import UserError
 from raykd.paths import ExpandedPath
 
@@ -29,16 +28,22 @@ class ImageFolder(InMemorySpec):
     std: Std = (0.229, 0.224, 0.225)
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns None: a folder is known by its files alone."""
         return None
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the images of both folders, decoded; of the training images those that are used."""
         base = root / self.path
         return self.decode_files(base, *list_train_and_test(base, (self.train, self.test)))
 
     def decode_files(
         self, base: Path, train_files: FilesByClass, test_files: FilesByClass
     ) -> RawDataset[Pixels]:
-        """Of the training images, only those that are used are decoded."""
+        """Returns the images of these files; of the training images, only those that are used.
+
+        Raises:
+            UserError: They would take too much memory, or one cannot be read.
+        """
         train, test = _label_files(train_files), _label_files(test_files)
         used = [
             train[position] for position in choose_subset(self, torch.tensor([label for _, label in train]))
@@ -54,12 +59,12 @@ class ImageFolder(InMemorySpec):
         )
 
     def count_bytes(self, used: int, tests: int) -> int:
-        """Bytes that so many images take at most: once as they are, and training images also padded."""
+        """Returns the bytes that so many images take at most: as they are, and the used ones also padded."""
         padded = (self.size + 2 * self.padding) ** 2
         return 3 * ((used + tests) * self.size**2 + used * padded)
 
     def check_memory(self, base: Path, used: int, tests: int) -> None:
-        """UserError when the images would take more than half of this machine's memory."""
+        """Raises UserError when the images would take more than half of this machine's memory."""
         needed = self.count_bytes(used, tests)
         installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if needed > installed // 2:
@@ -79,17 +84,17 @@ class ImageFolder(InMemorySpec):
 
 
 def _label_files(by_class: FilesByClass) -> list[tuple[str, int]]:
-    """(file, label) of every image."""
+    """Returns (file, label) of every image."""
     return [(file, label) for label, files in enumerate(by_class.values()) for file in files]
 
 
 def _read_image(file: str, size: int) -> Tensor:
-    """[size, size, 3], uint8."""
+    """Returns an image resized and centre-cropped, [size, size, 3], uint8."""
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
         image = decode(Path(file).read_bytes())
     except (OSError, UnreadableImage) as error:
-        raise UserError([f"data: {file}: {error}"]) from None
+        raise UserError([f"data: {to_text(file)}: {error}"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
     return cropped.permute(1, 2, 0)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from raykd.data import pictures, shards
+from raykd.data import class_folders, shards
 from raykd.data._base import DatasetInfo, RawDataset, Std, Triple
 from raykd.data.encoded import ImageFiles
 from raykd.data.stream import StreamedSpec
@@ -14,9 +14,9 @@ OFFICIAL = "imagenet"
 
 
 class ImageNet(StreamedSpec):
-    """PATH/train/CLASS/*.JPEG and PATH/val/CLASS/*.JPEG; a class's folder is its name (n01440764). Or shards
-    of such a folder, as `raykd data shard` makes them: the same images, in the same places.
+    """PATH/train/CLASS/*.JPEG and PATH/val/CLASS/*.JPEG; a class's folder is its name (n01440764).
 
+    Or shards of such a folder, as `raykd data shard` makes them: the same images, in the same places.
     Training sees random crops of `area` to all of an image, evaluation the centre of the image resized to
     256/224 of `size`.
     """
@@ -30,9 +30,15 @@ class ImageNet(StreamedSpec):
     std: Std = (0.229, 0.224, 0.225)
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns ImageNet-1k's numbers where the path is the default, else None."""
         return DatasetInfo(1000, self.size, 1_281_167) if self.path == OFFICIAL else None
 
     def read(self, root: Path, download: bool) -> RawDataset[Any]:
+        """Returns where the images of a folder, or of its shards, lie; nothing is decoded yet.
+
+        Raises:
+            UserError: The layout is another one, the classes of both parts differ, or a URI holds no shards.
+        """
         base = self.path if "://" in self.path else str(root / self.path)
         if {self.train, self.test} <= set(shards.list_parts(base)):
             classes, images = shards.open_part(base, self.train)
@@ -46,7 +52,7 @@ class ImageNet(StreamedSpec):
             raise UserError(
                 [f"data: {base}: no shards. Expected: {expected}, as `raykd data shard` writes them"]
             )
-        train, test = pictures.list_train_and_test(Path(base), (self.train, self.test))
+        train, test = class_folders.list_train_and_test(Path(base), (self.train, self.test))
         return RawDataset(
             tuple(train),
             self.size,

@@ -4,12 +4,12 @@ import inspect
 from pathlib import Path
 from typing import Any, get_args
 
-from raykd.data import AnyData, pictures, shards
+from raykd.data import AnyData, class_folders, shards
 from raykd.errors import UserError
 
 
 def list_datasets() -> list[dict[str, Any]]:
-    """Every data set that a recipe can name, with its training images, classes and size where fixed."""
+    """Returns every data set that a recipe can name; its training images, classes and size where fixed."""
     rows = []
     for spec in get_args(get_args(AnyData)[0]):
         name = str(get_args(spec.model_fields["name"].annotation)[0])
@@ -28,7 +28,11 @@ def list_datasets() -> list[dict[str, Any]]:
 
 
 def list_parts(path: str) -> list[dict[str, Any]]:
-    """The parts of a folder of images or of shards: form, classes, images. UserError when it is neither."""
+    """Returns the parts of a folder of images or of shards: form, classes, images, files passed over.
+
+    Raises:
+        UserError: It is neither, or cannot be read.
+    """
     if names := shards.list_parts(path):
         parts = {name: shards.open_part(path, name) for name in names}
         return [
@@ -37,7 +41,12 @@ def list_parts(path: str) -> list[dict[str, Any]]:
         ]
     if "://" in path:
         raise UserError([f"data: {path}: no shards here, as `raykd data shard` writes them"])
-    return [
-        {"part": part, "form": "files", "classes": len(by_class), "images": sum(map(len, by_class.values()))}
-        for part, by_class in pictures.list_parts(Path(path)).items()
-    ]
+    files = class_folders.list_parts(Path(path))
+    rows = []
+    for part, folder in class_folders.list_folders(Path(path)):
+        by_class = files.get(part, {})  # nothing: a folder without class folders
+        images = sum(map(len, by_class.values()))
+        passed_over = class_folders.count_passed_over(folder)
+        row = {"part": part, "form": "files", "classes": len(by_class), "images": images}
+        rows.append(row | {"passed_over": passed_over})
+    return rows

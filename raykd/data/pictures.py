@@ -1,88 +1,64 @@
-"""Image files: listed by class, and decoded."""
+"""Images decoded: the pixels that torchvision's ImageFolder sees, with every mode above 8 bits scaled to 8.
+
+As there, transparency is left out, an animation is its first frame, and an EXIF orientation is not applied.
+"""
 
 import contextlib
 import io
-import os
 import struct
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import Tensor
 
-from raykd.errors import UserError, first_line
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-FilesByClass = dict[str, list[str]]  # class -> files, sorted
+from raykd.errors import first_line
 
 
 class UnreadableImage(Exception):
     """An image is missing or damaged. Says why."""
 
 
-def list_train_and_test(base: Path, parts: tuple[str, str]) -> tuple[FilesByClass, FilesByClass]:
-    """The images of two parts, BASE/PART/CLASS/*.jpg. UserError when the layout is another one."""
-    for part in parts:
-        if not (base / part).is_dir():
-            layout = f"{base}/{{{','.join(parts)}}}/CLASS/*.jpg"
-            raise UserError([f"data: {base / part}: no such folder. Expected: {layout}"])
-    train, test = (list_by_class(base / part) for part in parts)
-    if odd := sorted(set(train) ^ set(test)):
-        raise UserError([f"data: {base}: class folders differ between {' and '.join(parts)}: {odd[:5]}"])
-    return train, test
-
-
-def list_parts(base: Path) -> dict[str, FilesByClass]:
-    """The images of every part, BASE/PART/CLASS/*.jpg. UserError when there is none."""
-    folders = sorted(folder for folder in base.iterdir() if folder.is_dir()) if base.is_dir() else []
-    parts = {
-        part.name: list_by_class(part) for part in folders if any(one.is_dir() for one in part.iterdir())
-    }
-    if not parts:
-        raise UserError([f"data: {base}: holds no images. Expected: {base}/PART/CLASS/*.jpg"])
-    return parts
-
-
-def list_by_class(part: Path) -> FilesByClass:
-    """PART/CLASS/*.jpg, at any depth below CLASS. UserError when a class has no images."""
-    by_class = {
-        folder.name: sorted(_find_images(str(folder))) for folder in sorted(part.iterdir()) if folder.is_dir()
-    }
-    if empty := [name for name, files in by_class.items() if not files] or (
-        [part.name] if not by_class else []
-    ):
-        raise UserError([f"data: {part}: no images for {empty[:5]} (endings: {', '.join(SUFFIXES)})"])
-    return by_class
-
-
-def _find_images(folder: str) -> Iterator[str]:
-    with os.scandir(folder) as entries:  # it knows a folder from a file without a look at each
-        for entry in entries:
-            if entry.name.lower().endswith(SUFFIXES):
-                yield entry.path
-            elif entry.is_dir():
-                yield from _find_images(entry.path)
-
-
 def decode(encoded: bytes) -> Tensor:
-    """[3, height, width], uint8. UnreadableImage when these are not the bytes of an image, or not all."""
+    """Returns an image's pixels, [3, height, width], uint8.
+
+    Raises:
+        UnreadableImage: These are not the bytes of an image, or not all of them, or its values have no range
+            that could be scaled.
+    """
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(encoded)) as image:
-            warnings.simplefilter("ignore")  # about odd metadata, which is not read
-            pixels: Tensor = T.pil_to_tensor(image.convert("RGB"))
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
+            # warnings are about odd metadata, which is not read
+            pixels: Tensor = T.pil_to_tensor(_convert_to_rgb(image))
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = first_line(error, 120)
         raise UnreadableImage(f"not a readable image ({reason})") from None
     return pixels
 
 
+def _convert_to_rgb(image: ImageFile.ImageFile) -> Image.Image:
+    """Returns an image of any mode as 8-bit RGB. ValueError when its values have no range known.
+
+    Pillow's own conversion clips what is above 255. Integers here count as 16 bits (TIFF's 12 as 12), and the
+    high 8 are taken, as Pillow does with 16-bit colours; floats count as 0 to 1, to 255 if any is above 1.
+    """
+    if image.mode[0] not in "IF":
+        return image.convert("RGB")
+    bits = 12 if "I;12" in str(image.tile) else 16  # before the pixels are loaded
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    white = 2**bits - 1 if image.mode != "F" else 1 if high <= 1 else 255
+    if not 0 <= low <= high <= white:
+        raise ValueError(f"values from {low} to {high}, expected 0 to {white}")
+    grey = values >> bits - 8 if image.mode != "F" else np.rint(values * (255 / white))
+    return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+
+
 def decode_jpegs(encoded: list[bytes | None], device: torch.device) -> list[Tensor | None]:
-    """JPEGs decoded on a device (nvJPEG on a GPU), [3, height, width], uint8; None where it cannot."""
+    """Returns JPEGs decoded on a device (by nvJPEG on a GPU), each as `decode` does; None where it cannot."""
     decoded: list[Tensor | None] = [None] * len(encoded)
     whole = [
         k for k, data in enumerate(encoded) if data and data[:2] == b"\xff\xd8" and _has_end_marker(data)
@@ -112,5 +88,5 @@ def _decode_whole_jpegs(encoded: list[bytes], device: torch.device) -> list[Tens
 
 
 def _has_end_marker(data: bytes) -> bool:
-    """Whether a JPEG is whole: decoders on GPUs may fill up what is missing."""
+    """Returns whether a JPEG is whole: decoders on GPUs may fill up what is missing."""
     return data.rstrip(b"\0")[-2:] == b"\xff\xd9"

@@ -9,6 +9,7 @@ encoding allows, so that order, views, banks and resumption are those of the fol
 """
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,9 +23,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from raykd.data import pictures
+from raykd.data import class_folders, pictures
 from raykd.data.encoded import EncodedImages
-from raykd.errors import UserError, first_line, mask_passwords, reject_password
+from raykd.errors import UserError, first_line, mask_passwords
+from raykd.paths import open_filesystem
 
 SHARD_BYTES = 128 * 2**20  # of images in a file, about
 ROW_GROUP_BYTES = 8 * 2**20  # of images in a row group, about: what a streaming reader holds at a time
@@ -39,7 +41,7 @@ INDEX_SCHEMA = pa.schema(
     }
 )  # fmt: skip
 
-ImageRow = dict[str, Any]  # one image, by the names above
+ImageRow = dict[str, Any]  # one image, by the names above; "path": where it is read from
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,17 +58,21 @@ class Shards(EncodedImages):
 
     @property
     def remote(self) -> bool:  # type: ignore[override]
-        return not isinstance(open_storage(self.base)[0], pyarrow.fs.LocalFileSystem)
+        """Returns whether they do not lie on a local file system."""
+        return not isinstance(open_filesystem(self.base, "data: ")[0], pyarrow.fs.LocalFileSystem)
 
     def take(self, positions: Tensor) -> "Shards":
+        """Returns the images at these positions, in this order."""
         tensors = (self.row, self.shard, self.offset, self.size, self.labels)
         return Shards(self.base, self.part, *(tensor[positions] for tensor in tensors))
 
     def name(self, position: int) -> str:
+        """Returns an image's shard and the file it was written from."""
         file = _read_index(self.base, self.part, ["file"])["file"][int(self.row[position])]
-        return f"{open_storage(self.base)[1]}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
+        return f"{open_filesystem(self.base)[1]}/{self.part}/{self.shard[position]:05d}.parquet: {file}"
 
     def read(self, position: int) -> bytes:
+        """Returns an image's bytes, by one range read. Raises UnreadableImage when its shard is lost."""
         try:
             stream = open_shard(self.base, f"{self.part}/{self.shard[position]:05d}.parquet")
             encoded: bytes = stream.read_at(int(self.size[position]), int(self.offset[position]))
@@ -76,33 +82,37 @@ class Shards(EncodedImages):
         return encoded
 
 
-def open_storage(base: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a path or URI, and the path there."""
-    if "://" not in base:
-        return pyarrow.fs.LocalFileSystem(), base
-    try:
-        storage, root = pyarrow.fs.FileSystem.from_uri(reject_password(base))
-    except (ValueError, OSError) as error:
-        raise UserError([f"data: {mask_passwords(base)}: {first_line(error)}"]) from None
-    return storage, root.rstrip("/")
-
-
 @lru_cache(maxsize=64)
 def open_shard(base: str, name: str) -> pa.NativeFile:
-    """Open shards are kept for the next image; each process has its own."""
-    storage, root = open_storage(base)
+    """Returns a shard, open. It is kept for the next image; each process has its own."""
+    storage, root = open_filesystem(base, "data: ")
     return storage.open_input_file(f"{root}/{name}")
 
 
-def _read_index(base: str, part: str, columns: list[str] | None = None) -> pa.Table:
-    storage, root = open_storage(base)
-    return pq.read_table(f"{root}/{part}.index.parquet", columns=columns, filesystem=storage)
+def _is_utf8(base: str) -> bool:
+    return not any("\udc80" <= character <= "\udcff" for character in base)
+
+
+def _read_index(base: str, part: str, columns: list[str]) -> pa.Table:
+    storage, root = open_filesystem(base, "data: ")
+    path = f"{root}/{part}.index.parquet"
+    try:
+        return pq.read_table(path, columns=columns, filesystem=storage)
+    except (OSError, ValueError) as error:
+        raise UserError([f"data: {path}: not an index of shards ({first_line(error)})"]) from None
 
 
 def list_parts(base: str) -> list[str]:
-    """The parts that are whole."""
-    storage, root = open_storage(base)
-    entries = storage.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
+    """Returns the parts that are whole; none where no shards lie. UserError when the place cannot be read."""
+    if not _is_utf8(base):
+        return []
+    storage, root = open_filesystem(base, "data: ")
+    try:
+        entries = storage.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise UserError([f"data: {mask_passwords(base)}: cannot be read ({first_line(error)})"]) from None
     ending = ".index.parquet"
     return sorted(
         entry.base_name.removesuffix(ending) for entry in entries if entry.base_name.endswith(ending)
@@ -110,7 +120,7 @@ def list_parts(base: str) -> list[str]:
 
 
 def open_part(base: str, part: str) -> tuple[tuple[str, ...], Shards]:
-    """A part's classes, and its images."""
+    """Returns a part's classes, and its images."""
     table = _read_index(base, part, [name for name in INDEX_SCHEMA.names if name != "file"]).combine_chunks()
     columns = {name: torch.tensor(table[name].to_numpy()).long() for name in INDEX_SCHEMA.names[3:]}
     labels = torch.tensor(table["label"].to_numpy()).long()
@@ -120,47 +130,82 @@ def open_part(base: str, part: str) -> tuple[tuple[str, ...], Shards]:
 
 
 def write(source: Path, out: str) -> Iterator[tuple[str, int, int]]:
-    """Shards of every part of a folder, SOURCE/PART/CLASS/*.jpg: (part, images written, of so many)."""
-    files = pictures.list_parts(source)
+    """Writes shards of every part of a folder, SOURCE/PART/CLASS/*.jpg, and reads each back.
+
+    Yields:
+        After each shard (part, images written, of so many).
+
+    Raises:
+        UserError: There are no images, or shards already, or what was read back is not what was written.
+    """
+    if not _is_utf8(out):
+        raise UserError([f"data: {out}: not UTF-8, which the paths of shards must be"])
+    files = class_folders.list_parts(source)
     if existing := sorted(set(list_parts(out)) & set(files)):
         raise UserError([f"data: {out}: holds shards of {', '.join(existing)} already"])
-    storage, root = open_storage(out)
+    storage, root = open_filesystem(out, "data: ")
     for part, by_class in files.items():
         storage.create_dir(f"{root}/{part}", recursive=True)
         written: list[ImageRow] = []
-        rows = _list_rows(by_class, source / part)
-        for number, shard in enumerate(_cut_shards(rows, source / part)):
+        rows = _list_rows(by_class, len(source.parts) + 1)
+        for number, shard in enumerate(_cut_shards(rows)):
             buffer = _encode_parquet(shard)
-            with storage.open_output_stream(f"{root}/{part}/{number:05d}.parquet") as stream:
+            path = f"{root}/{part}/{number:05d}.parquet"
+            with storage.open_output_stream(path) as stream:
                 stream.write(buffer)
+            _check_shard(storage, path, buffer, len(shard))
             written += _locate_images(shard, number, buffer.to_pybytes())
             yield part, len(written), len(rows)
-        written.sort(key=lambda row: int(row["index"]))
-        table = pa.Table.from_pylist(written, schema=INDEX_SCHEMA)
-        pq.write_table(table, f"{root}/{part}.index.parquet", filesystem=storage)
+        _write_index(storage, f"{root}/{part}.index.parquet", written)
 
 
-def _list_rows(by_class: pictures.FilesByClass, base: Path) -> list[ImageRow]:
-    files = [
-        (label, name, str(Path(file).relative_to(base)))
-        for label, (name, files) in enumerate(by_class.items())
-        for file in files
-    ]
+def _check_shard(storage: pyarrow.fs.FileSystem, path: str, written: pa.Buffer, num_images: int) -> None:
+    """Raises UserError unless a shard's file has the written bytes' checksum, and so many images in it."""
+    try:
+        with storage.open_input_file(path) as stream:
+            content = stream.read_buffer()
+        whole = zlib.crc32(content) == zlib.crc32(written)
+        whole = whole and pq.read_metadata(pa.BufferReader(content)).num_rows == num_images
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        raise UserError([f"data: {path}: read back, its {num_images} images are not what was written"])
+
+
+def _write_index(storage: pyarrow.fs.FileSystem, path: str, rows: list[ImageRow]) -> None:
+    """Writes a part's index. Takes it back, with a UserError, when what is read is not what was written."""
+    table = pa.Table.from_pylist(sorted(rows, key=lambda row: int(row["index"])), schema=INDEX_SCHEMA)
+    pq.write_table(table, path, filesystem=storage)
+    try:
+        whole = pq.read_table(path, filesystem=storage).equals(table)
+    except (OSError, ValueError):
+        whole = False
+    if not whole:
+        storage.delete_file(path)
+        raise UserError([f"data: {path}: read back, its {len(rows)} images are not what was written"])
+
+
+def _list_rows(by_class: class_folders.FilesByClass, base_parts: int) -> list[ImageRow]:
+    """Returns the rows of all files, without their images; `file` is `path` without its first parts."""
+    files = [(label, name, path) for label, (name, paths) in enumerate(by_class.items()) for path in paths]
     return [
-        {"index": index, "label": label, "class": name, "file": file}
-        for index, (label, name, file) in enumerate(files)
-    ]
+        {
+            "index": index, "label": label, "class": name, "path": path,
+            "file": class_folders.to_text("/".join(Path(path).parts[base_parts:])),
+        }
+        for index, (label, name, path) in enumerate(files)
+    ]  # fmt: skip
 
 
-def _cut_shards(rows: list[ImageRow], base: Path) -> Iterator[list[ImageRow]]:
-    """The rows with their images, in a shuffled order that is fixed for ever, a shard at a time."""
+def _cut_shards(rows: list[ImageRow]) -> Iterator[list[ImageRow]]:
+    """Yields the rows with their images, in a shuffled order that is fixed for ever, a shard at a time."""
     shuffled = np.random.Generator(np.random.PCG64(0)).permutation(len(rows))
-    complete = ({**rows[index], "jpeg": (base / rows[index]["file"]).read_bytes()} for index in shuffled)
+    complete = ({**rows[index], "jpeg": Path(rows[index]["path"]).read_bytes()} for index in shuffled)
     return _chunk(complete, SHARD_BYTES)
 
 
 def _chunk(rows: Iterable[ImageRow], size: int) -> Iterator[list[ImageRow]]:
-    """Pieces of about so many bytes of images."""
+    """Yields pieces of about so many bytes of images."""
     chunk: list[ImageRow] = []
     missing = size
     for row in rows:
@@ -182,7 +227,7 @@ def _encode_parquet(rows: list[ImageRow]) -> pa.Buffer:
 
 
 def _locate_images(rows: list[ImageRow], shard: int, parquet: bytes) -> list[ImageRow]:
-    """The rows without their images, but with where these lie: plain encoding is length, bytes, and so on."""
+    """Returns the rows with where their images lie: plain encoding is length, bytes, length, bytes."""
     located, offset = [], 0
     for row in rows:
         jpeg = row["jpeg"]

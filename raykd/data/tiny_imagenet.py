@@ -1,48 +1,55 @@
-"""Tiny-ImageNet (Stanford CS231n): 100,000 + 10,000 images of 64 x 64 in 200 classes of ImageNet, in its own
-layout; as a folder a class, it is read by `folder`.
-"""
+"""Tiny-ImageNet (Stanford CS231n): 100,000 + 10,000 images of 64 x 64 in 200 classes of ImageNet."""
 
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from raykd.data._base import DatasetInfo, RawDataset
+from raykd.data.class_folders import FilesByClass, list_by_class, list_folders, list_images
 from raykd.data.folder import ImageFolder
 from raykd.data.in_memory import InMemorySpec, Pixels
-from raykd.data.pictures import FilesByClass, list_by_class
-from raykd.errors import UserError
+from raykd.errors import UserError, first_line, shorten
 from raykd.paths import ExpandedPath
 
 MEAN, STD = (0.4802, 0.4481, 0.3975), (0.2770, 0.2691, 0.2821)  # of the training images
 FOLDER = "tiny-imagenet-200"
 OFFICIAL = ("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de")
-LAYOUT = "train/CLASS/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt"
+LAYOUT = (
+    "train/CLASS/images/*.JPEG, val/images/*.JPEG and val/val_annotations.txt (FILE CLASS X Y W H a line), "
+    "or val sorted into class folders"
+)
 
 
 class TinyImageNet(InMemorySpec):
-    """The official test images have no labels: `val` is what is tested on, as everywhere."""
+    """Its official layout, or `val` sorted into class folders, val/CLASS/images/*.JPEG or val/CLASS/*.JPEG.
+
+    The official test images have no labels: `val` is what is tested on, as everywhere.
+    """
 
     name: Literal["tiny_imagenet"] = "tiny_imagenet"
     path: ExpandedPath = FOLDER  # relative to the data root, or absolute
     size: Annotated[int, Field(ge=8)] = 64
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns the official numbers."""
         return DatasetInfo(200, self.size, 100_000)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the images of both parts, decoded; fetches them if they are not there and `download`."""
         base = root / self.path
-        annotations = base / "val" / "val_annotations.txt"
-        for needed in (base / "train", annotations):
-            if not needed.exists() and not download:
+        if missing := [base / part for part in ("train", "val") if not (base / part).is_dir()]:
+            if not download:
                 raise UserError(
-                    [f"data: {needed}: not there. Expected: {base}/ with {LAYOUT}; --download fetches it"]
+                    [f"data: {missing[0]}: not there. Expected: {base}/ with {LAYOUT}; --download fetches it"]
                 )
-            if not needed.exists():
-                _download(root)
+            _download(root)
         train = list_by_class(base / "train")
         folder = ImageFolder(**self.model_dump(exclude={"name"}), mean=MEAN, std=STD)
-        return folder.decode_files(base, train, _read_annotations(annotations, tuple(train)))
+        return folder.decode_files(base, train, _list_val(base / "val", tuple(train)))
 
 
 def _download(root: Path) -> None:
@@ -55,16 +62,35 @@ def _download(root: Path) -> None:
         raise UserError([f"data: Tiny-ImageNet could not be fetched into {root} ({error})"]) from None
 
 
-def _read_annotations(annotations: Path, classes: tuple[str, ...]) -> FilesByClass:
-    """The images of each class, in the order of `classes`. A line is FILE CLASS and a box of four numbers."""
-    by_class: FilesByClass = {name: [] for name in classes}
-    for place, line in enumerate(annotations.read_text().splitlines(), start=1):
-        file, name, *_ = [*line.split(), "", ""]
-        if name not in by_class:
-            raise UserError(
-                [f"data: {annotations}: line {place}: '{line[:60]}': no such class among train's"]
-            )
-        by_class[name].append(str(annotations.parent / "images" / file))
+def _list_val(val: Path, classes: tuple[str, ...]) -> FilesByClass:
+    """Returns the images of each class, in the order of `classes`: by class folders, else by annotations."""
+    folders = dict(list_folders(val))
+    if set(classes) & set(folders):
+        by_class = {name: list_images(folders[name]) if name in folders else [] for name in classes}
+    else:
+        by_class = {name: [] for name in classes}
+        images = folders.get("images", val)
+        for file, name in _read_annotations(val / "val_annotations.txt", by_class):
+            by_class[name].append(str(images / file))
     if empty := [name for name, files in by_class.items() if not files]:
-        raise UserError([f"data: {annotations}: no images for {empty[:5]}"])
+        raise UserError([f"data: {val}: no images for {empty[:5]}. Expected: {LAYOUT}"])
     return by_class
+
+
+def _read_annotations(annotations: Path, classes: Container[str]) -> Iterator[tuple[str, str]]:
+    """Yields (file, class) of each line, FILE CLASS X Y W H between tabs, blanks or commas."""
+    try:
+        content = annotations.read_bytes()
+        text = content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except FileNotFoundError:
+        raise UserError([f"data: {annotations}: no such file. Expected: {LAYOUT}"]) from None
+    except (OSError, UnicodeError) as error:
+        raise UserError([f"data: {annotations}: {first_line(error)}. Expected: {LAYOUT}"]) from None
+    for place, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        file, name, *_ = [*re.split(r"[\s,;]+", line.strip()), ""]
+        if name not in classes:
+            problem = f"line {place}: '{shorten(line, 60)}': no such class among train's"
+            raise UserError([f"data: {annotations}: {problem}. Expected: {LAYOUT}"])
+        yield file, name

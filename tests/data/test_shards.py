@@ -9,11 +9,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fsspec.implementations.local import LocalFileSystem
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 from support.photographs import make_source, photograph_settings
 
 from raykd import data
 from raykd.data import shards
 from raykd.errors import UserError
+from raykd.paths import open_filesystem
 
 pytestmark = pytest.mark.slow
 
@@ -115,13 +118,47 @@ def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.Monke
         positions, views = torch.tensor([[5, 0, 3]]), torch.tensor([[[1], [2], [3]]])
         (ours,), (expected,) = remote.batches(positions, views), source.batches(positions, views)
         assert torch.equal(ours.images, expected.images)
-        storage, root = shards.open_storage(uri)
+        storage, root = open_filesystem(uri)
         storage.delete_file(f"{root}/train/00000.parquet")
         shards.open_shard.cache_clear()
         with pytest.raises(UserError, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
             list(remote.batches(positions, views))
     finally:
         moto.stop()
+
+
+class DamagingFileSystem(LocalFileSystem):
+    """A disk on which one file's bytes are not kept as they were written."""
+
+    protocol = "damaging"
+
+    def __init__(self, name: str, damage: Callable[[bytes], bytes]) -> None:
+        super().__init__(skip_instance_cache=True)
+        self._name, self._damage = name, damage
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
+        file = super()._open(path, mode, **options)
+        if "w" in mode and path.endswith(self._name):
+            write = file.write
+            file.write = lambda content: (write(self._damage(bytes(content))), len(content))[1]
+        return file
+
+
+@pytest.mark.parametrize("name", ["train/00000.parquet", "train.index.parquet"])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:-9], lambda content: content[:64] + b"?" + content[65:]],
+    ids=["cut", "changed"],
+)
+def test_shards_are_read_back(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    """What is not what was written is one line, and no part that anybody would train on."""
+    disk = PyFileSystem(FSSpecHandler(DamagingFileSystem(name, damage)))
+    monkeypatch.setattr(shards, "open_filesystem", lambda base, place: (disk, base))
+    with pytest.raises(UserError, match=rf"out/{name}: read back, its 6 images are not what was w") as error:
+        list(shards.write(few, str(tmp_path / "out")))
+    assert len(error.value.lines) == 1 and shards.list_parts(str(tmp_path / "out")) == []
 
 
 def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
@@ -131,7 +168,8 @@ def test_the_verbs_of_data(few: Path, verb: Callable[..., Any]) -> None:
     ]
     rows = [{"part": part, "form": "shards", "classes": 2, "images": 6} for part in ("train", "val")]
     assert json.loads(verb("data", "show", "out", "--json").stdout) == rows
-    assert json.loads(verb("data", "show", "few", "--json").stdout) == [r | {"form": "files"} for r in rows]
+    files = {"form": "files", "passed_over": 0}
+    assert json.loads(verb("data", "show", "few", "--json").stdout) == [row | files for row in rows]
     assert "shards" in verb("data", "show", "out").stdout
     again = verb("data", "shard", "few", "out")
     assert (again.returncode, again.stderr) == (2, "data: out: holds shards of train, val already\n")
