@@ -1,5 +1,6 @@
-"""Data sets, a file each: CIFAR, STL-10, Tiny-ImageNet, digits and small folders in memory, ImageNet and its
-like from files.
+"""Data sets, a file each.
+
+CIFAR, STL-10, Tiny-ImageNet, digits and small folders are kept in memory, ImageNet and its like are streamed.
 """
 
 from raykd.data._base import (

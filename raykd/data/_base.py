@@ -27,13 +27,13 @@ Std = tuple[Scale, Scale, Scale]
 
 
 class Part(ABC):
-    """Some images of a data set, and what they show."""
+    """Some images of a data set, and their labels."""
 
     labels: Tensor  # [images], int64
 
     @abstractmethod
     def take(self, positions: Tensor) -> Self:
-        """The images at these positions, in this order."""
+        """Returns the images at these positions, in this order."""
 
 
 P = TypeVar("P", bound=Part)
@@ -72,6 +72,7 @@ class Dataset(Generic[P]):
 
     @property
     def info(self) -> DatasetInfo:
+        """Returns the numbers of the part that is trained on."""
         return DatasetInfo(len(self.classes), self.size, len(self.train.labels))
 
 
@@ -93,19 +94,19 @@ class Source(ABC, Generic[P]):
 
     @abstractmethod
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
-        """Training images at positions [steps, n], by view ids [steps, n, r]: a Batch of n * r a step."""
+        """Yields a Batch of n * r a step: training images at [steps, n], by view ids [steps, n, r]."""
 
     @abstractmethod
     def evaluation_batches(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """A rank's share of a part, for evaluation, in batches: images [n, 3, size, size], labels [n]."""
+        """Yields a rank's share of a part, for evaluation: images [n, 3, size, size], labels [n]."""
 
     @abstractmethod
     def list_unreadable(self) -> list[str]:
-        """Images that could not be read, and for which others stood in: a line each."""
+        """Returns a line for each image that could not be read, and for which another stood in."""
 
     @abstractmethod
     def record_corrupt(self, lines: list[str]) -> None:
-        """Note images as unreadable, once each. UserError when there are more than the settings allow."""
+        """Notes images as unreadable, once each. UserError when there are more than the settings allow."""
 
 
 class DataSpec(Spec):
@@ -119,44 +120,48 @@ class DataSpec(Spec):
 
     @abstractmethod
     def read(self, root: Path, download: bool) -> RawDataset[Any]:
-        """The data set from its files under the data root. UserError names the file and the layout."""
+        """Returns the data set from its files under the data root.
+
+        Raises:
+            UserError: A file is missing or damaged; the line names it and the expected layout.
+        """
 
     @abstractmethod
     def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
-        """The data set's views; None where there are too many to be numbered."""
+        """Returns the data set's views; None where there are too many to be numbered."""
 
     @abstractmethod
     def make_source(self, dataset: Dataset[Any], device: torch.device) -> Source[Any]:
-        """The data set's images, on their way to a device."""
+        """Returns the source of the data set's images on a device."""
 
     @abstractmethod
     def resize_side(self, size: int) -> int:
-        """Pixels of an image's shorter side before its centre of size x size is taken for evaluation."""
+        """Returns the pixels of an image's shorter side, before its centre of size x size is evaluated."""
 
     @abstractmethod
     def published_info(self) -> DatasetInfo | None:
-        """What is known of the whole training set without its files, if it is."""
+        """Returns the numbers of the whole training set; None where only its files can tell."""
 
     def expected_info(self) -> DatasetInfo | None:
-        """What is known without files of the part that is trained on, if it is."""
+        """Returns the numbers of the part that is trained on; None where only the files can tell."""
         whole = self.published_info()
         return whole and whole._replace(
             images=self.count_used(whole.images) - self.count_held_out(whole.images)
         )
 
     def count_used(self, images: int) -> int:
-        """How many of the training images are used. ValueError when there are too few."""
+        """Returns how many of the training images are used. Raises ValueError when there are too few."""
         if self.images is not None and self.images > images:
             raise ValueError(f"data/images = {self.images}: there are {images} training images")
         return images if self.images is None else self.images
 
     def count_held_out(self, images: int) -> int:
-        """How many of the training images are used and held out."""
+        """Returns how many of the training images are used and held out."""
         return round(self.holdout * self.count_used(images))
 
 
 def split_dataset(spec: DataSpec, raw: RawDataset[P]) -> Dataset[P]:
-    """Take the subset and hold out the selection part."""
+    """Returns a data set with its subset taken, and the part for selection held out."""
     labels = raw.train.labels
     positions = choose_subset(spec, labels)
     train, heldout = stratified_split(labels[positions], spec.holdout, spec.split_seed)
@@ -172,16 +177,19 @@ def split_dataset(spec: DataSpec, raw: RawDataset[P]) -> Dataset[P]:
 
 
 def choose_subset(spec: DataSpec, labels: Tensor) -> np.ndarray:
-    """Positions of the training images that are used, ascending."""
+    """Returns the positions of the training images that are used, ascending."""
     unused = 1 - spec.count_used(len(labels)) / len(labels)
     return stratified_split(labels, unused, spec.split_seed)[0]
 
 
 def stratified_split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Positions to train on and positions held out, each ascending; the same share of every class.
+    """Returns positions to train on and positions held out, each ascending; the same share of every class.
 
-    Sizes: round(holdout * images) held out; where classes cannot share evenly, those with the largest
-    remainder give one more. Fixed by the seed alone.
+    round(holdout * images) are held out; where classes cannot share evenly, those with the largest remainder
+    give one more, the first of equals. Fixed by the seed alone, and by a test, since runs are compared by it.
+    Not scikit-learn's train_test_split(stratify=...): it refuses classes of one image and parts smaller than
+    the number of classes, which small subsets have, draws at random which class gives one more, and takes
+    every worker a second to import.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     values = labels.numpy()
@@ -198,12 +206,12 @@ def stratified_split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndar
 
 
 def epoch_permutation(epoch: int, seed: int, count: int) -> Tensor:
-    """A permutation [count] for an epoch, the same on every rank and device."""
+    """Returns a permutation [count] for an epoch, the same on every rank and device."""
     return torch.randperm(count, generator=_make_generator(seed, epoch, 0))
 
 
 def draw_view_ids(epoch: int, seed: int, count: int, source: Source[Any]) -> Tensor:
-    """View ids [count, r] for an epoch, the same on every rank and device.
+    """Returns view ids [count, r] for an epoch, the same on every rank and device.
 
     The rotated views of an image are cropped each on its own and share one flip (xuguodong03/SSKD, cifar.py).
     """

@@ -12,7 +12,11 @@ from raykd.errors import UserError
 
 
 def read_cifar(official: Any, root: Path, download: bool, mean: Triple, std: Triple) -> RawDataset[Pixels]:
-    """The set of a torchvision class. Nothing is unpickled whose MD5 is not the official one."""
+    """Returns the data set of a torchvision class, fetched if it is not there and `download`.
+
+    Raises:
+        UserError: A file is missing, or its MD5 is not the official one: it is not unpickled then.
+    """
     import torchvision  # here: it takes seconds, and other data sets need it not
 
     md5_by_name = dict(

@@ -9,12 +9,16 @@ from raykd.data.in_memory import InMemorySpec, Pixels
 
 
 class CIFAR10(InMemorySpec):
+    """The settings of CIFAR-10."""
+
     name: Literal["cifar10"] = "cifar10"
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns the official numbers."""
         return DatasetInfo(10, 32, 50_000)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the official images, fetched if they are not there and `download`."""
         from torchvision.datasets import CIFAR10 as Official  # here: it takes seconds
 
         # of the training images

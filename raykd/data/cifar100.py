@@ -9,12 +9,16 @@ from raykd.data.in_memory import InMemorySpec, Pixels
 
 
 class CIFAR100(InMemorySpec):
+    """The settings of CIFAR-100."""
+
     name: Literal["cifar100"] = "cifar100"
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns the official numbers."""
         return DatasetInfo(100, 32, 50_000)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the official images, fetched if they are not there and `download`."""
         from torchvision.datasets import CIFAR100 as Official  # here: it takes seconds
 
         # RepDistiller's constants

@@ -26,9 +26,11 @@ class Digits(InMemorySpec):
     flip: bool = False
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns the numbers of scikit-learn's file."""
         return DatasetInfo(10, SIZE, 1797 - TEST_IMAGES)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the digits; 360 of them, the same for every setting, are the test set."""
         path = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
         digits = torch.from_numpy(np.loadtxt(str(path), delimiter=",", dtype=np.uint8))
         small = digits[:, :64].view(-1, 1, 8, 8).float() * (255 / 16)

@@ -43,6 +43,7 @@ class Pixels(Part):
     origin: Origin | None = None
 
     def take(self, positions: Tensor) -> "Pixels":
+        """Returns the images at these positions, in this order; they know which of all images they are."""
         origin = Origin(self._key, len(self.labels), positions)
         return Pixels(self.pixels[positions], self.labels[positions], origin)
 
@@ -58,10 +59,11 @@ class InMemorySpec(DataSpec):
 
     @property
     def num_crops(self) -> int:
-        """How many views of an image there are, less its rotations."""
+        """Returns how many views of an image there are, rotations not counted."""
         return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
 
     def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
+        """Returns the views of all images that the training images were taken from; None if from none."""
         origin = dataset.train.origin
         if origin is None:
             return None
@@ -71,9 +73,11 @@ class InMemorySpec(DataSpec):
         return ViewIndex(key, self.num_crops * self.rotations, origin.images, origin.positions)
 
     def resize_side(self, size: int) -> int:
+        """Returns the size itself: the images have it."""
         return size
 
     def make_source(self, dataset: Dataset[Any], device: torch.device) -> "InMemorySource":
+        """Returns a source with the training images, padded, on the device."""
         normalizer = Normalizer(dataset.train.labels, dataset.mean, dataset.std, device)
         return InMemorySource(dataset.train, self, normalizer)
 
@@ -98,12 +102,14 @@ class InMemorySource(Source[Pixels]):
         )  # of a crop, of a flipped one
 
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
+        """Yields a batch a step, cropped and flipped on the device; as Source says."""
         device = self._normalizer.device
         rows = [None] * len(view_ids) if self._origin is None else self._index_rows(positions, view_ids)
         for step_positions, ids, row in zip(positions.to(device), view_ids.to(device), rows, strict=True):
             yield self._normalizer.make_batch(self._crop(step_positions, ids), step_positions, ids, row)
 
     def evaluation_batches(self, part: Pixels, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields every world-th image and label of a part, as they are; as Source says."""
         size = EVALUATION_BATCH_CPU if self._normalizer.device.type == "cpu" else EVALUATION_BATCH
         shares = (torch.split(tensor[rank::world], size) for tensor in (part.pixels, part.labels))
         for pixels, labels in zip(*shares, strict=True):
@@ -113,9 +119,11 @@ class InMemorySource(Source[Pixels]):
             )
 
     def list_unreadable(self) -> list[str]:
+        """Returns no line: all images were read before."""
         return []
 
     def record_corrupt(self, lines: list[str]) -> None:
+        """Asserts that there are none."""
         assert not lines, "all images were read before"
 
     def _index_rows(self, positions: Tensor, view_ids: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Normalizer:
     def make_batch(
         self, pixels: Tensor, positions: Tensor, view_ids: Tensor, row: Tensor | None = None
     ) -> Batch:
-        """Pixels [n * r, size, size, 3] of the view ids [n, r] of the training images at positions [n]."""
+        """Returns pixels [n * r, size, size, 3] of training images at positions [n], by view ids [n, r]."""
         rotations = view_ids.shape[1]
         index = positions.repeat_interleave(rotations)
         if rotations > 1:
@@ -28,7 +28,7 @@ class Normalizer:
         return Batch(self.normalize(pixels), self._labels[index], index, view_ids.flatten(), row)
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """[n, size, size, 3], uint8 -> [n, 3, size, size], float32, channels_last in memory."""
+        """Returns [n, size, size, 3], uint8, as [n, 3, size, size], float32, channels_last in memory."""
         width = pixels.shape[2]
         rows = pixels.flatten(2).float()  # whole rows of an image: a last axis of 3 is slow
         normalized = torch.addcmul(self._shift.repeat(width), rows, self._scale.repeat(width))

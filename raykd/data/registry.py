@@ -21,10 +21,15 @@ AnyData = Annotated[
 
 
 def default_root() -> Path:
-    """Where data sets lie: $RAYKD_DATA, or ~/.cache/raykd/data."""
+    """Returns the folder where data sets lie: $RAYKD_DATA, or ~/.cache/raykd/data."""
     return get_default_folder("RAYKD_DATA", "data")
 
 
 def load(spec: DataSpec, root: Path, download: bool) -> Dataset[Any]:
-    """A data set, ready for a trial. UserError: its files are missing or damaged, and not to be fetched."""
+    """Returns a data set, ready for a trial.
+
+    Raises:
+        UserError: Its files are missing or damaged, and not to be fetched.
+        ValueError: The settings ask for more images than there are.
+    """
     return split_dataset(spec, spec.read(root, download))

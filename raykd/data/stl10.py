@@ -25,9 +25,11 @@ class STL10(InMemorySpec):
     size: Annotated[int, Field(ge=8)] = SIDE
 
     def published_info(self) -> DatasetInfo | None:
+        """Returns the official numbers."""
         return DatasetInfo(10, self.size, 5000)
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
+        """Returns the labelled images, resized; fetched if they are not there and `download`."""
         base = root / FOLDER
         if missing := [base / name for name in FILES if not (base / name).is_file()]:
             if not download:
@@ -71,7 +73,7 @@ def _read_part(base: Path, part: str, classes: int, size: int) -> Pixels:
 
 
 def _resize(images: Tensor, size: int) -> Iterator[Tensor]:
-    """[n, 3, 96, 96] -> [n, size, size, 3], uint8, a thousand at a time."""
+    """Yields images [n, 3, 96, 96] as [n, size, size, 3], uint8, a thousand at a time."""
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds
 
     for chunk in torch.split(images, 1000):

@@ -43,12 +43,15 @@ class StreamedSpec(DataSpec):
     loaders: Annotated[int, Field(ge=0)] | None = None  # processes that decode; None: the job's CPU threads
 
     def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
+        """Returns None: an image has 2^31 views."""
         return None
 
     def resize_side(self, size: int) -> int:
+        """Returns 256 / 224 of the size, the usual rule of ImageNet (torchvision's references)."""
         return round(size * 256 / 224)
 
     def make_source(self, dataset: Dataset[Any], device: torch.device) -> "StreamedSource":
+        """Returns a source that reads the files as they are needed."""
         return StreamedSource(
             dataset.train, self, Normalizer(dataset.train.labels, dataset.mean, dataset.std, device)
         )
@@ -66,7 +69,7 @@ class Augmentation:
         self._evaluation = v2.Compose([resize, v2.CenterCrop(spec.size)])
 
     def __call__(self, image: Tensor, view_ids: list[int]) -> Tensor:
-        """[3, height, width] -> [views or 1, size, size, 3], uint8, on the image's device."""
+        """Returns views of an image [3, height, width]: [views or 1, size, size, 3], uint8, on its device."""
         crops = [self._make_view(image, view_id) for view_id in view_ids] or [self._evaluation(image)]
         return torch.stack(crops).permute(0, 2, 3, 1)
 
@@ -78,7 +81,7 @@ class Augmentation:
 
 
 class ImageReader(torch.utils.data.Dataset[LoadedItem]):
-    """What a loader does: items -> pixels [views, size, size, 3], uint8, of each."""
+    """What a loader does: reads items and makes pixels [views, size, size, 3], uint8, of each."""
 
     def __init__(self, part: EncodedImages, spec: StreamedSpec) -> None:
         self._part, self._max_corrupt, self.augmentation = part, spec.max_corrupt, Augmentation(spec)
@@ -88,7 +91,7 @@ class ImageReader(torch.utils.data.Dataset[LoadedItem]):
         return [self.load(item, encoded) for item, encoded in zip(items, contents, strict=True)]
 
     def load(self, item: Item, encoded: bytes | None) -> LoadedItem:
-        """One item, or another image of its class; `encoded`: the bytes, where they were read already."""
+        """Returns one item, or another image of its class; `encoded`: its bytes, if they were read before."""
         position, view_ids = item
         unreadable: list[str] = []
         for candidate in self._part.same_class(position):
@@ -125,6 +128,7 @@ class StreamedSource(Source[EncodedImages]):
         self._unreadable: set[str] = set()
 
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
+        """Yields a batch a step, decoded ahead; as Source says. Raises UserError for a corrupt image."""
         items = (
             list(zip(step_positions.tolist(), ids.tolist(), strict=True))
             for step_positions, ids in zip(positions, view_ids, strict=True)
@@ -137,6 +141,7 @@ class StreamedSource(Source[EncodedImages]):
     def evaluation_batches(
         self, part: EncodedImages, rank: int, world: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields every world-th image of a part, its centre, and their labels; as Source says."""
         rank_positions = torch.arange(rank, len(part.labels), world)
         shares = torch.split(rank_positions, EVALUATION_BATCH) if len(rank_positions) else ()
         items: Iterator[list[Item]] = ([(position, []) for position in share.tolist()] for share in shares)
@@ -144,7 +149,7 @@ class StreamedSource(Source[EncodedImages]):
             yield self._normalizer.normalize(pixels), part.labels[share].to(self._normalizer.device)
 
     def _load_batches(self, part: EncodedImages, items: Iterable[list[Item]]) -> Iterator[Tensor]:
-        """Pixels of each batch of items on the device. UserError when too many images are unreadable."""
+        """Yields pixels of each batch of items on the device. UserError when too many are unreadable."""
         reader, device = ImageReader(part, self._spec), self._normalizer.device
         by_loaders = self._spec.decoder == "loaders"
         loader = (
@@ -174,9 +179,11 @@ class StreamedSource(Source[EncodedImages]):
         )
 
     def list_unreadable(self) -> list[str]:
+        """Returns a line for each image that could not be read, sorted."""
         return sorted(self._unreadable)
 
     def record_corrupt(self, lines: list[str]) -> None:
+        """Notes and logs unreadable images, once each. UserError when more than `max_corrupt`."""
         for line in lines:
             if line in self._unreadable:
                 continue
@@ -188,7 +195,7 @@ class StreamedSource(Source[EncodedImages]):
 
 
 def decode_on_device(batch: list[FetchedItem], reader: ImageReader, device: torch.device) -> list[LoadedItem]:
-    """Decoded and cropped on the device; what it cannot decode the reader loads, in this process."""
+    """Returns items decoded and cropped on the device; what it cannot decode the reader loads, here."""
     images = pictures.decode_jpegs([encoded for _, encoded in batch], device)
     return [
         _to_device(reader.load(item, encoded), device)
@@ -204,14 +211,14 @@ def _to_device(item: LoadedItem, device: torch.device) -> LoadedItem:
 
 
 def _collate(items: list[LoadedItem]) -> LoadedItem:
-    """A batch of items; no pixels when any image could not be had."""
+    """Returns items as one; without pixels when any image could not be had."""
     pixels = [one for one, _ in items if one is not None]
     unreadable = [line for _, lines in items for line in lines]
     return (torch.cat(pixels) if len(pixels) == len(items) else None), unreadable
 
 
 def _forkserver_context() -> BaseContext:
-    """Workers are forked from a server that has the imports, never from this process and its threads."""
+    """Returns the context in which loaders are forked: from a server that has the imports, and no threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__, "torchvision.transforms.v2"])
     return context

@@ -55,6 +55,9 @@ def test_split_is_stratified_disjoint_and_fixed() -> None:
     assert hashlib.sha256(heldout.tobytes()).hexdigest()[:16] == "baf67406b026d214"
     assert not np.array_equal(heldout, data.stratified_split(labels, 0.1, seed=4)[1])
     assert len(data.stratified_split(labels, 0.0, seed=3)[1]) == 0
+    # what scikit-learn's train_test_split refuses: a class of one image, fewer held out than classes
+    train, heldout = data.stratified_split(torch.tensor([0, 0, 0, 0, 1, 2, 2]), 0.2, seed=0)
+    assert len(train) == 6 and heldout.tolist() in ([0], [1], [2], [3])
 
 
 def test_digits() -> None:
