@@ -26,6 +26,7 @@ from ruamel.yaml import YAML
 from raykd.errors import UserError, first_line
 from raykd.paths import open_filesystem
 
+PARTIAL = ".partial-"  # in the name of a file that is being written
 MAX_REQUESTS = 32  # requests to an object store
 TIMEOUT_S = 30  # seconds in which a storage must answer before a verb works on it
 PROBE_SCRIPT = """
@@ -155,6 +156,12 @@ class Folder:
         with suppress(FileNotFoundError):
             self._fs.delete_file(f"{self._root}/{name}")
 
+    def remove_partial_files(self) -> None:
+        """Removes what a writer that was killed left of files in it; for who alone writes there."""
+        for name in self.list_names():
+            if PARTIAL in name:
+                self.remove(name)
+
     def read_json(self, name: str) -> Any:
         """Returns what a JSON file holds, or None when it is missing or torn."""
         try:
@@ -244,7 +251,7 @@ def _probe_storage(uri: str) -> str:
 
 def _replace(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.partial-{os.getpid()}")
+    partial = target.with_name(f"{target.name}{PARTIAL}{os.getpid()}")
     try:
         partial.write_bytes(data)
         partial.replace(target)

@@ -38,15 +38,17 @@ class CacheFile:
         self._cells = np.memmap(file, np.uint8, "r", PAGE_BYTES, (rows, _row_bytes(width)))
 
     def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Rows [n] -> their numbers [n, width], and which of them are valid [n]."""
+        """Returns the numbers [n, width] of rows [n], and which of them are valid [n]."""
         cells = self._cells[rows]
         values, crcs = cells[:, :-CRC_BYTES], cells[:, -CRC_BYTES:].copy().view(np.uint32)[:, 0]
         is_valid = crcs == np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(values)), np.uint32)
         return np.ascontiguousarray(values).view(np.float16)[:, : self.width], is_valid
 
     def write(self, rows: NDArray[np.int64], values: NDArray[np.float16]) -> None:
-        """Store the numbers [n, width] of rows [n]; those beyond the file's share of the disk are left out.
-        OSError when the disk is full.
+        """Writes the numbers [n, width] of rows [n]; those beyond the file's share of the disk are left out.
+
+        Raises:
+            OSError: The disk is full.
         """
         stride = _row_bytes(self.width)
         for row, numbers in zip(rows.tolist(), values, strict=True):
@@ -67,11 +69,18 @@ class CacheFile:
 
 
 def open_cache_file(folder: Path, key: str, rows: int, width: int, max_bytes: int) -> CacheFile:
-    """The file of this key, created where there is none or none that can be trusted.
+    """Returns the file of this key, created where there is none or none that can be trusted.
 
-    `max_bytes`: what all files of the folder may take together; never more than half of what is free. The
-    files that were unused for longest go first, those that a process has open never. OSError where the
-    folder allows no such thing.
+    Args:
+        folder: Of the caches.
+        key: Decides the outputs.
+        rows: Views.
+        width: Numbers of a view.
+        max_bytes: What all files of the folder may take together; never more than half of what is free. The
+            files that were unused for longest go first, those that a process has open never.
+
+    Raises:
+        OSError: The folder allows no such thing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.cache"

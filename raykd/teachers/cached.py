@@ -45,6 +45,7 @@ class CachedTeacher:
         self._copies: deque[PendingCopy] = deque()
 
     def get_outputs(self, batch: Batch) -> Outputs:
+        """Returns logits, embedding and the classifier of each view in the batch; no feature maps."""
         assert batch.row is not None, "a cache needs numbered views"
         while self._copies and self._copies[0].ended.query():
             rows, values, began, ended = self._copies.popleft()
@@ -67,8 +68,9 @@ class CachedTeacher:
         return Outputs(logits, embedding, (), self._head, values.new_empty(len(rows), 0, 0, 0))
 
     def _compute(self, images: Tensor, rows: Rows) -> Tensor:
-        """The live outputs [n, classes + d], float32, rounded to float16 and stored; as they are where
-        float16 ends, at 65504.
+        """The live outputs [n, classes + d], float32, rounded to float16 and stored.
+
+        A view that float16 cannot hold (beyond 65504) is returned as it is.
         """
         if self._device.type == "cpu":
             began = time.perf_counter()
@@ -108,8 +110,15 @@ class CachedTeacher:
 
 
 def add_cache(live: LiveTeacher, view_index: ViewIndex | None, gib: float, device: torch.device) -> Teacher:
-    """The teacher with its cache on this node's disk, where all caches together may take so many GiB; the
-    live one where views have no numbers or the disk allows no cache.
+    """Returns the teacher with its cache on this node's disk.
+
+    The live one where views have no numbers (`view_index` None) or the disk allows no cache.
+
+    Args:
+        live: The teacher.
+        view_index: The numbers of the views.
+        gib: What all caches of the node may take together; 0: no cache.
+        device: Of the outputs.
     """
     if view_index is None or gib == 0:
         return live
@@ -125,5 +134,5 @@ def add_cache(live: LiveTeacher, view_index: ViewIndex | None, gib: float, devic
 
 
 def cache_folder() -> Path:
-    """Where this node keeps caches: $RAYKD_CACHE/teachers, or ~/.cache/raykd/teachers."""
+    """Returns where this node keeps caches: $RAYKD_CACHE/teachers, or ~/.cache/raykd/teachers."""
     return Path(os.environ.get("RAYKD_CACHE") or Path.home() / ".cache/raykd") / "teachers"

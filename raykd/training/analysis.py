@@ -30,7 +30,7 @@ class NetOutputs(NamedTuple):
 def analyse(
     student: nn.Module, teacher: nn.Module | None, dataset: Dataset[Any], source: Source[Any], bf16: bool
 ) -> dict[str, Any]:
-    """The analysis of a student on the test set, as plain data; what is of a teacher is None without one.
+    """Returns the analysis of a student on the test set, as plain data; what is of no teacher is None.
 
     Keys: accuracy, teacher_accuracy, agreement (top-1), in %; kl, the mean KL(teacher || student) in nats;
     calibration_error, calibration_error_scaled (ECE of 15 bins before and after temperature scaling, %),
@@ -97,21 +97,22 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def agreement(student: Tensor, teacher: Tensor) -> float:
-    """Of logits [n, c] each: on how many images both predict the same class, %."""
+    """Returns on how many images two nets' logits [n, c] predict the same class, %."""
     return _accuracy(student, teacher.argmax(1))
 
 
 def kl_divergence(teacher: Tensor, student: Tensor) -> float:
-    """Mean over n images of KL(softmax(teacher) || softmax(student)), nats; logits [n, c]."""
+    """Returns the mean over n images of KL(softmax(teacher) || softmax(student)), nats; logits [n, c]."""
     return F.kl_div(
         student.log_softmax(1), teacher.log_softmax(1), reduction="batchmean", log_target=True
     ).item()
 
 
 def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Expected calibration error, %: Guo et al. 2017, arXiv:1706.04599, Eq. 5, with 15 bins of equal width.
+    """Returns the expected calibration error of logits [n, c], %, with 15 bins of equal width.
 
-    A bin (low, high] holds the images whose greatest probability lies in it.
+    Guo et al. 2017, arXiv:1706.04599, Eq. 5. A bin (low, high] holds the images whose greatest probability
+    lies in it.
     """
     confidence, predicted = logits.softmax(1).max(1)
     bins = (confidence * NUM_BINS).ceil().clamp(1, NUM_BINS).long() - 1
@@ -121,8 +122,9 @@ def calibration_error(logits: Tensor, labels: Tensor) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature in 0.05 .. 20 by which logits [n, c] are divided for the least cross-entropy: same
-    paper, section 4.2.
+    """Returns the temperature in 0.05 .. 20 that divides logits [n, c] for the least cross-entropy.
+
+    Temperature scaling: Guo et al. 2017, arXiv:1706.04599, section 4.2.
     """
     from scipy.optimize import minimize_scalar  # here: it takes a while, and most trials need it not
 

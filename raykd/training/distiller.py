@@ -22,6 +22,7 @@ class StudentWithHead(nn.Module):
         self.student, self.deploy_head = student, deploy_head
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the student's outputs for images [n, 3, size, size], with the logits of the head."""
         outputs: Outputs = self.student(images)
         return outputs._replace(logits=self.deploy_head(outputs))
 
@@ -29,8 +30,15 @@ class StudentWithHead(nn.Module):
 class Distiller(nn.Module):
     """Student and method together.
 
-    `labels` are those of the training images [images]; `teacher` the shapes of the teacher's Outputs.
-    ValueError when the method cannot serve the two nets.
+    Args:
+        recipe: The trial.
+        labels: Of the training images, [images].
+        classes: How many.
+        image_size: Pixels of a side.
+        teacher: The shapes of the teacher's Outputs.
+
+    Raises:
+        ValueError: The method cannot serve the two nets.
     """
 
     def __init__(
@@ -50,13 +58,19 @@ class Distiller(nn.Module):
         self.bf16 = False
 
     def deployed_student(self) -> nn.Module:
-        """The net that is left after training: the student, with the method's deploy_head, if any."""
+        """Returns the net that is left after training: the student, with the method's deploy_head, if any."""
         head = self.method.deploy_head
         return self.student if head is None else StudentWithHead(self.student, head)
 
     def forward(self, batch: Batch, teacher: Outputs, progress: float) -> dict[str, Tensor]:
-        """Raw terms in float32: "task" (cross-entropy of the upright views), the method's own, and
-        "plus_kd".
+        """Returns the raw loss terms, scalars in float32.
+
+        "task" (cross-entropy of the upright views), the method's own, and "plus_kd".
+
+        Args:
+            batch: Of the training images.
+            teacher: The teacher's outputs of the same views.
+            progress: 0 .. 1, the part of the training that is done.
         """
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
             student: Outputs = self.student(batch.images)
@@ -72,7 +86,11 @@ class Distiller(nn.Module):
 
 
 def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int) -> Distiller:
-    """The distiller on no device at all: shapes are checked and parameters counted, nothing is allocated."""
+    """Returns the distiller on no device at all: shapes are checked, parameters counted, nothing allocated.
+
+    Raises:
+        ValueError: The method cannot serve the two nets.
+    """
     with torch.device("meta"):
         shapes = (
             models.make(recipe.teacher.net, classes).shapes(image_size)

@@ -15,7 +15,7 @@ from raykd.study.recipe import Recipe
 def measure_accuracy(
     net: nn.Module, source: Source[Any], part: Any, bf16: bool, rank: int = 0, world: int = 1
 ) -> float:
-    """Top-1 accuracy on a part of the data, %; each rank evaluates its share and all get the exact whole."""
+    """Returns the top-1 accuracy on a part of the data, %; each rank takes its share, all get the whole."""
     net.eval()
     correct = torch.zeros((), dtype=torch.int64, device=next(net.parameters()).device)
     for images, labels in source.evaluation_batches(part, rank, world):
@@ -28,9 +28,7 @@ def measure_accuracy(
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the nets run in bfloat16: as the recipe says, and for "auto" where the device has it in
-    hardware.
-    """
+    """Returns whether the nets run in bfloat16: as the recipe says; "auto": where the device has it."""
     if recipe.precision != "auto":
         return recipe.precision == "bfloat16"
     return has_bf16(device)

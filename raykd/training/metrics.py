@@ -42,34 +42,35 @@ class EpochTotals:
     terms: dict[str, Tensor] = field(default_factory=dict)  # sums of the raw loss terms, on this rank
 
     def add_step(self, terms: dict[str, Tensor], teacher_seconds: float) -> None:
-        """Add a step: its raw terms, and the seconds spent on the teacher's outputs."""
+        """Adds a step: its raw terms, and the seconds spent on the teacher's outputs."""
         self.steps += 1
         self.teacher_seconds += teacher_seconds
         for name, term in terms.items():
             self.terms[name] = self.terms.get(name, torch.zeros_like(term)) + term
 
     def add_interval(self, seconds: float, before: CacheStats, after: CacheStats) -> None:
-        """Add the seconds of some steps, and what the teacher's cache gave meanwhile."""
+        """Adds the seconds of some steps, and what the teacher's cache gave meanwhile."""
         self.seconds += seconds
         self.teacher_hits += after.hits - before.hits
         self.teacher_misses += after.misses - before.misses
         self.teacher_seconds_saved += after.seconds_saved - before.seconds_saved
 
     def average_over_ranks(self) -> None:
-        """Replace the terms by their means over the ranks; done twice, nothing changes."""
+        """Replaces the terms by their means over the ranks; done twice, nothing changes."""
         for total in self.terms.values():
             all_reduce_mean(total)
 
     def mean_terms(self) -> dict[str, float]:
-        """The mean of each term over the steps, once they are averaged over the ranks."""
+        """Returns the mean of each term over the steps, once they are averaged over the ranks."""
         return {name: float(total / self.steps) for name, total in self.terms.items()}
 
     def state_dict(self) -> dict[str, Any]:
+        """Returns the fields by name: EpochTotals(**state) is this again."""
         return dict(vars(self))
 
 
 def gather_unique(lines: list[str]) -> list[str]:
-    """The lines of all ranks, each once."""
+    """Returns the lines of all ranks, each once."""
     if not dist.is_initialized():
         return lines
     ranks: list[list[str]] = [[] for _ in range(dist.get_world_size())]
@@ -78,7 +79,7 @@ def gather_unique(lines: list[str]) -> list[str]:
 
 
 def all_reduce_mean(value: Tensor) -> None:
-    """In place: the mean over the ranks; nothing happens on one."""
+    """Replaces a tensor by its mean over the ranks, in place; nothing happens on one."""
     if dist.is_initialized():
         dist.all_reduce(value)
         value /= dist.get_world_size()

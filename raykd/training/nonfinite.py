@@ -26,15 +26,19 @@ class NonFiniteGuard:
         self._steps_per_epoch = steps_per_epoch
         self._unchecked: list[tuple[int, Tensor]] = []  # (step, terms and their sum) since the last check
         self._nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
-        # the fused step then leaves all as it is
+        # the attribute by which GradScaler stops torch's fused steps; nothing public does it without the host
         optimizer.found_inf = self._nonfinite  # type: ignore[attr-defined]
 
     def checks(self, step: int) -> bool:
-        """Whether the host checks after this step, so that all steps so far are known to be finite."""
+        """Returns whether the host checks after this step (0-based): all so far are then known finite."""
         return (step + 1) % self.check_every == 0 or step + 1 == self._steps_per_epoch
 
     def add_loss(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
-        """Before the backward pass of a loss, the weighted sum of its terms."""
+        """Takes a loss, the weighted sum of its raw terms, before its backward pass.
+
+        Raises:
+            NonFiniteLoss: On every rank, when the host checks and a loss since the last check was not finite.
+        """
         self._unchecked.append((step, torch.stack([*terms.values(), loss]).detach()))
         torch.maximum(self._nonfinite, (~loss.detach().isfinite()).float(), out=self._nonfinite)
         if num_ranks() > 1:

@@ -1,6 +1,4 @@
-"""A trained student as files: recipe.yaml, student.safetensors, preprocessing.json, in a trial's folder or an
-export.
-"""
+"""A trained student as files, in a trial's folder or an export: recipe, weights, preprocessing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,12 +31,13 @@ class TrainedStudent:
 
     @property
     def classes(self) -> list[str]:
+        """The names of the classes, in the order of the logits."""
         names: list[str] = self.preprocessing["classes"]
         return names
 
 
 def describe_preprocessing(spec: DataSpec, dataset: Dataset[Any]) -> dict[str, Any]:
-    """What an image must go through before a net of this data set sees it, and what its logits mean."""
+    """Returns what an image must go through before a net of this data set, and what its logits mean."""
     return {
         "layout": "NCHW",
         "channels": "RGB",
@@ -54,7 +53,7 @@ def describe_preprocessing(spec: DataSpec, dataset: Dataset[Any]) -> dict[str, A
 
 
 def load(location: str | Folder) -> TrainedStudent:
-    """The student of an export or of a trial's folder. UserError names the file that is missing or wrong."""
+    """Returns the student of an export or a trial's folder. UserError names a missing or wrong file."""
     folder = location if isinstance(location, Folder) else Folder(location)
     for name in (file_names.RECIPE, file_names.STUDENT, file_names.PREPROCESSING):
         if not folder.exists(name):
@@ -67,13 +66,13 @@ def load(location: str | Folder) -> TrainedStudent:
 
 
 def read_recipe(folder: Folder) -> Recipe:
-    """The recipe of a trial or an export. UserError when it is not one."""
+    """Returns the recipe of a trial or an export. UserError when it is not one."""
     plain = YAML(typ="safe", pure=True).load(folder.read(file_names.RECIPE).decode())
     return validate(Recipe, plain, f"{folder.uri}/{file_names.RECIPE}")
 
 
 def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Module:
-    """The deployed net with the folder's weights. UserError when they are not those of the recipe's net."""
+    """Returns the deployed net with the folder's weights. UserError when they are not of the recipe's net."""
     try:
         weights = safetensors.torch.load(folder.read(file_names.STUDENT))
         return build_deployed(recipe, weights, classes, size)
@@ -83,7 +82,7 @@ def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Modu
 
 
 def build_deployed(recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int) -> nn.Module:
-    """The student, with its method's deploy_head, if any, and the weights. RuntimeError: they do not fit."""
+    """Returns the student, its method's deploy_head, if any, and the weights in it. RuntimeError: no fit."""
     net = distiller.build_on_meta(
         recipe, classes, size, 1
     ).deployed_student()  # one image: banks are not deployed

@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from raykd.batch import Batch
 from raykd.data import Dataset, draw_view_ids, epoch_permutation
@@ -36,7 +37,11 @@ LARGE_BANK_BYTES = 64 * 2**20  # a larger bank is not written into every checkpo
 
 
 class Trainer:
-    """The training of one student. Under torch.distributed each rank takes its share of every batch."""
+    """The training of one student. Under torch.distributed each rank takes its share of every batch.
+
+    Raises:
+        ValueError: The method cannot serve the nets, or the batch cannot be divided among the ranks.
+    """
 
     def __init__(self, recipe: Recipe, dataset: Dataset[Any], teacher: Teacher, device: torch.device) -> None:
         torch.manual_seed(recipe.seed)
@@ -50,7 +55,9 @@ class Trainer:
             convert_sync_batchnorm(self.distiller, device)
         self.distiller.to(device).to(memory_format=torch.channels_last)
         self.distiller.bf16 = uses_bf16(recipe, device)
-        self.optimizer = recipe.optimizer.make(self.distiller)
+        self.learning_rates = self.distiller.method.learning_rates
+        parts = {name: self.distiller.method.get_submodule(name) for name in self.learning_rates}
+        self.optimizer = recipe.optimizer.make(self.distiller, parts)
         self.student = self.distiller.deployed_student()
         self.ema_student = copy.deepcopy(self.student).requires_grad_(False)
         self._ema_tensors = _float_tensors(self.ema_student), _float_tensors(self.student)
@@ -66,11 +73,15 @@ class Trainer:
         self._forward: nn.Module = self._ddp or self.distiller
 
     def run(self) -> Iterator[EpochMetrics]:
-        """Train from where the state stands to the end of the budget; yield each epoch's metrics."""
+        """Trains from where the state stands to the end of the budget; yields each epoch's metrics.
+
+        Raises:
+            NonFiniteLoss: A loss term is not finite; the weights are those before that step.
+        """
         return (metrics for metrics in self.run_until(math.inf) if metrics is not None)
 
     def run_until(self, seconds: float) -> Iterator[EpochMetrics | None]:
-        """As `run`, and None whenever so many seconds have passed inside an epoch: time to save a state."""
+        """As `run`, and yields None whenever so many seconds of an epoch have passed: time to save."""
         while self.num_epochs_done < self.recipe.epochs:
             yield from self.train_epoch(self.num_epochs_done + 1, seconds)
             metrics = self._compute_metrics(self.num_epochs_done + 1)
@@ -78,9 +89,7 @@ class Trainer:
             yield metrics
 
     def train_epoch(self, epoch: int, seconds: float) -> Iterator[None]:
-        """Train what is left of an epoch; yield None whenever so many seconds have passed."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(epoch)
+        """Trains what is left of an epoch; yields None whenever so many seconds have passed."""
         self.distiller.train()
         began, cache_stats = time.perf_counter(), replace(self.teacher.cache_stats)
         batches = self.get_batches(epoch, self.partial_epoch.steps)
@@ -136,7 +145,7 @@ class Trainer:
         return self.recipe.optimizer.scaled_lr * self.recipe.schedule.scale(epoch, self.recipe.epochs)
 
     def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], float]:
-        """One step of the optimiser: the raw terms, and the seconds spent on the teacher's outputs.
+        """Takes one step of the optimiser; returns the raw terms, and the seconds that the teacher took.
 
         The gradient of a batch is the mean of its micro-batches' gradients.
         """
@@ -159,12 +168,23 @@ class Trainer:
                 totals[name] = (
                     totals.get(name, torch.zeros_like(term)) + term.detach() / self.num_micro_batches
                 )
+        self._set_learning_rates(epoch, progress)
         self.optimizer.step()
         self._update_ema(self.steps_per_epoch * (epoch - 1) + step)
         return totals, teacher_seconds
 
+    def _set_learning_rates(self, epoch: int, progress: float) -> None:
+        """Those of this step. A part whose rate is 0 rests: its weights and momentum stay as they are."""
+        lr = self._learning_rate(epoch)
+        for group in self.optimizer.param_groups:
+            own_rate = self.learning_rates.get(group["part"])
+            group["lr"] = lr if own_rate is None else own_rate(progress, lr)
+            if group["lr"] == 0:
+                for parameter in group["params"]:
+                    parameter.grad = None
+
     def measure_step_seconds(self, steps: int) -> float:
-        """Median seconds of a step, after two to warm up. Not for a training that counts."""
+        """Returns the median seconds of a step, after two to warm up. Not for a training that counts."""
         seconds = []
         batches = self.get_batches(1)
         self.nonfinite_guard.check_every = 1  # the host waits for each step, on a GPU too
@@ -175,7 +195,7 @@ class Trainer:
         return sorted(seconds[2:] or seconds)[len(seconds[2:] or seconds) // 2]
 
     def get_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """This rank's micro-batches of an epoch, from a step on."""
+        """Yields this rank's micro-batches of an epoch (1-based), from a step (0-based) on."""
         size, seed, count = self.recipe.optimizer.batch_size, self.recipe.seed, len(self.labels)
         shuffled = epoch_permutation(epoch, seed, count)[first * size : self.steps_per_epoch * size]
         micro_size = size // self.world // self.num_micro_batches
@@ -188,13 +208,15 @@ class Trainer:
     def _update_ema(self, step: int) -> None:
         """Exponential moving average of weights and batch-norm statistics; the decay warms up as t/(9+t)."""
         decay = min(self.recipe.ema_decay, step / (9 + step))
-        torch._foreach_lerp_(*self._ema_tensors, 1 - decay)
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update(*self._ema_tensors, step)
 
     @torch.no_grad()
     def _average_over_ranks(self) -> None:
-        """Batch-norm statistics (of the student and of its EMA) and the epoch's totals become the mean
-        over the ranks: all of them are means over steps, so how often this is done changes no number. Images
-        that some rank could not read count for all.
+        """Batch-norm statistics (also the EMA's) and the epoch's totals become their means over the ranks.
+
+        All of them are means over steps, so how often this is done changes no number. Images that some rank
+        could not read count for all.
         """
         self.source.record_corrupt(gather_unique(self.source.list_unreadable()))
         self.partial_epoch.average_over_ranks()
@@ -204,18 +226,18 @@ class Trainer:
                     all_reduce_mean(buffer)
 
     def measure_accuracy(self, net: nn.Module) -> float:
-        """Top-1 accuracy on the held-out images, %."""
+        """Returns the top-1 accuracy on the held-out images, %."""
         return self._measure_accuracy(net, self.dataset.heldout)
 
     def measure_test_accuracy(self) -> float:
-        """Top-1 accuracy of the EMA student on the test set, %: for `confirm` and `train --test`."""
+        """Returns the top-1 accuracy of the EMA student on the test set, %; opened once, at the end."""
         return self._measure_accuracy(self.ema_student, self.dataset.test)
 
     def _measure_accuracy(self, net: nn.Module, part: Any) -> float:
         return measure_accuracy(net, self.source, part, self.distiller.bf16, self.rank, self.world)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact continuation needs, less the banks: tensors and plain data only."""
+        """Returns all that an exact continuation needs, less the banks: tensors and plain data only."""
         banks = self.large_banks()
         return {
             "epoch": self.num_epochs_done,
@@ -230,13 +252,13 @@ class Trainer:
         }
 
     def large_banks(self) -> dict[str, Tensor]:
-        """Buffers of the method that are too large for every checkpoint."""
+        """Returns the buffers of the method that are too large for every checkpoint."""
         buffers = {f"method.{key}": value for key, value in self.distiller.method.named_buffers()}
         persistent = self.distiller.state_dict().keys()
         return {k: v for k, v in buffers.items() if k in persistent and v.nbytes > LARGE_BANK_BYTES}
 
     def load_state_dict(self, state: dict[str, Any], banks: dict[str, Tensor]) -> None:
-        """Go on from a state; `banks` may be some epochs older, or empty: they fill anew."""
+        """Goes on from a state; `banks` may be some epochs older, or empty: they fill anew."""
         self.num_epochs_done, self.partial_epoch = state["epoch"], EpochTotals(**state["partial_epoch"])
         self.partial_epoch.terms = {k: v.to(self.device) for k, v in self.partial_epoch.terms.items()}
         self.source.record_corrupt(state["unreadable"])

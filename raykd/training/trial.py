@@ -2,10 +2,15 @@
 
 All run the same `run`; they differ in where each epoch is reported. Checkpoints, metrics and failures are
 files of the trial's folder, so that whoever comes back to it, in whatever process, goes on from there.
+
+The order of an epoch's writes: the checkpoint, with the rows of epochs.json in it; what a finished trial owes
+(student, analysis); epochs.json. So an epoch that stands in epochs.json owes nothing more, and one whose
+checkpoint was written before a kill is completed and reported on resume, from the checkpoint.
 """
 
 import io
 import json
+import logging
 import os
 import socket
 import traceback
@@ -31,6 +36,7 @@ from raykd.teachers.cached import CACHEABLE, add_cache
 from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher, load
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
+from raykd.training.metrics import EpochMetrics
 from raykd.training.nonfinite import NonFiniteLoss
 from raykd.training.student import describe_preprocessing
 from raykd.training.trainer import Trainer
@@ -60,11 +66,15 @@ class Job:
 
 
 def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
-    """Train the job's recipe to its end, from its last checkpoint if there is one; `report` is called
-    after every epoch.
+    """Trains the job's recipe to its end, from its last checkpoint if there is one.
 
     An error is written into the trial's folder, unless it only says that another process is gone: a worker
     has written its own, or was lost with its machine; whom epochs are reported to is not the trial's concern.
+
+    Args:
+        job: What is trained, and where it writes.
+        report: Is called after every epoch with its row, "final" and "parameters" added.
+        device: Of this process.
     """
     folder, is_rank_0 = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
@@ -89,11 +99,14 @@ def _describe_failure(error: Exception) -> dict[str, str]:
 
 
 def _is_other_process_gone(error: Exception) -> bool:
-    """Whether the process that epochs are reported to is gone, or a collective operation failed under this
-    worker, which Gloo raises as a plain RuntimeError.
-    """
-    is_collective = isinstance(error, dist.DistError) or "gloo" in str(error)
-    return isinstance(error, ReporterGone) or (dist.is_initialized() and is_collective)
+    is_collective = dist.is_initialized() and is_collective_failure(error)
+    return isinstance(error, ReporterGone) or is_collective
+
+
+def is_collective_failure(error: Exception) -> bool:
+    """Returns whether a collective operation failed: another worker is gone."""
+    # Gloo raises a plain RuntimeError, which nothing but its source file in the text tells from others
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
@@ -102,6 +115,7 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
         torch.backends.cudnn.deterministic = True
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
     if is_rank_0:
+        folder.remove_partial_files()
         folder.write_yaml(file_names.RECIPE, recipe.to_dict())
         provenance = record_provenance() | _describe_environment(job, recipe, device)
         folder.write_json(file_names.PROVENANCE, provenance)
@@ -109,28 +123,36 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     dataset = _load_dataset(recipe.data, Path(job.data_root), job.download)
     if is_rank_0:
         folder.write_json(file_names.PREPROCESSING, describe_preprocessing(recipe.data, dataset))
+    # read before the workers meet: afterwards the first one writes
+    checkpoint, banks = (_load_checkpoint(folder, name) for name in (file_names.CHECKPOINT, file_names.BANKS))
+    num_complete = len(folder.read_json(file_names.EPOCHS) or [])
     trainer = Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device)
-    if folder.exists(file_names.CHECKPOINT):
-        banks = _load_checkpoint(folder, file_names.BANKS) if folder.exists(file_names.BANKS) else {}
-        trainer.load_state_dict(_load_checkpoint(folder, file_names.CHECKPOINT), banks)
-    rows = folder.read_json(file_names.EPOCHS) or []
-    rows = [row for row in rows if row["epoch"] <= trainer.num_epochs_done]
-    if trainer.num_epochs_done == recipe.epochs:
-        report(_make_report(rows[-1], trainer))  # all was done before, but not reported
+    rows: list[dict[str, Any]] = []
+
+    def complete_epoch(is_written: bool) -> None:
+        if is_rank_0 and not is_written:
+            _write_epoch(job, folder, trainer, rows)
+        report(_make_report(rows[-1], trainer))
+
+    if checkpoint is not None:
+        rows = checkpoint.pop("rows")
+        trainer.load_state_dict(checkpoint, banks or {})
+        if num_complete < len(rows) or trainer.num_epochs_done == recipe.epochs:
+            complete_epoch(num_complete >= len(rows))  # it was trained, and perhaps not reported
+    del checkpoint, banks
     for metrics in trainer.run_until(60 * job.checkpoint_minutes):
-        if metrics is None:
-            if is_rank_0:
-                _save_checkpoint(folder, file_names.CHECKPOINT, trainer.state_dict())
-            continue
-        row: dict[str, Any] = dict(metrics)
-        if job.test and trainer.num_epochs_done == recipe.epochs:
-            row["test_accuracy"] = trainer.measure_test_accuracy()
-        rows.append(row)
+        if metrics is not None:
+            rows.append(_make_row(job, trainer, metrics))
         if is_rank_0:
-            _write_epoch(folder, trainer, rows)
-        if is_rank_0 and "test_accuracy" in row:
-            folder.write_json(file_names.ANALYSIS, _analyse(job, trainer))
-        report(_make_report(row, trainer))
+            _save_state(folder, trainer, rows, is_end_of_epoch=metrics is not None)
+        if metrics is not None:
+            complete_epoch(False)
+
+
+def _make_row(job: Job, trainer: Trainer, metrics: EpochMetrics) -> dict[str, Any]:
+    """The epoch's row of epochs.json; that of the last one holds the test accuracy, if it is asked for."""
+    is_test = job.test and trainer.num_epochs_done == trainer.recipe.epochs
+    return dict(metrics) | ({"test_accuracy": trainer.measure_test_accuracy()} if is_test else {})
 
 
 def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]:
@@ -157,17 +179,27 @@ def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     return analyse(trainer.ema_student, teacher, dataset, trainer.source, bf16)
 
 
-def _write_epoch(folder: Folder, trainer: Trainer, rows: list[dict[str, Any]]) -> None:
-    """The epoch's row first: one without its checkpoint is dropped on resume, the reverse loses one."""
-    folder.write_json(file_names.EPOCHS, rows)
+def _save_state(folder: Folder, trainer: Trainer, rows: list[dict[str, Any]], is_end_of_epoch: bool) -> None:
+    """Writes the checkpoint, and large banks now and then."""
+    if (
+        is_end_of_epoch
+        and (trainer.num_epochs_done - 1) % BANKS_EVERY == 0
+        and (banks := trainer.large_banks())
+    ):
+        _save_checkpoint(folder, file_names.BANKS, banks)
+    _save_checkpoint(folder, file_names.CHECKPOINT, trainer.state_dict() | {"rows": rows})
+
+
+def _write_epoch(job: Job, folder: Folder, trainer: Trainer, rows: list[dict[str, Any]]) -> None:
+    """Writes what an epoch owes beside its checkpoint; its row last."""
     if unreadable := trainer.source.list_unreadable():
         folder.write_json(file_names.UNREADABLE, unreadable)
     if trainer.num_epochs_done == trainer.recipe.epochs:
         weights = {k: v.cpu().contiguous() for k, v in trainer.ema_student.state_dict().items()}
         folder.write(file_names.STUDENT, safetensors.torch.save(weights))
-    if (banks := trainer.large_banks()) and (trainer.num_epochs_done - 1) % BANKS_EVERY == 0:
-        _save_checkpoint(folder, file_names.BANKS, banks)
-    _save_checkpoint(folder, file_names.CHECKPOINT, trainer.state_dict())
+    if "test_accuracy" in rows[-1]:
+        folder.write_json(file_names.ANALYSIS, _analyse(job, trainer))
+    folder.write_json(file_names.EPOCHS, rows)
 
 
 def _save_checkpoint(folder: Folder, name: str, content: dict[str, Any]) -> None:
@@ -176,8 +208,17 @@ def _save_checkpoint(folder: Folder, name: str, content: dict[str, Any]) -> None
     folder.write(name, buffer.getvalue())
 
 
-def _load_checkpoint(folder: Folder, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(io.BytesIO(folder.read(name)), map_location="cpu", weights_only=True)
+def _load_checkpoint(folder: Folder, name: str) -> dict[str, Any] | None:
+    """None without one, and for one that is torn (on HDFS): the trial then begins anew."""
+    if not folder.exists(name):
+        return None
+    try:
+        content: dict[str, Any] = torch.load(
+            io.BytesIO(folder.read(name)), map_location="cpu", weights_only=True
+        )
+    except (RuntimeError, EOFError, ValueError) as error:  # as torch finds half a file
+        logging.getLogger(__name__).warning("%s/%s is torn: %s", folder.uri, name, first_line(error))
+        return None
     return content
 
 
@@ -204,12 +245,18 @@ def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch
 
 
 def load_teacher_net(teacher: TeacherSpec, place: str, classes: int, root: Path) -> models.Net:
-    """The teacher whose weights lie at `place`: a path, a URL, or a file on a storage, which is fetched."""
+    """Returns the teacher whose weights lie at `place`: a path, a URL, or a file on a storage.
+
+    A URL's file and a storage's are fetched into `root`, the folder of the data. UserError: see `load`.
+    """
     return load(teacher.net, fetch_weights(place, root / "teachers"), classes, teacher.sha256, root)
 
 
 def fetch_weights(place: str, cache: Path) -> str:
-    """A teacher's file as a path on this machine; what lies on the web is fetched by `teachers`."""
+    """Returns a teacher's file as a path on this machine, fetched from its storage into `cache` if need be.
+
+    A URL stays as it is: `teachers.teacher.load` fetches it.
+    """
     if "://" not in place or place.startswith(("http://", "https://", "file://")):
         return place
     folder, name = split_uri(place)

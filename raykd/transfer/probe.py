@@ -59,7 +59,7 @@ class Features:
         return list(self._evaluation_batches(self.dataset.test))
 
     def training_batches(self, epoch: int, seed: int, batch_size: int) -> Iterator[EmbeddedBatch]:
-        """The training images of an epoch, shuffled and augmented; the odd rest is left out."""
+        """Yields the training images of an epoch, shuffled and augmented; the odd rest is left out."""
         count = len(self._labels)
         size = min(batch_size, count)
         positions = epoch_permutation(epoch, seed, count)[: count // size * size].view(-1, size)
@@ -73,7 +73,7 @@ class Features:
             yield self._embed(batch.images), batch.labels
 
     def test_batches(self) -> Iterator[EmbeddedBatch]:
-        """The test images as they are."""
+        """Returns the test images as they are, in batches."""
         return self._evaluation_batches(self.dataset.test) if self._moving else iter(self._test_embeddings)
 
     def _evaluation_batches(self, part: Any) -> Iterator[EmbeddedBatch]:
@@ -88,7 +88,7 @@ class Features:
 
 
 def measure_accuracy(features: Features, settings: Probe, seed: int) -> float:
-    """Top-1 accuracy on the test set of a linear head after its last epoch, %."""
+    """Returns the top-1 accuracy of a linear head on the test set after its last epoch, %."""
     head = train_head(features, settings, seed)
     correct = torch.zeros((), dtype=torch.int64, device=features.device)
     for embedding, labels in features.test_batches():
@@ -97,6 +97,7 @@ def measure_accuracy(features: Features, settings: Probe, seed: int) -> float:
 
 
 def train_head(features: Features, settings: Probe, seed: int) -> nn.Linear:
+    """Returns a linear head trained on the features; at first weights from N(0, 0.01^2), biases 0."""
     torch.manual_seed(seed)
     head = nn.Linear(features.width, len(features.dataset.classes))
     nn.init.normal_(head.weight, std=0.01)

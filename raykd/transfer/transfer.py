@@ -35,9 +35,12 @@ ReportAccuracy = Callable[[str, int, float], None]  # (which net, seed, accuracy
 
 
 def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[str, ...]) -> Probe:
-    """The probe of a data set by name, or of a folder of images under the data root, at the student's size.
+    """Returns the probe of a data set, or of a folder of images under the data root, at the student's size.
 
-    All training images are used. UserError: no such set, or a mistake in `overrides` (path=value).
+    All training images are used.
+
+    Raises:
+        UserError: No such set, or a mistake in `overrides` (path=value).
     """
     kinds = {spec.model_fields["name"].default: spec for spec in get_args(get_args(AnyData)[0])}
     if to not in kinds and not (root / Path(to).expanduser()).is_dir():
@@ -55,7 +58,7 @@ def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[st
 
 
 def load_teacher(folder: Folder, student: TrainedStudent, file: str | None, root: Path) -> nn.Module | None:
-    """The student's teacher, from `file` or from where it lay; None when it is not there any more."""
+    """Returns the student's teacher, from `file` or from where it lay; None when it is not there any more."""
     spec = student.recipe.teacher
     place = file or (folder.read_json(file_names.PROVENANCE) or {}).get("teacher", "")
     if spec is None or not place or (file is None and "://" not in place and not Path(place).is_file()):
@@ -71,7 +74,7 @@ def transfer(
     download: bool,
     report: ReportAccuracy,
 ) -> dict[str, Any]:
-    """Probe the student, its teacher and an untrained student; the result as plain data.
+    """Probes the student, its teacher and an untrained student; returns the result as plain data.
 
     rows: {net: {accuracy (test, %, mean), interval (half of the 95 % t interval), seeds (accuracies)}}.
     """
@@ -117,5 +120,5 @@ def transfer(
 
 
 def write_result(folder: Folder, to: str, result: dict[str, Any]) -> None:
-    """Write the result into the student's transfer.json, which holds one for each data set."""
+    """Writes the result into the student's transfer.json, which holds one for each data set."""
     folder.write_json(file_names.TRANSFER, (folder.read_json(file_names.TRANSFER) or {}) | {to: result})

@@ -20,6 +20,7 @@ BASE: dict[str, Any] = {
     "method": {"name": "dcd"},
     "epochs": 3,
     "optimizer": {"batch_size": 32},
+    "precision": "float32",  # numbers are compared, on processors with bfloat16 too
 }
 
 

@@ -31,6 +31,7 @@ def recipe(name: str, **settings: Any) -> Recipe:
         "epochs": 5,
         "optimizer": {"batch_size": 16},
         "ema_decay": 0.9,
+        "precision": "float32",
     }
     return Recipe.model_validate_json(json.dumps(plain | settings))
 

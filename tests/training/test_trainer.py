@@ -16,9 +16,19 @@ from raykd.training import trainer as trainer_module
 from raykd.training.nonfinite import NonFiniteLoss
 
 
-@pytest.mark.parametrize("name", ["dcd", "crd"])
-def test_resumed_is_uninterrupted(name: str) -> None:
-    settings = recipe(method={"name": name})
+def test_an_epoch_in_bfloat16_is_near_the_one_in_float32() -> None:
+    """On any processor: bfloat16 has 8 bits, so a term is off by some 2^-8, and the weights drift with it."""
+    (wide,), (narrow,) = (
+        list(make_trainer(recipe(epochs=1, precision=precision)).run())
+        for precision in ("float32", "bfloat16")
+    )
+    assert narrow["terms"] != wide["terms"]
+    assert narrow["terms"] == pytest.approx(wide["terms"], rel=0.05)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("dcd", "float32"), ("crd", "float32"), ("dcd", "bfloat16")])
+def test_resumed_is_uninterrupted(name: str, precision: str) -> None:
+    settings = recipe(method={"name": name}, precision=precision)
     rows = [comparable_metrics(row) for row in make_trainer(settings).run()]
     first = make_trainer(settings)
     again = [comparable_metrics(next(first.run()))]
@@ -147,11 +157,12 @@ def train_shared_epoch(settings: Recipe) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_two_ranks_share_the_batches_and_agree() -> None:
-    ranks = gloo.run(train_shared_epoch, recipe(epochs=1))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_ranks_share_the_batches_and_agree(precision: str) -> None:
+    ranks = gloo.run(train_shared_epoch, recipe(epochs=1, precision=precision))
     assert ranks[0]["row"] == ranks[1]["row"] and ranks[0]["test"] == ranks[1]["test"]
     assert ranks[0]["apart"] == 0
-    alone = train_shared_epoch(recipe(epochs=1))
+    alone = train_shared_epoch(recipe(epochs=1, precision=precision))
     # batch norm sees half batches, so the numbers are near, not equal
     assert ranks[0]["row"]["terms"]["task"] == pytest.approx(alone["row"]["terms"]["task"], rel=0.1)
 

@@ -36,6 +36,7 @@ def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "student": {"net": "resnet8"},
         "method": {"name": "kd"},
         "epochs": 1,
+        "precision": "float32",
     }
     recipe = Recipe.model_validate_json(json.dumps(plain)).to_dict()
     job = trial.Job(recipe, str(folder / "trial"), str(folder / "teacher.pth"), "", False, 1)
