@@ -1,6 +1,7 @@
 """What every method is: a Config that holds its knobs, and a module: MethodBatch -> raw loss terms."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -13,6 +14,7 @@ Weight = Annotated[float, Field(ge=0)]
 Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)
 Need = Literal["logits", "embedding", "maps", "head", "pooled"]
 Status = Literal["official", "reconstruction"]
+LearningRate = Callable[[float, float], float]  # (progress, the recipe's) -> a part's; at 0 the part rests
 
 
 class Weights(Spec):
@@ -49,11 +51,12 @@ class Method(nn.Module, ABC):
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
     config: MethodConfig
+    learning_rates: dict[str, LearningRate]  # of the submodules that do not follow the recipe's
     deploy_head: nn.Module | None  # Outputs -> logits, where the method replaces the deployed student's head
 
     def __init__(self, config: MethodConfig, context: MethodContext) -> None:
         super().__init__()
-        self.config, self.deploy_head = config, None
+        self.config, self.deploy_head, self.learning_rates = config, None, {}
         if "logits" in self.needs:
             check_classes(context)
 

@@ -9,14 +9,15 @@ embedding; the cosines of turned views with all upright ones say which image a t
     similarity   = T^2 KL of the soft-max over upright views, chosen alike by the teacher's scores
 
 Official code followed: xuguodong03/SSKD, student.py, wrapper.py. The release trains the teacher's head
-for 60 epochs before the student's 240. Here it learns in the first `teacher_stage` of the trial (60 /
-300); `similarity`, the only term that reads it, is 0 in that stage and then takes the head as it was at
-the stage's end (`frozen`), while `teacher_head` is 0. Ties between equally wrong views go to the earlier
-one. Upright views and choices are all ranks'. `standardize` takes each row's z-score of both nets' logits
-first, in `kd` and `rotated` (arXiv:2403.01427).
+for 60 epochs, at a rate of 0.05 that falls to a tenth after 30 and again after 45 (student.py:27-36), then
+makes the student and its head and trains them for 240 by all terms. Here the teacher's head learns so in
+the first `teacher_stage` of the trial (60 of 300 epochs) and rests after it; the student's head rests in that
+stage, without weight decay or momentum, and `similarity`, the only term that reads the heads, is 0 in it,
+as is `teacher_head` after it. Unlike the release, the student's other terms teach it in that stage, too.
+Ties between equally wrong views go to the earlier one. Upright views and choices are all ranks'.
+`standardize` takes each row's z-score of both nets' logits first, in `kd` and `rotated` (arXiv:2403.01427).
 """
 
-import copy
 from typing import Annotated, Literal
 
 import torch
@@ -32,6 +33,8 @@ from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range
 
 ROTATIONS = 4
+TEACHER_MILESTONES, TEACHER_FACTOR = (30 / 60, 45 / 60), 0.1  # of the teacher's stage, as released
+ROUNDING = 1e-9  # of a product of fractions, for an epoch that begins at a milestone
 
 
 class Weights(_base.Weights):
@@ -45,6 +48,7 @@ class Weights(_base.Weights):
 class Config(_base.MethodConfig):
     name: Literal["sskd"] = "sskd"
     teacher_stage: Annotated[float, Field(ge=0, lt=1), Choice((0.1, 0.2, 0.3))] = 0.2
+    teacher_lr: Annotated[float, Field(gt=0)] = 0.05  # of its head, whatever the student's
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     rotated_temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     similarity_temperature: Annotated[float, Field(gt=0), Range(0.1, 2, log=True)] = 0.5
@@ -112,21 +116,27 @@ class Method(_base.Method):
         super().__init__(config, context)
         self.student_head = make_head(context.student.embedding)
         self.teacher_head = make_head(context.teacher.embedding)
-        self.frozen = copy.deepcopy(self.teacher_head).requires_grad_(False)
+        self.learning_rates = {"student_head": self.student_rate, "teacher_head": self.teacher_rate}
+
+    def student_rate(self, progress: float, lr: float) -> float:
+        """Returns the rate of the student's head: 0 in the teacher's stage, then the recipe's `lr`."""
+        return 0.0 if progress < self.config.teacher_stage else lr
+
+    def teacher_rate(self, progress: float, lr: float) -> float:
+        """Returns the rate of the teacher's head: `teacher_lr`, in steps down within its stage, then 0."""
+        stage = self.config.teacher_stage
+        num_steps = sum(progress > milestone * stage - ROUNDING for milestone in TEACHER_MILESTONES)
+        return self.config.teacher_lr * TEACHER_FACTOR**num_steps if progress < stage else 0.0
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         config, learning = self.config, batch.progress < self.config.teacher_stage
-        if learning:
-            self._update_frozen()
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, config.standardize)
-        embedding = batch.teacher.embedding.detach().float()
-        teacher_head_scores = similarities(self.teacher_head(embedding))
         image = (
             rank_offset(select_upright(student))
             + torch.arange(len(student), device=student.device) // ROTATIONS
         )
         student_scores = similarities(self.student_head(batch.student.embedding.float()))
-        teacher_scores = similarities(self.frozen(embedding))
+        teacher_scores = similarities(self.teacher_head(batch.teacher.embedding.detach().float()))
         rotated = easy_divergence(
             select_rotated(student),
             select_rotated(teacher),
@@ -136,21 +146,16 @@ class Method(_base.Method):
         )
         similarity = easy_divergence(
             student_scores,
-            teacher_scores,
+            teacher_scores.detach(),
             select_rotated(image),
             config.similarity_temperature,
             config.similarity_keep,
         )
         return {
-            "teacher_head": float(learning) * F.cross_entropy(teacher_head_scores, select_rotated(image)),
+            "teacher_head": float(learning) * F.cross_entropy(teacher_scores, select_rotated(image)),
             "kd": soft_divergence(
                 select_upright(student), select_upright(teacher), config.temperature
             ).mean(),
             "rotated": rotated,
             "similarity": float(not learning) * similarity,
         }
-
-    @torch.no_grad()
-    def _update_frozen(self) -> None:
-        for frozen, learnt in zip(self.frozen.parameters(), self.teacher_head.parameters(), strict=True):
-            frozen.copy_(learnt)

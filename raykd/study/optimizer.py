@@ -1,6 +1,8 @@
 """How weights move: SGD, and learning-rate schedules whose milestones are fractions of the budget."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -56,16 +58,26 @@ class Optimizer(Spec):
                 f"optimizer/batch_size = {self.batch_size} cannot be shared evenly by {number}{micro}"
             )
 
-    def make(self, module: nn.Module) -> torch.optim.SGD:
+    def make(
+        self, module: nn.Module, parts: Mapping[str, nn.Module] = MappingProxyType({})
+    ) -> torch.optim.SGD:
         """Returns an SGD over a module's parameters.
 
-        Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`.
+        Learnable scalars (temperatures, biases) take no weight decay unless `decay_scalars`. `parts` of the
+        module with a learning rate of their own have groups of their own, whose "part" is the name; "" is all
+        the rest.
         """
-        scalars = [p for p in module.parameters() if p.ndim == 0]
-        others = [p for p in module.parameters() if p.ndim > 0]
+        owners = {p: name for name, part in parts.items() for p in part.parameters()}
         groups = [
-            {"params": others, "weight_decay": self.weight_decay},
-            {"params": scalars, "weight_decay": self.weight_decay if self.decay_scalars else 0.0},
+            {
+                "part": name,
+                "params": [
+                    p for p in module.parameters() if owners.get(p, "") == name and (p.ndim == 0) == is_scalar
+                ],
+                "weight_decay": 0.0 if is_scalar and not self.decay_scalars else self.weight_decay,
+            }
+            for name in ("", *parts)
+            for is_scalar in (False, True)
         ]
         return torch.optim.SGD(
             [g for g in groups if g["params"]],

@@ -1,10 +1,14 @@
 """SSKD: its terms by loops over the definition, and its two stages."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
+import torch.nn.functional as F
 from support import gloo
+from support.small_trainer import make_trainer, recipe
 from support.synthetic_batch import (
     CONTEXT,
     average_over_ranks,
@@ -20,6 +24,8 @@ from torch.testing import assert_close
 from raykd.batch import MethodBatch
 from raykd.maths.gather import num_ranks
 from raykd.methods import sskd
+from raykd.study.recipe import Recipe
+from raykd.training.trainer import Trainer
 
 
 def rotated_batch(seed: int = 0, progress: float = 0.5) -> MethodBatch:
@@ -62,36 +68,89 @@ def test_sskd_by_loops() -> None:
     assert_close(loss, -torch.stack(logs).mean())
 
 
-def descend(method: sskd.Method, terms: dict[str, Tensor]) -> None:
-    """A step of SGD with weight decay."""
-    method.zero_grad()
-    torch.stack(list(terms.values())).sum().backward()
-    for weight in method.parameters():
-        if weight.grad is not None:
-            weight.data -= weight.grad + 5e-4 * weight
+STAGED = recipe(
+    data={"name": "digits", "images": 20, "holdout": 0.2, "rotations": 4},
+    method={"name": "sskd", "teacher_stage": 0.8},
+    optimizer={"batch_size": 8, "lr": 0.01},
+    epochs=5,
+    precision="float32",
+)
 
 
-def test_the_teachers_head_of_sskd_learns_first_and_is_frozen_then() -> None:
+def run_staged(trainer: Trainer, epochs: int) -> dict[str, Tensor]:
+    """The heads after so many epochs more."""
+    for _ in zip(range(epochs), trainer.run(), strict=False):
+        pass
+    heads = trainer.distiller.method.state_dict().items()
+    return {name: weight.clone() for name, weight in heads}
+
+
+def select_head(heads: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: weight for key, weight in heads.items() if key.startswith(name)}
+
+
+def train_teachers_head(trainer: Trainer) -> dict[str, Tensor]:
+    """As student.py of the release does it: the head alone, a tenth of the rate after 2 and 3 of 4 epochs."""
+    head: Any = trainer.distiller.method.teacher_head
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3])
+    for epoch in (1, 2, 3, 4):
+        for batch in trainer.get_batches(epoch):
+            features = head(trainer.teacher.get_outputs(batch).embedding)
+            upright, turned = features[::4], [k for k in range(len(features)) if k % 4]
+            scores = torch.cosine_similarity(features[turned][:, None], upright[None], dim=2)
+            optimizer.zero_grad()
+            F.cross_entropy(scores, torch.tensor(turned) // 4).backward()
+            optimizer.step()
+        schedule.step()
+    return {f"teacher_head.{name}": weight for name, weight in head.state_dict().items()}
+
+
+def test_the_teachers_head_follows_a_schedule_of_its_own_and_the_students_waits() -> None:
+    trainer = make_trainer(STAGED)
+    before = run_staged(trainer, 0)
+    after_stage = run_staged(trainer, 4)
+    expected = train_teachers_head(make_trainer(STAGED))
+    assert_close(select_head(after_stage, "teacher_head"), expected, rtol=1e-4, atol=1e-6)
+    student = select_head(before, "student_head")
+    assert_close(select_head(after_stage, "student_head"), student, rtol=0, atol=0)
+    head: Any = trainer.distiller.method.student_head
+    assert not any(weight in trainer.optimizer.state for weight in head.parameters())  # no momentum yet
+    at_end = run_staged(trainer, 1)
+    teacher = select_head(after_stage, "teacher_head")
+    assert_close(select_head(at_end, "teacher_head"), teacher, rtol=0, atol=0)
+    assert all(not weight.equal(student[name]) for name, weight in at_end.items() if name in student)
+
+
+def test_the_rates_of_the_release_are_those_of_its_epochs() -> None:
     method = sskd.Method(sskd.Config(), CONTEXT)
-    losses = []
-    for _ in range(15):
-        kept = [w.clone() for w in method.teacher_head.parameters()]
-        terms = method(require_gradients(rotated_batch(progress=0.1)))
-        descend(method, terms)
-        assert terms["similarity"] == 0 and not any(w.grad.any() for w in method.student_head.parameters())
-        losses.append(terms["teacher_head"].item())
-    assert losses[-1] < 0.9 * losses[0]
-    first, state = method(rotated_batch())["similarity"].item(), method.state_dict()
-    for _ in range(3):
-        terms = method(require_gradients(rotated_batch()))
-        descend(method, terms)
-        assert terms["teacher_head"] == 0 and not any(w.grad.any() for w in method.teacher_head.parameters())
-    assert_close(list(method.frozen.parameters()), kept, rtol=0, atol=0)
-    assert all(w.grad is None for w in method.frozen.parameters())
-    assert method(rotated_batch())["similarity"].item() < first
-    resumed = sskd.Method(sskd.Config(), CONTEXT)
-    resumed.load_state_dict(state)
-    assert_close(resumed(rotated_batch()), method(rotated_batch()), rtol=0, atol=0)
+    for num_epochs in (300, 240, 125, 7):
+        for epoch in range(num_epochs):
+            released = epoch * 300 / num_epochs  # epochs of 300 that are behind
+            steps = sum(released > milestone - 1e-6 for milestone in (30, 45))
+            teacher = method.teacher_rate(epoch / num_epochs, 0.01)
+            assert teacher == (pytest.approx(0.05 / 10**steps) if released < 60 - 1e-6 else 0)
+            assert method.student_rate(epoch / num_epochs, 0.01) == (0 if released < 60 - 1e-6 else 0.01)
+
+
+@pytest.mark.parametrize("epochs", [2, 4])
+def test_sskd_goes_on_exactly_within_and_after_the_teachers_stage(epochs: int) -> None:
+    trainer, resumed = make_trainer(STAGED), make_trainer(STAGED)
+    run_staged(trainer, epochs)
+    resumed.load_state_dict(copy.deepcopy(trainer.state_dict()), trainer.large_banks())
+    assert_close(run_staged(resumed, 5 - epochs), run_staged(trainer, 5 - epochs), rtol=0, atol=0)
+
+
+def run_both_stages(settings: Recipe) -> list[dict[str, Tensor]]:
+    trainer = make_trainer(settings)
+    return [run_staged(trainer, 4), run_staged(trainer, 1)]
+
+
+def test_the_stages_of_sskd_on_two_ranks_are_those_of_one_process() -> None:
+    settings = STAGED.model_copy(update={"batch_norm": "synced"})
+    stages = run_both_stages(settings)
+    for rank in gloo.run(run_both_stages, settings):
+        assert_close(rank, stages, rtol=1e-3, atol=1e-5)
 
 
 def run_teacher_stage(batches: list[MethodBatch]) -> list[Any]:
