@@ -1,6 +1,7 @@
 """Verbs of one student, and of methods."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,10 +89,15 @@ def train(
     """
     from raykd.cli.output import tables
     from raykd.driver import train_one
+    from raykd.training.nonfinite import NonFiniteLoss
 
     parsed = train_one.read_recipe(recipe, tuple(set_))
     options = train_one.TrainOptions(storage, out, workers, test, resolve_data_root(data), download, address)
-    row, folder, was_done = train_one.train(parsed, options, tables.print_epoch)
+    try:
+        row, folder, was_done = train_one.train(parsed, options, tables.print_epoch)
+    except NonFiniteLoss as error:
+        print(f"raykd: {error}. Try a lower learning rate (--set optimizer/lr=...)", file=sys.stderr)
+        sys.exit(1)
     tables.print_trained(row, folder, was_done)
 
 
