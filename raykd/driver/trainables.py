@@ -55,7 +55,7 @@ def run_in_train(config: dict[str, Any]) -> None:
 
     def report(row: dict[str, Any]) -> None:
         try:
-            ray.train.report(_select_reported(row) | {"placement_group": group.id.hex() if group else ""})
+            ray.train.report(_select_reported(row) | {"placement_group": group})
         except ray.exceptions.RayError as error:
             raise ReporterGone(f"Ray Train's controller is gone: {error}") from error
 

@@ -27,26 +27,27 @@ class PlacementGroupCleanup(Callback):
     """Frees what the workers of a stopped Ray Train job held: Ray leaves their placement group behind."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, str] = {}
+        self._groups: dict[str, PlacementGroup] = {}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if result.get("placement_group"):
-            self._groups[trial.trial_id] = result["placement_group"]
+        """Remembers the group that a trial's workers hold."""
+        if group := result.get("placement_group"):
+            self._groups[trial.trial_id] = group
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Frees the group of a trial that has ended or was stopped."""
         self._free(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Frees the group of a trial that has failed."""
         self._free(trial.trial_id)
 
     def _free(self, trial_id: str) -> None:
         group = self._groups.pop(trial_id, None)
-        if group and placement_group_table().get(group, {}).get("state") == "CREATED":
-            from ray._raylet import PlacementGroupID
-
-            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
+        if group is not None and placement_group_table(group).get("state") == "CREATED":
+            remove_placement_group(group)
 
 
 def search(
@@ -55,8 +56,16 @@ def search(
     make_job: Callable[..., trial.Job],
     on_update: Callable[[dict[str, Any]], None],
 ) -> StudySearch:
-    """Run trials until the study has all that it asked for, or is interrupted. `make_job(recipe, folder)`
-    makes a Job.
+    """Runs trials until the study has all that it asked for, or is interrupted; returns the searcher.
+
+    Args:
+        study: The study.
+        run_files: Of its run.
+        make_job: (recipe, folder) -> a trial's Job.
+        on_update: Is called at every change of a trial's row.
+
+    Raises:
+        UserError: A trial never fits on the cluster, or as for `open_optuna_study`.
     """
     cluster = study.cluster
     check_fits(study)
@@ -84,8 +93,17 @@ def search(
 
 
 def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> None:
-    """A Tune experiment of all the trials that the searcher has to give. Of Tune's own files nothing is read
-    again: they are gone afterwards.
+    """Runs a Tune experiment of all the trials that the searcher has to give.
+
+    Of Tune's own files nothing is read again: they are gone afterwards.
+
+    Args:
+        searcher: Hands out the trials.
+        trainable: What Tune runs for each, with its resources.
+        reuse_actors: Whether a trial runs in the process of one that has ended.
+
+    Raises:
+        OSError: The storage failed under the searcher.
     """
     with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
         tuner = tune.Tuner(
