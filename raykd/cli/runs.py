@@ -52,12 +52,13 @@ def launch(
     from raykd.driver import launch, train_one
     from raykd.store.folder import join_uri
     from raykd.store.run_files import RunFiles
+    from raykd.study.search_warnings import list_search_warnings
 
     recipes = [train_one.read_recipe(path) for path in enqueue]
     parsed = read_study(study, set_).with_enqueued(recipes, warm_start)
     run = join_uri(storage, parsed.name)
-    if shortage := parsed.describe_shortage():
-        print(shortage, file=sys.stderr)
+    for line in filter(None, (parsed.describe_shortage(), *list_search_warnings(parsed))):
+        print(line, file=sys.stderr)
     with show_progress(parsed.to_dict(), run, RunFiles(run).trials()) as on_event, _hint_on_interrupt(run):
         run_files = launch.launch(
             parsed,

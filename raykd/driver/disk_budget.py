@@ -16,13 +16,21 @@ MIN_FREE_BYTES = 32 * 10**6  # bytes; a disk with less is full
 
 
 class DiskBudget:
+    """Makes room for trials.
+
+    Args:
+        study: The study, with its cap.
+        run_files: Of its run.
+    """
+
     def __init__(self, study: Study, run_files: RunFiles) -> None:
         self._run_files, self._max_gigabytes = run_files, study.budget.disk_gb
         self._largest_trial = 0  # bytes of a trial under way, as far as one was seen
 
     def make_room(self, rows: list[dict[str, Any]], running: list[int], num_new: int = 1) -> str:
-        """Why there is no room for `num_new` trials beside the running ones; "" when there is. What may go,
-        goes first.
+        """Returns why there is no room for `num_new` trials beside the running ones; "" when there is.
+
+        What may go, goes first.
         """
         if self._run_files.folder.local is None and self._max_gigabytes is None:
             return ""

@@ -38,6 +38,8 @@ def launch(
     space_check.check(study, check_recipe(study.recipe, data_root or data.default_root(), download))
     if run_files.exists():
         check_same_study(study, run_files)
+    else:
+        _check_memory(study, run_files)
     with run_files.hold_lock():
         if run_files.exists():
             run_files.write_study(study.to_dict())  # its budget may be another now
@@ -115,6 +117,7 @@ def _run_study(
     if run_files.state() == "finished" and not _wants_more(study, run_files):
         on_event("done already", {})
         return
+    _check_memory(study, run_files)
     run_files.write_state("running")
     with connect(address):
         from raykd.driver.tune_run import search
@@ -135,12 +138,20 @@ def _run_study(
             run_files.write_state("stopped", searcher.stop_reason)
             return
         if not rank_trials(run_files.trials()):
-            run_files.write_state("stopped", searcher.end_reason or "no trial was completed")
+            reasons = [row["reason"] for row in searcher.rows.values() if row["reason"]]
+            last_failure = f", the last failed with: {reasons[-1]}" if reasons else ""
+            run_files.write_state("stopped", searcher.end_reason or f"no trial was completed{last_failure}")
             return
         failures = ""
         if study.confirm is not None and list_pending(study, study.confirm, run_files):
             failures = confirm(study, run_files, make_job, partial(on_event, "confirm"))
         run_files.write_state("stopped" if failures else "finished", failures or searcher.end_reason)
+
+
+def _check_memory(study: Study, run_files: RunFiles) -> None:
+    from raykd.driver.optuna_check import check_memory
+
+    check_memory(study, run_files)
 
 
 def _wants_more(study: Study, run_files: RunFiles) -> bool:

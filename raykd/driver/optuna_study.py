@@ -5,109 +5,91 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from raykd.driver.optuna_journal import StoredJournal, truncate_torn_entry
-from raykd.errors import UserError, first_line
-from raykd.spec import Choice, Dimension, Scalar
-from raykd.store import file_names
+from raykd.driver.distributions import to_distribution
+from raykd.driver.first_objective import FirstObjectiveStudy
+from raykd.driver.optuna_check import RUN, check_optuna_study, find_optuna_study, get_identity
+from raykd.driver.optuna_storage import TrialStorage, open_storage
+from raykd.errors import UserError
+from raykd.spec import Dimension, Scalar
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
 from raykd.study.space import draw
 from raykd.study.study import Study
 
 
-class FirstObjectiveStudy(optuna.Study):
-    """An Optuna study that ranks pruned trials, and prunes, by its first objective: the accuracy.
-
-    Optuna itself refuses intermediate values where there are several objectives.
-    """
-
-    @property
-    def direction(self) -> StudyDirection:
-        return StudyDirection.MAXIMIZE
-
-
 def open_optuna_study(
     study: Study, run_files: RunFiles, pruner: BasePruner, on_warm_start: Callable[[str], None]
-) -> FirstObjectiveStudy:
-    """The run's Optuna study. In a new one the paper's point waits first, then the study's `enqueue`.
+) -> tuple[FirstObjectiveStudy, TrialStorage]:
+    """Returns the run's Optuna study and its storage.
 
-    `on_warm_start` is told how many trials of an earlier run were taken over, where the study names one.
+    In a new one an earlier run's trials come first, where the study names one; then wait the paper's point
+    and the study's `enqueue`. What a driver that was killed at this had not written yet is written now.
+
+    Args:
+        study: The study.
+        run_files: Of its run.
+        pruner: Who stops trials.
+        on_warm_start: Is called with how many trials of an earlier run were taken over, in words.
+
+    Raises:
+        UserError: As for `check_memory`, or the earlier run does not serve.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of what our own tests hold
-    storage = _open_storage(study, run_files)
-    objectives = study.search.objectives
-    optuna.create_study(
-        storage=storage,
-        study_name=study.name,
-        directions=["maximize" if name == "accuracy" else "minimize" for name in objectives],
-        load_if_exists=True,
-    ).set_metric_names(list(objectives))
+    storage, transaction = open_storage(study, run_files)
+    check_optuna_study(storage, study, run_files)
+    if find_optuna_study(storage, study.name) is None:
+        with transaction():
+            maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
+            directions = [maximize if name == "accuracy" else minimize for name in study.search.objectives]
+            new_study = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
+            new_study.set_metric_names(list(study.search.objectives))
     optuna_study = FirstObjectiveStudy(study.name, storage, pruner=pruner)
-    if not optuna_study.get_trials(deepcopy=False):
-        if study.warm_start is not None:
-            on_warm_start(_warm_start(optuna_study, study, RunFiles.open(study.warm_start)))
-        optuna_study.enqueue_trial(study.paper_point(), user_attrs={"role": "paper"})
-        for point in study.enqueue:
-            optuna_study.enqueue_trial(point, user_attrs={"role": "enqueued"})
-    return optuna_study
+    if RUN not in optuna_study.user_attrs:
+        optuna_study.set_user_attr(RUN, get_identity(run_files))
+    roles = [trial.user_attrs.get("role") for trial in optuna_study.get_trials(deepcopy=False)]
+    if study.warm_start is not None and set(roles) <= {"warm_start"}:
+        on_warm_start(_warm_start(optuna_study, study, RunFiles.open(study.warm_start), len(roles)))
+    first_points = [study.paper_point(), *study.enqueue]
+    num_first = sum(role != "warm_start" for role in roles)
+    for place in range(num_first, len(first_points)):
+        role = "enqueued" if place else "paper"
+        optuna_study.enqueue_trial(first_points[place], user_attrs={"role": role})
+    return optuna_study, TrialStorage(storage, study.name, transaction)
 
 
-def _open_storage(study: Study, run_files: RunFiles) -> BaseStorage:
-    """The journal in the run, or the database that the study names."""
-    if study.search.storage is not None:
-        try:
-            return RDBStorage(study.search.storage)
-        except Exception as error:  # whatever the database's driver raises
-            raise UserError([f"search/storage: {type(error).__name__}: {first_line(error)}"]) from None
-    path = run_files.journal_path()
-    if path is None:
-        return JournalStorage(StoredJournal(run_files.folder / file_names.JOURNAL))
-    path.with_name(path.name + ".lock").unlink(missing_ok=True)  # a dead driver's: this one holds the lock
-    return JournalStorage(JournalFileBackend(str(truncate_torn_entry(path))))
+def _warm_start(optuna_study: optuna.Study, study: Study, earlier_run: RunFiles, num_before: int) -> str:
+    """Adds an earlier run's complete trials, less the first `num_before`; says how many there are in all.
 
-
-def _warm_start(optuna_study: optuna.Study, study: Study, earlier_run: RunFiles) -> str:
-    """Complete trials of an earlier run of the same method that lie in this study's space and know its
-    objectives.
+    Those that lie in this study's space and know its objectives, of a run of the same method.
     """
     method = earlier_run.study()["recipe"]["method"]["name"]
     if method != study.recipe.method.name:
         raise UserError([f"warm_start: {earlier_run.folder.uri} searched method '{method}'"])
-    space = study.search_space()
+    space, points = study.search_space(), []
     complete = rank_trials(earlier_run.trials())
-    num_taken = 0
     for row in complete:
         point = _to_point(space, row["params"])
         values = [row[name] for name in study.search.objectives if row.get(name) is not None]
         if point is not None and len(values) == len(study.search.objectives):
-            distributions = {path: to_distribution(space[path]) for path in point}
-            optuna_study.add_trial(
-                create_trial(
-                    state=TrialState.COMPLETE,
-                    values=values,
-                    params=point,
-                    distributions=distributions,
-                    user_attrs={"role": "warm_start", "run": earlier_run.folder.uri},
-                )
+            points.append((point, values))
+    for point, values in points[num_before:]:
+        optuna_study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                values=values,
+                params=point,
+                distributions={path: to_distribution(space[path]) for path in point},
+                user_attrs={"role": "warm_start", "run": earlier_run.folder.uri},
             )
-            num_taken += 1
-    return (
-        f"{num_taken} trials taken over from {earlier_run.name}, {len(complete) - num_taken} outside left out"
-    )
+        )
+    num_outside = len(complete) - len(points)
+    return f"{len(points)} trials taken over from {earlier_run.name}, {num_outside} outside left out"
 
 
 def _to_point(space: dict[str, Dimension], params: dict[str, Any]) -> dict[str, Scalar] | None:
@@ -117,13 +99,3 @@ def _to_point(space: dict[str, Dimension], params: dict[str, Any]) -> dict[str, 
     except KeyError:
         return None
     return point if all(space[path].contains(value) for path, value in point.items()) else None
-
-
-def to_distribution(dimension: Dimension) -> BaseDistribution:
-    """A dimension in Optuna's words."""
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.values)
-    low, high, log, step = dimension.low, dimension.high, dimension.log, dimension.step
-    if dimension.integer:
-        return IntDistribution(int(low), int(high), log=log, step=int(step or 1))
-    return FloatDistribution(low, high, log=log, step=step)

@@ -3,6 +3,7 @@
 import optuna
 from optuna.samplers import BaseSampler
 
+from raykd.spec import Dimension
 from raykd.study.rungs import first_rung
 from raykd.study.search import (
     CMAES,
@@ -18,10 +19,14 @@ from raykd.study.search import (
     Random,
     Sampler,
 )
+from raykd.study.search_warnings import learns_from_pruned
 
 
-def make_sampler(settings: Sampler, seed: int, number: int) -> BaseSampler:
-    """The sampler for one trial. Its randomness follows from the study's seed and the trial's number."""
+def make_sampler(settings: Sampler, seed: int, number: int, space: dict[str, Dimension]) -> BaseSampler:
+    """Returns the sampler of one trial; its randomness follows from the study's seed and the trial's number.
+
+    What it cannot learn from is said once, at plan and launch (study/search_warnings.py).
+    """
     trial_seed = (seed * 1_000_003 + number) % 2**31
     match settings:
         case TPE():
@@ -30,20 +35,28 @@ def make_sampler(settings: Sampler, seed: int, number: int) -> BaseSampler:
                 group=settings.grouped, constant_liar=True, seed=trial_seed,
             )  # fmt: skip
         case GP():
-            return optuna.samplers.GPSampler(n_startup_trials=settings.startup_trials, seed=trial_seed)
+            return optuna.samplers.GPSampler(
+                n_startup_trials=settings.startup_trials, warn_independent_sampling=False, seed=trial_seed
+            )
         case CMAES():
-            return optuna.samplers.CmaEsSampler(n_startup_trials=settings.startup_trials, seed=trial_seed)
+            return optuna.samplers.CmaEsSampler(
+                n_startup_trials=settings.startup_trials,
+                consider_pruned_trials=learns_from_pruned(settings, space),
+                warn_independent_sampling=False,
+                seed=trial_seed,
+            )
         case NSGA2():
             return optuna.samplers.NSGAIISampler(population_size=settings.population, seed=trial_seed)
         case QMC():
-            return optuna.samplers.QMCSampler(
-                scramble=True, seed=seed
-            )  # one sequence; the position in it is in the journal
+            return optuna.samplers.QMCSampler(  # one sequence; the position in it is in the journal
+                scramble=True, warn_independent_sampling=False, seed=seed
+            )
         case Random():
             return optuna.samplers.RandomSampler(seed=trial_seed)
 
 
 def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
+    """Returns the pruner of trials of so many epochs."""
     match settings:
         case Halving():
             return optuna.pruners.SuccessiveHalvingPruner(

@@ -18,5 +18,6 @@ class OptunaPruningScheduler(FIFOScheduler):
         return {}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Writes down an epoch; returns STOP or CONTINUE."""
         stop = self._searcher.record_epoch(trial.trial_id, result)
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)

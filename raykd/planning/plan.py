@@ -13,6 +13,7 @@ from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
 from raykd.store.folder import Folder
 from raykd.study import space_check
 from raykd.study.recipe import Recipe
+from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
 from raykd.training import distiller
 
@@ -29,6 +30,7 @@ class Plan:
     boundary_points: int  # of the space; a trial could begin at each
     trials: int  # the budget's, or as many as the space has points
     shortage: str  # in words that these are fewer; "" when they are not
+    search_warnings: tuple[str, ...]  # what the sampler cannot learn from
     epochs: int
     images: int  # training images of a trial
     student_parameters: int
@@ -94,6 +96,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         boundary_points=num_boundary_points,
         trials=trials,
         shortage=study.describe_shortage(),
+        search_warnings=tuple(list_search_warnings(study)),
         epochs=recipe.epochs,
         images=dataset_info.images,
         student_parameters=student_parameters,

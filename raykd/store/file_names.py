@@ -4,6 +4,7 @@ RUN/study.yaml                   the study; its budget may grow
 RUN/provenance.json              by what program and on what machine it was started
 RUN/state.json                   "running", "finished", ... as the driver last wrote
 RUN/driver.lock                  who drives it now
+RUN/identity.json                a random word, which its Optuna study bears, too (driver/optuna_check.py)
 RUN/optuna.journal               the search's memory (Optuna's JournalStorage); on an object store a folder
                                  of segments (driver/optuna_journal.py)
 RUN/trials/00007/recipe.yaml     everything that decides the trial, written before its first step
@@ -24,6 +25,7 @@ STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the r
 
 # of a run
 STUDY, STATE, LOCK, JOURNAL = "study.yaml", "state.json", "driver.lock", "optuna.journal"
+IDENTITY = "identity.json"
 TRIALS, CONFIRM, TEACHER, REPORT, EXPORT = "trials", "confirm", "teacher", "report", "export"
 TEACHERS = "teachers"  # beside the runs of a storage
 

@@ -116,13 +116,13 @@ def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
 
 
 def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any) -> None:
-    wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=8")
+    wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=6")
     done = verb("launch", str(small), *wild)
     assert done.returncode == 1
-    assert "loss term not finite" in done.stderr and "first 5 trials failed" in done.stderr
+    assert "stopped: no trial was completed, the last failed with: loss term not finite" in done.stderr
     run = tmp_path / "runs/small"
     states = [row["state"] for row in read_rows(run)]
-    assert states == ["FAIL"] * len(states) and len(states) < 8
+    assert states == ["FAIL"] * 6  # five divergences do not end a study
     assert all(
         t.state == TrialState.FAIL and "not finite" in t.user_attrs["reason"] for t in read_journal(run)[:5]
     )

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from raykd.driver.searcher import StudySearch
@@ -23,10 +25,18 @@ Open = Callable[..., StudySearch]
 def open_search(small: Path, tmp_path: Path) -> Open:
     """A searcher on the run `name`, for the small study with settings; a second one is of the same run."""
 
-    def open_run(name: str = "run", trials: int = 12, **search: Any) -> StudySearch:
+    def open_run(
+        name: str = "run",
+        trials: int = 12,
+        hours: float | None = None,
+        method: dict[str, Any] | None = None,
+        space: dict[str, Any] | None = None,
+        **search: Any,
+    ) -> StudySearch:
         plain = read_yaml(small)
-        plain["recipe"]["epochs"] = EPOCHS
-        plain["budget"]["trials"] = trials
+        plain["recipe"] |= {"epochs": EPOCHS, "method": method or {"name": "dcd"}}
+        plain["space"] |= space or {}
+        plain["budget"] = {"trials": trials, "hours": hours}
         plain["search"] = {"pruner": {"kind": "halving", "min_fraction": 0.2, "eta": 2}} | search
         study, run_files = Study.parse(plain, "small"), RunFiles(str(tmp_path / name))
         run_files.begin(study.to_dict())
@@ -41,10 +51,12 @@ def ignore_update(row: dict[str, Any]) -> None:
 
 def epoch_result(params: dict[str, Any], epoch: int) -> dict[str, Any]:
     """A learning curve that follows from the parameters."""
-    best = 80 - 20 * abs(math.log(params["optimizer/lr"] / 0.05)) - 5 * params["method/weights/contrast"]
+    best = 80 - 20 * abs(math.log(params.get("optimizer/lr", 0.05) / 0.05))
+    best -= 5 * params.get("method/weights/contrast", 1.0)
+    best -= 30 * (params.get("method/divergence/kind") == "kd")
     return {
         "epoch": epoch, "accuracy": best * (1 - 0.5**epoch), "final": epoch == EPOCHS,
-        "seconds": 10 * params["optimizer/lr"], "parameters": 1000,
+        "seconds": 10 * params.get("optimizer/lr", 0.05), "parameters": 1000,
     }  # fmt: skip
 
 
@@ -134,21 +146,38 @@ def test_epochs_that_no_driver_recorded_are_told_to_optuna_with_their_rungs(open
     assert resumed.system_attrs == uninterrupted.system_attrs and resumed.system_attrs  # the rungs
 
 
-def test_time_in_which_nobody_drives_a_trial_is_not_counted(open_search: Open, monkeypatch: Any) -> None:
-    clock = SimpleNamespace(now=1000.0, time=lambda: clock.now)
+def test_time_in_which_nobody_drives_a_trial_is_not_counted_and_a_clock_set_back_neither(
+    open_search: Open, monkeypatch: Any
+) -> None:
+    clock = SimpleNamespace(now=1000.0, ticks=50.0, time=lambda: clock.now, monotonic=lambda: clock.ticks)
     monkeypatch.setattr("raykd.driver.searcher.time", clock)
+    monkeypatch.setattr("raykd.driver.end_of_search.time", clock)
     first = open_search()
     params = first.suggest("a")
     assert isinstance(params, dict)
+    clock.ticks += 10
     clock.now += 10
     first.record_epoch("a", epoch_result(params, 1))
-    clock.now += 86_400  # its driver is dead
+    clock.ticks += 86_400  # its driver is dead
+    clock.now += 86_400
     second = open_search()
     second.suggest("b")
-    clock.now += 31
+    clock.ticks += 31
+    clock.now -= 7200  # set back
     second.on_trial_complete("b", epoch_result(params, EPOCHS))
     row = second.rows[0]
-    assert (row["seconds"], row["started"], row["ended"]) == (41, 1000, 1000 + 86_441)
+    assert (row["seconds"], row["started"], row["ended"]) == (41, 1000, 1000 + 86_410 - 7200)
+
+
+def test_hours_of_the_budget_are_counted_whatever_the_clock_says(open_search: Open, monkeypatch: Any) -> None:
+    clock = SimpleNamespace(now=1e9, ticks=50.0, time=lambda: clock.now, monotonic=lambda: clock.ticks)
+    monkeypatch.setattr("raykd.driver.end_of_search.time", clock)
+    searcher = open_search(hours=2)
+    clock.now += 1e6
+    assert run_trial(searcher, "a") and not searcher.end_reason
+    clock.now -= 2e6
+    clock.ticks += 7201
+    assert not run_trial(searcher, "b") and searcher.end_reason == "budget/hours = 2 is used up"
 
 
 def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(open_search: Open) -> None:
@@ -175,3 +204,112 @@ def test_objectives_that_cannot_be_served_are_refused(open_search: Open) -> None
     ]:
         with pytest.raises(UserError, match=message):
             open_search(**search)
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes", "nsga2", "qmc", "random"])
+def test_every_sampler_searches_a_space_of_conditional_fields_among_pruned_trials(
+    open_search: Open, kind: str
+) -> None:
+    """The arm that has no fields of its own is the worse one, so that it is pruned."""
+    method = {"name": "sdd", "divergence": {"kind": "dkd"}}
+    searcher = open_search(trials=40, method=method, sampler={"kind": kind})
+    while run_trial(searcher, "t"):
+        pass
+    rows = list(searcher.rows.values())
+    assert searcher.num_ended() == 40 and searcher.is_done() and not searcher.end_reason
+    assert {row["state"] for row in rows} == {"COMPLETE", "PRUNED"}
+    assert len({len(row["params"]) for row in rows}) == 2
+
+
+def test_cmaes_learns_from_pruned_trials(open_search: Open) -> None:
+    """Its proposals for the next generation follow from those of the last, pruned ones too."""
+    searcher = open_search(trials=24, sampler={"kind": "cmaes"}, pruner={"kind": "halving", "eta": 4})
+    while run_trial(searcher, "t"):
+        pass
+    trials = searcher.optuna_study.get_trials()
+    generations = {t.system_attrs.get("cma:generation") for t in trials}
+    num_complete = sum(t.state == TrialState.COMPLETE for t in trials)
+    assert num_complete < 8 and max(g for g in generations if g is not None) > 0  # a population is 8 trials
+
+
+def test_points_that_are_used_up_end_the_search_and_none_is_trained_twice(open_search: Open) -> None:
+    two_points = {"optimizer/lr": "fixed", "optimizer/nesterov": {"choices": [False, True]}}
+
+    def search(name: str, again: bool, kind: str = "random") -> StudySearch:
+        settings = {"name": name, "method": {"name": "ce"}, "trials": 6, "sampler": {"kind": kind}}
+        searcher = open_search(space=two_points, **settings)
+        while run_trial(searcher, "t"):
+            if again:
+                searcher = open_search(space=two_points, **settings)
+        return searcher
+
+    for kind in ("random", "tpe"):
+        searcher = search(kind, again=False, kind=kind)
+        assert sorted(row["params"]["optimizer/nesterov"] for row in searcher.rows.values()) == [False, True]
+        assert searcher.end_reason == "all 2 points of the space are tried" and searcher.is_done()
+        assert [row["params"] for row in search(f"{kind}2", again=True, kind=kind).rows.values()] == [
+            row["params"] for row in searcher.rows.values()
+        ]
+
+
+def test_of_countable_points_none_is_trained_twice_before_all_are_used_up(open_search: Open) -> None:
+    space = {
+        "optimizer/lr": {"low": 0.02, "high": 0.07, "step": 0.01},
+        "optimizer/nesterov": {"choices": [False, True]},
+    }
+    searcher = open_search(method={"name": "ce"}, trials=11, space=space, sampler={"kind": "random"})
+    while run_trial(searcher, "t"):
+        pass
+    assert searcher.num_ended() == 11 and not searcher.end_reason
+    points = {
+        (round(r["params"]["optimizer/lr"], 2), r["params"]["optimizer/nesterov"])
+        for r in searcher.rows.values()
+    }
+    assert len(points) == 11
+    repeated = [t for t in searcher.optuna_study.get_trials() if t.user_attrs.get("role") == "duplicate"]
+    assert repeated and {t.state for t in repeated} == {TrialState.FAIL}
+    assert open_search(method={"name": "ce"}, trials=11, space=space, sampler={"kind": "random"}).is_done()
+
+
+def fail(searcher: StudySearch, kind: str) -> bool:
+    if not isinstance(searcher.suggest("t"), dict):
+        return False
+    number = max(searcher.rows)
+    failure = {"kind": kind, "reason": f"{kind} at {number}", "traceback": ""}
+    searcher.run_files.trial(number).write_json("failure.json", failure)
+    searcher.on_trial_complete("t", error=True)
+    return True
+
+
+def test_a_study_ends_at_five_errors_or_at_twenty_divergences_when_nothing_succeeded(
+    open_search: Open,
+) -> None:
+    searcher = open_search(name="errors", trials=30)
+    while fail(searcher, "error"):
+        pass
+    assert searcher.end_reason == "the first 5 trials failed, the last with: error at 4"
+    searcher = open_search(name="diverged", trials=30)
+    for _ in range(19):
+        assert fail(searcher, "diverged")
+    searcher = open_search(name="diverged", trials=30)
+    while fail(searcher, "diverged"):
+        pass
+    assert searcher.num_ended() == 20
+    assert searcher.end_reason == "the first 20 trials failed or diverged, the last with: diverged at 19"
+    searcher = open_search(name="one good", trials=30)
+    assert fail(searcher, "error") and run_trial(searcher, "t")
+    while fail(searcher, "error"):
+        pass
+    assert searcher.num_ended() == 30 and not searcher.end_reason
+
+
+def test_optuna_itself_has_no_first_objective(open_search: Open) -> None:
+    """When this fails, driver/first_objective.py can go."""
+    searcher = open_search(objectives=["accuracy", "parameters"])
+    with pytest.raises(RuntimeError, match="single direction"):
+        _ = optuna.Study.direction.fget(searcher.optuna_study)  # type: ignore[attr-defined]
+    plain = optuna.create_study(directions=["maximize", "minimize"])
+    trial = plain.ask()
+    with pytest.raises(NotImplementedError, match="multi-objective"):
+        trial.report(1.0, 1)
+    assert searcher.optuna_study.direction == StudyDirection.MAXIMIZE

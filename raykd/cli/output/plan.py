@@ -26,6 +26,8 @@ def print_plan(plan: Any) -> None:
     } | _format_times(plan)
     for name, value in rows.items():
         console.print(f"{name:>16}  {value}")
+    for line in plan.search_warnings:
+        console.print(line, soft_wrap=True)
     if plan.cost_estimates:
         _print_costs(plan)
 

@@ -1,0 +1,96 @@
+"""The points of new trials: what waits in the Optuna study, else what the sampler proposes.
+
+A sampler is made anew for every trial from (seed, number of the trial): what it proposes depends on the
+history alone, so a study that was interrupted proposes what an uninterrupted one would. A trial and its point
+are one transaction of the journal. A database has no such transactions: where a driver was killed between the
+two, `draw_again` draws the point that would have been drawn.
+"""
+
+from typing import Any
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from raykd.driver.distributions import suggest
+from raykd.driver.first_objective import FirstObjectiveStudy
+from raykd.driver.optuna_storage import TrialStorage
+from raykd.driver.samplers import make_sampler
+from raykd.spec import Choice, Dimension, Scalar
+from raykd.study.space import count_points, draw
+from raykd.study.study import Study
+
+
+class Proposals:
+    """Draws points.
+
+    Args:
+        study: The study.
+        optuna_study: Where its trials are asked for.
+        storage: Of the Optuna study.
+    """
+
+    def __init__(self, study: Study, optuna_study: FirstObjectiveStudy, storage: TrialStorage) -> None:
+        self._search, self._space = study.search, study.search_space()
+        self._optuna_study, self._storage = optuna_study, storage
+        self.num_points = count_points(self._space)  # None where they are not countable
+
+    def draw(self, rows: list[dict[str, Any]]) -> tuple[int, str, dict[str, Scalar]]:
+        """Returns a new trial's number, role and point.
+
+        Where the points are countable, none of the trials in `rows` is repeated; there must be one left.
+        """
+        tried = self._identify_points(rows)
+        while True:
+            with self._storage.transaction():
+                trial = self._ask()
+                params = self._draw_point(trial)
+                if self.num_points is None or _identify(self._space, params) not in tried:
+                    return trial.number, trial.user_attrs.get("role", "searched"), params
+                self._storage.set_user_attr(trial.number, "role", "duplicate")
+                self._optuna_study.tell(trial.number, state=TrialState.FAIL)
+                if not self._optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                    self._optuna_study.enqueue_trial(self._draw_untried(trial.number, tried))
+
+    def draw_again(self, number: int) -> tuple[str, dict[str, Scalar]]:
+        """Returns the role and the point of a running trial, drawn now as far as it was not."""
+        self._storage.return_to_queue(number)
+        trial = self._ask()
+        assert trial.number == number, (trial.number, number)  # no earlier one waits
+        return trial.user_attrs.get("role", "searched"), self._draw_point(trial)
+
+    def are_used_up(self, rows: list[dict[str, Any]]) -> bool:
+        """Returns whether every point of a space that has countably many was tried."""
+        return self.num_points is not None and len(self._identify_points(rows)) >= self.num_points
+
+    def _ask(self) -> Trial:
+        trials = self._optuna_study.get_trials(deepcopy=False)
+        number = next((trial.number for trial in trials if trial.state == TrialState.WAITING), len(trials))
+        settings, seed = self._search.sampler, self._search.seed
+        self._optuna_study.sampler = make_sampler(settings, seed, number, self._space)
+        return self._optuna_study.ask()
+
+    def _draw_point(self, trial: Trial) -> dict[str, Scalar]:
+        return draw(self._space, lambda path, dimension: suggest(trial, path, dimension))
+
+    def _draw_untried(self, number: int, tried: set[tuple[Any, ...]]) -> dict[str, Scalar]:
+        random_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
+        while True:
+            params = self._draw_point(random_study.ask())
+            if _identify(self._space, params) not in tried:
+                return params
+
+    def _identify_points(self, rows: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
+        if self.num_points is None:
+            return set()
+        return {_identify(self._space, row["params"]) for row in rows}
+
+
+def _identify(space: dict[str, Dimension], params: dict[str, Scalar]) -> tuple[Any, ...]:
+    """A point of a space of countably many points: on a range, the number of steps above its low end."""
+    return tuple((path, _count_steps(space[path], value)) for path, value in sorted(params.items()))
+
+
+def _count_steps(dimension: Dimension, value: Any) -> Any:
+    if isinstance(dimension, Choice):
+        return value
+    return round((value - dimension.low) / (dimension.step or 1))

@@ -1,0 +1,35 @@
+"""What a study's sampler makes nothing of, to be said before the study is run; as Optuna's samplers are."""
+
+from raykd.spec import Choice, Dimension
+from raykd.study.search import Sampler
+from raykd.study.study import Study
+
+
+def list_search_warnings(study: Study) -> list[str]:
+    """Returns a line on what the study's sampler cannot learn from; none where it learns from everything."""
+    sampler, space, limits = study.search.sampler, study.search_space(), []
+    if sampler.kind in ("qmc", "random"):
+        return []  # they never learn, as their names say
+    if study.search.pruner.kind != "none" and not learns_from_pruned(sampler, space):
+        limits.append("learns from complete trials alone, not from those that search/pruner stops")
+    if at_random := [path for path, dimension in space.items() if _is_random(sampler, dimension)]:
+        limits.append(f"draws at random {', '.join(at_random)}")
+    return [f"search/sampler: {sampler.kind} {', and '.join(limits)}; tpe learns from all"] if limits else []
+
+
+def learns_from_pruned(sampler: Sampler, space: dict[str, Dimension]) -> bool:
+    """Returns whether a sampler learns from pruned trials, too.
+
+    Optuna's TPESampler does. GPSampler and NSGAIISampler do not. CmaEsSampler does when it is told to, but
+    fails with it on a pruned trial that lacks a field which all complete ones have.
+    """
+    is_conditional = any(dimension.conditions for dimension in space.values())
+    return sampler.kind == "tpe" or (sampler.kind == "cmaes" and not is_conditional)
+
+
+def _is_random(sampler: Sampler, dimension: Dimension) -> bool:
+    """GPSampler and CmaEsSampler model the fields that all trials have; the latter, no choices."""
+    is_choice = isinstance(dimension, Choice)
+    return (sampler.kind in ("gp", "cmaes") and bool(dimension.conditions)) or (
+        sampler.kind == "cmaes" and is_choice
+    )
