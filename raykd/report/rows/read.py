@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from raykd.report.rows.types import Analysis, ConfirmationRow, EpochRow, TrialRow
 from raykd.store import file_names
-from raykd.store.run_files import RunFiles
+from raykd.store.run_files import RunFiles, repair_times
 
 RowT = TypeVar("RowT", TrialRow, EpochRow, Analysis)
 MAX_PLACES = 3  # places of a problem that are named
@@ -123,7 +123,7 @@ def _parse_row(
         problems.add("left out: missing, torn, or not a row", place)
         return None
     try:
-        row: RowT = ADAPTERS[row_type].validate_python({**values, **_clamp(values), **extra_values})
+        row: RowT = ADAPTERS[row_type].validate_python({**repair_times(values), **extra_values})
     except ValidationError as error:
         first_error = error.errors()[0]
         path = "/".join(map(str, first_error["loc"]))
@@ -136,13 +136,7 @@ def _parse_row(
 
 def sum_seconds(epoch_rows: Sequence[dict[str, Any]]) -> float:
     """Returns the wall-clock seconds of epochs together; nan where one does not say."""
-    return float(sum(max(row.get("seconds", nan), 0.0) for row in epoch_rows))
-
-
-def _clamp(values: dict[str, Any]) -> dict[str, Any]:
-    """The durations below zero as zero: a clock that was set back gives those."""
-    durations = {key: values.get(key) for key in ("seconds", "seconds_per_epoch")}
-    return {key: 0.0 for key, value in durations.items() if isinstance(value, int | float) and value < 0}
+    return float(sum(repair_times(row).get("seconds", nan) for row in epoch_rows))
 
 
 def _as_dict(value: Any) -> dict[str, Any]:
