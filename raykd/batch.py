@@ -26,6 +26,7 @@ class Outputs(NamedTuple):
     maps: tuple[Tensor, ...]  # one [n, channels, height, width] a stage, shallow to deep
     head: Head
     pooled: Tensor  # [n, d, height, width], the features whose spatial mean is the embedding
+    preacts: tuple[Tensor, ...] = ()  # of each map what the stage's last ReLU reads, shaped as the map
 
 
 class OutputShapes(NamedTuple):

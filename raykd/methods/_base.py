@@ -12,7 +12,7 @@ from raykd.spec import Choice, Spec
 
 Weight = Annotated[float, Field(ge=0)]
 Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)
-Need = Literal["logits", "embedding", "maps", "head", "pooled"]
+Need = Literal["logits", "embedding", "maps", "head", "pooled", "preacts"]
 Status = Literal["official", "reconstruction"]
 LearningRate = Callable[[float, float], float]  # (progress, the recipe's) -> a part's; at 0 the part rests
 

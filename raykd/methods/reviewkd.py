@@ -5,9 +5,11 @@ guess of the teacher's map of that stage; the deepest level is the pooled embedd
 compared at several sizes (hierarchical context loss).
 
 Official code followed: megvii-research/mdistiller, mdistiller/distillers/ReviewKD.py, which is
-dvlab-research/ReviewKD's. Its weight is 5 for most pairs (0.6 ... 8 for others). There the teacher's
-maps, and some students', are taken before the last ReLU of a stage; here they are Outputs.maps. The batch
-norms are over all ranks' rows. The warm-up counts parts of the trial (20 of the paper's 240 epochs).
+dvlab-research/ReviewKD's. Its weight is 5 for most pairs (0.6 ... 8 for others). The teacher's maps are taken
+before the last ReLU of a stage, those of a WRN after the next stage's batch norm (models/cifar/wrn.py:141).
+The student's are Outputs.maps, as on CIFAR; the release's ImageNet students are taken before the ReLU, too.
+The batch norms are over all ranks' rows. The warm-up counts parts of the trial (20 of the paper's 240
+epochs).
 """
 
 from collections.abc import Sequence
@@ -18,9 +20,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import MethodBatch, MethodContext, Outputs, OutputShapes
+from raykd.batch import MethodBatch, MethodContext, OutputShapes
 from raykd.maths import ramp
-from raykd.maths.maps import check_stages, stage_maps
+from raykd.maths.maps import check_stages
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import _base
 from raykd.methods._base import Weight
@@ -89,18 +91,18 @@ class Fusion(nn.Module):
         return self.leave(x), x
 
 
-def levels(outputs: Outputs) -> list[Tensor]:
-    """The maps of the stages and the embedding as a 1x1 map, deep to shallow."""
-    return [outputs.embedding.float()[:, :, None, None], *reversed(stage_maps(outputs))]
+def levels(maps: Sequence[Tensor], embedding: Tensor) -> list[Tensor]:
+    """Returns the maps of the stages, less the stem's, and the embedding as a 1x1 map, deep to shallow."""
+    return [embedding.float()[:, :, None, None], *(x.float() for x in maps[:0:-1])]
 
 
 def level_shapes(shapes: OutputShapes) -> list[tuple[int, int, int]]:
-    """Of levels(outputs), without the batch axis."""
+    """Returns the shapes of the levels, without the batch axis."""
     return [(shapes.embedding, 1, 1), *reversed(shapes.maps[1:])]
 
 
 class Method(_base.Method):
-    needs = frozenset({"maps", "embedding"})
+    needs = frozenset({"preacts", "embedding"})
     status = "official"
     paper = "Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044"
 
@@ -116,9 +118,10 @@ class Method(_base.Method):
         )
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        student = levels(batch.student.maps, batch.student.embedding)
         guesses, rest = [], None
-        for fusion, level in zip(self.fusions, levels(batch.student), strict=True):
+        for fusion, level in zip(self.fusions, student, strict=True):
             guess, rest = fusion(level, rest)
             guesses.append(guess)
-        targets = [x.detach() for x in levels(batch.teacher)]
+        targets = [x.detach() for x in levels(batch.teacher.preacts, batch.teacher.embedding)]
         return {"review": ramp.linear(batch.progress, self.warm_up) * context_loss(guesses, targets)}

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, shortcut
+from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, run_stage, shortcut
 
 
 class Bottleneck(nn.Module):
-    """x [n, channels_in, h, w] -> [n, 4 * width, h / stride, w / stride]: 1x1, 3x3 and 1x1 convolutions."""
+    """x [n, channels_in, h, w] -> [n, 4 * width, h / stride, w / stride]: 1x1, 3x3, 1x1, no last ReLU."""
 
     def __init__(self, channels_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + self.shortcut(x))
+        total: Tensor = self.bn3(self.conv3(out)) + self.shortcut(x)
+        return total
 
 
 class ResNet50(Net):
@@ -49,11 +50,12 @@ class ResNet50(Net):
 
     def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        fourth = self.layer4(third)
-        return make_outputs((stem, first, second, third, fourth), fourth, self.linear)
+        first_sum, first = run_stage(self.layer1, stem)
+        second_sum, second = run_stage(self.layer2, first)
+        third_sum, third = run_stage(self.layer3, second)
+        fourth_sum, fourth = run_stage(self.layer4, third)
+        sums = first_sum, second_sum, third_sum, fourth_sum
+        return make_outputs((stem, first, second, third, fourth), fourth, self.linear, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
         return make_output_shapes(image_size, self.stages, self.linear)

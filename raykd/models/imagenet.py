@@ -1,9 +1,12 @@
 """ResNet-18, -34 and -50 for ImageNet (He et al. 2015, arXiv:1512.03385), under torchvision's names.
 
 The layers are torchvision's own, so its published weights load unchanged; only the forward pass is
-ours, which keeps the maps.
+ours, which keeps the maps and the sums before their ReLU.
 """
 
+from typing import Any
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
@@ -28,16 +31,28 @@ class ImageNetResNet(Net):
         self.layer1, self.layer2 = source.layer1, source.layer2
         self.layer3, self.layer4 = source.layer3, source.layer4
         self.fc: nn.Linear = source.fc
+        self.is_deep = depth >= 50  # its blocks are bottlenecks
         wide = self.fc.in_features // 8  # of the first stage; a stage doubles it
         self.stages = ((64, 2), (wide, 2), (2 * wide, 2), (4 * wide, 2), (8 * wide, 2))
 
     def forward(self, images: Tensor) -> Outputs:
         stem = self.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(self.maxpool(stem))
-        second = self.layer2(first)
-        third = self.layer3(second)
-        fourth = self.layer4(third)
-        return make_outputs((stem, first, second, third, fourth), fourth, self.fc)
+        x, maps, sums = self.maxpool(stem), [stem], []
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in layer:
+                total = self._run_block(block, x)
+                x = F.relu(total)
+            maps.append(x)
+            sums.append(total)
+        return make_outputs(tuple(maps), x, self.fc, tuple(sums))
+
+    def _run_block(self, block: Any, x: Tensor) -> Tensor:
+        """torchvision's BasicBlock or Bottleneck, less its last ReLU."""
+        out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
+        if self.is_deep:
+            out = block.bn3(block.conv3(block.relu(out)))
+        total: Tensor = out + (x if block.downsample is None else block.downsample(x))
+        return total
 
     def shapes(self, image_size: int) -> OutputShapes:
         return make_output_shapes(image_size, self.stages, self.fc)

@@ -30,10 +30,25 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     return shuffled.permute(0, 3, 1, 2)
 
 
-def make_outputs(maps: tuple[Tensor, ...], last: Tensor, head: nn.Linear) -> Outputs:
-    """The Outputs of a net whose head reads the spatial mean of its last features [n, d, h, w]."""
+def run_stage(blocks: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Runs blocks that leave their last ReLU out: what the last one puts out, before and after its ReLU."""
+    preact = x
+    for block in blocks:
+        preact = block(x)
+        x = F.relu(preact)
+    return preact, x
+
+
+def make_outputs(
+    maps: tuple[Tensor, ...], last: Tensor, head: nn.Linear, preacts: tuple[Tensor, ...] = ()
+) -> Outputs:
+    """Returns the Outputs of a net whose head reads the spatial mean of its last features [n, d, h, w].
+
+    `preacts` are those of the stages, without the stem; none: those of a net whose maps have no ReLU.
+    """
     embedding = F.adaptive_avg_pool2d(last, 1).flatten(1)
-    return Outputs(head(embedding), embedding, maps, Head(head.weight, head.bias), last)
+    preacts = (maps[0], *(preacts or maps[1:]))
+    return Outputs(head(embedding), embedding, maps, Head(head.weight, head.bias), last, preacts)
 
 
 def make_output_shapes(image_size: int, stages: tuple[StageShape, ...], head: nn.Linear) -> OutputShapes:

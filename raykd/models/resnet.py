@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, shortcut
+from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, run_stage, shortcut
 
 Widths = tuple[int, int, int, int]  # channels of the stem and of the three stages
 
 
 class BasicBlock(nn.Module):
-    """x [n, channels_in, h, w] -> [n, channels, h / stride, w / stride]: two 3x3 convolutions."""
+    """x [n, channels_in, h, w] -> [n, channels, h / stride, w / stride]: two 3x3 ones, no last ReLU."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+        total: Tensor = self.bn2(self.conv2(out)) + self.downsample(x)
+        return total
 
 
 class ResNet(Net):
@@ -51,10 +52,11 @@ class ResNet(Net):
 
     def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return make_outputs((stem, first, second, third), third, self.fc)
+        first_sum, first = run_stage(self.layer1, stem)
+        second_sum, second = run_stage(self.layer2, first)
+        third_sum, third = run_stage(self.layer3, second)
+        sums = first_sum, second_sum, third_sum
+        return make_outputs((stem, first, second, third), third, self.fc, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
         return make_output_shapes(image_size, self.stages, self.fc)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
 from raykd.models._base import Net
-from raykd.models.layers import channel_shuffle, conv, make_output_shapes, make_outputs
+from raykd.models.layers import channel_shuffle, conv, make_output_shapes, make_outputs, run_stage
 
 STEM, GROUPS = 24, 3
 
@@ -17,6 +17,7 @@ STEM, GROUPS = 24, 3
 class Unit(nn.Module):
     """x [n, channels_in, h, w] -> [n, channels, h, w], a sum; or, of half the size, a concatenation with x.
 
+    A ReLU follows both.
     The stem is too thin to be cut into groups: the unit that reads it does not group its first convolution.
     """
 
@@ -38,8 +39,9 @@ class Unit(nn.Module):
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.downsample:
-            return F.relu(torch.cat((out, F.avg_pool2d(x, 3, stride=2, padding=1)), dim=1))
-        return F.relu(out + x)
+            return torch.cat((out, F.avg_pool2d(x, 3, stride=2, padding=1)), dim=1)
+        total: Tensor = out + x
+        return total
 
 
 class ShuffleV1(Net):
@@ -59,10 +61,11 @@ class ShuffleV1(Net):
 
     def forward(self, images: Tensor) -> Outputs:
         stem = F.relu(self.bn1(self.conv1(images)))
-        first = self.layer1(stem)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return make_outputs((stem, first, second, third), third, self.linear)
+        first_sum, first = run_stage(self.layer1, stem)
+        second_sum, second = run_stage(self.layer2, first)
+        third_sum, third = run_stage(self.layer3, second)
+        sums = first_sum, second_sum, third_sum
+        return make_outputs((stem, first, second, third), third, self.linear, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
         return make_output_shapes(image_size, self.stages, self.linear)

@@ -34,12 +34,14 @@ class VGG(Net):
         init_head(self.classifier)
 
     def forward(self, images: Tensor) -> Outputs:
-        first = self.block0(images)
-        second = self.block1(_max_pool(first))
-        third = self.block2(_max_pool(second))
-        fourth = self.block3(_max_pool(third))
-        fifth = self.block4(_max_pool(fourth) if _is_large(images.shape[2]) else fourth)
-        return make_outputs((first, second, third, fourth, fifth), fifth, self.classifier)
+        x, maps, preacts = images, [], []
+        for index, block in enumerate((self.block0, self.block1, self.block2, self.block3, self.block4)):
+            if index in (1, 2, 3) or (index == 4 and _is_large(images.shape[2])):
+                x = _max_pool(x)
+            preacts.append(block[:-1](x))
+            x = F.relu(preacts[-1])
+            maps.append(x)
+        return make_outputs(tuple(maps), x, self.classifier, tuple(preacts[1:]))
 
     def shapes(self, image_size: int) -> OutputShapes:
         strides = (1, 2, 2, 2, 2 if _is_large(image_size) else 1)

@@ -5,6 +5,7 @@ wrn_40_2 has 40 layers and twice the channels.
 """
 
 from collections import OrderedDict
+from typing import cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,7 +30,12 @@ class PreActivationBlock(nn.Module):
         self.convShortcut = None if channels_in == channels else conv(channels_in, channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.bn1(x))
+        """Returns the sum."""
+        return self.add_branch(x, self.bn1(x))
+
+    def add_branch(self, x: Tensor, normed: Tensor) -> Tensor:
+        """Returns the sum, where `normed` is the first batch norm of x."""
+        active = F.relu(normed)
         out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active))))
         skip: Tensor = x if self.convShortcut is None else self.convShortcut(active)
         return skip + out
@@ -39,6 +45,7 @@ class WideResNet(Net):
     """Maps: the stem's convolution and each stage's sum, as in the source. At 32 pixels: sizes 32, 32, 16, 8.
 
     They are raw: the batch norm and the ReLU that follow belong to the next stage, the last to the embedding.
+    The preacts are after that batch norm, as in megvii-research/mdistiller, models/cifar/wrn.py.
     """
 
     head = "fc"
@@ -60,13 +67,24 @@ class WideResNet(Net):
 
     def forward(self, images: Tensor) -> Outputs:
         stem = self.conv1(images)
-        first = self.block1(stem)
-        second = self.block2(first)
-        third = self.block3(second)
-        return make_outputs((stem, first, second, third), F.relu(self.bn1(third)), self.fc)
+        _, first = _run_stage(self.block1, stem)
+        first_normed, second = _run_stage(self.block2, first)
+        second_normed, third = _run_stage(self.block3, second)
+        normed = first_normed, second_normed, self.bn1(third)
+        return make_outputs((stem, first, second, third), F.relu(normed[-1]), self.fc, normed)
 
     def shapes(self, image_size: int) -> OutputShapes:
         return make_output_shapes(image_size, self.stages, self.fc)
+
+
+def _run_stage(stage: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The batch norm that the stage's first block begins with, of x, and the sum of its last."""
+    first, *rest = cast(list[PreActivationBlock], list(cast(nn.Sequential, stage.layer)))
+    normed: Tensor = first.bn1(x)
+    x = first.add_branch(x, normed)
+    for block in rest:
+        x = block(x)
+    return normed, x
 
 
 def _make_stage(blocks: int, channels_in: int, channels: int, stride: int) -> nn.Sequential:

@@ -148,7 +148,8 @@ def resize_nearest(x: Tensor, height: int, width: int) -> Tensor:
 
 def test_reviewkd_fuses_deep_to_shallow() -> None:
     method, batch = reviewkd.Method(reviewkd.Config(), CONTEXT), make_batch()
-    student, teacher = ([*v.maps[1:], v.embedding[:, :, None, None]] for v in (batch.student, batch.teacher))
+    student = [*batch.student.maps[1:], batch.student.embedding[:, :, None, None]]
+    teacher = [*batch.teacher.preacts[1:], batch.teacher.embedding[:, :, None, None]]
     rest, expected = None, torch.zeros(())
     for fusion, x, target in zip(method.fusions, student[::-1], teacher[::-1], strict=True):
         parts: Any = fusion

@@ -107,6 +107,7 @@ def test_a_net_knows_the_shapes_of_its_outputs(name: str) -> None:
         assert outputs.logits.shape == (1, shapes.classes) == (1, 7)
         assert outputs.embedding.shape == (1, shapes.embedding)
         assert tuple(tuple(one.shape[1:]) for one in outputs.maps) == shapes.maps
+        assert tuple(tuple(one.shape[1:]) for one in outputs.preacts) == shapes.maps
 
 
 def test_published_widths_of_the_embedding(net: models.Net) -> None:
@@ -135,6 +136,48 @@ def test_the_embedding_is_the_mean_of_the_last_map(name: str) -> None:
         outputs = make_used_net(name)(torch.randn(2, 3, 32, 32))
     torch.testing.assert_close(outputs.embedding, outputs.maps[-1].mean((2, 3)))
     assert all((one >= 0).all() for one in outputs.maps)
+
+
+@pytest.mark.parametrize("name", ["resnet8x4", "vgg8", "ShuffleV1", "ResNet50", "resnet18", "resnet50"])
+def test_a_map_is_the_relu_of_what_lies_before_it(name: str) -> None:
+    with torch.inference_mode():
+        outputs = make_used_net(name)(torch.randn(2, 3, 32, 32))
+    for preact, one in zip(outputs.preacts[1:], outputs.maps[1:], strict=True):
+        assert torch.equal(one, preact.clamp(min=0)) and (preact < 0).any()
+
+
+def apply_batch_norm(x: Tensor, state: dict[str, Tensor], name: str) -> Tensor:
+    """By the definition, in evaluation."""
+    mean, var, weight, bias = (
+        state[f"{name}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    return (x - mean) / (var + 1e-5).sqrt() * weight + bias
+
+
+@pytest.mark.parametrize("name", ["wrn_16_1", "wrn_40_2"])
+def test_what_lies_before_the_relu_of_a_wrn_is_batch_normed(name: str) -> None:
+    """As megvii-research/mdistiller, models/cifar/wrn.py:141-143; and training counts each batch once."""
+    net = make_used_net(name)
+    images, state = torch.randn(2, 3, 32, 32), net.state_dict()
+    with torch.inference_mode():
+        outputs = net(images)
+    norms = ("block2.layer.0.bn1", "block3.layer.0.bn1", "bn1")
+    for one, preact, norm in zip(outputs.maps[1:], outputs.preacts[1:], norms, strict=True):
+        torch.testing.assert_close(preact, apply_batch_norm(one, state, norm), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(outputs.pooled, outputs.preacts[-1].clamp(min=0), rtol=0, atol=0)
+    net.train()(images)
+    assert {int(net.state_dict()[f"{norm}.num_batches_tracked"]) for norm in norms} == {1}
+
+
+def test_torchvisions_blocks_are_run_as_torchvision_runs_them() -> None:
+    import torchvision
+
+    for name in ("resnet18", "resnet50"):
+        net, source = make_used_net(name, 7), getattr(torchvision.models, name)(num_classes=7).eval()
+        source.load_state_dict(net.state_dict())
+        images = torch.randn(2, 3, 32, 32)
+        with torch.inference_mode():
+            torch.testing.assert_close(net(images).logits, source(images), rtol=1e-5, atol=1e-4)
 
 
 def test_the_gradient_reaches_every_parameter(net: models.Net) -> None:

@@ -32,10 +32,10 @@ def make_outputs(shapes: OutputShapes, rows: int, generator: torch.Generator) ->
         normal(shapes.classes, shapes.embedding) / math.sqrt(shapes.embedding), normal(shapes.classes)
     )
     logits = embedding @ head.weight.T + head.bias
-    maps = [normal(rows, *shape).relu() for shape in shapes.maps]
+    preacts = tuple(normal(rows, *shape) for shape in shapes.maps)
     pooled = normal(rows, *shapes.pooled).relu()
     pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True) + embedding[:, :, None, None]
-    return Outputs(logits, embedding, tuple(maps), head, pooled)
+    return Outputs(logits, embedding, tuple(x.relu() for x in preacts), head, pooled, preacts)
 
 
 def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTEXT) -> MethodBatch:
@@ -49,12 +49,13 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
 
 
 def list_tensors(outputs: Outputs) -> list[Tensor]:
-    return [outputs.logits, outputs.embedding, outputs.pooled, *outputs.maps, *outputs.head]
+    return [outputs.logits, outputs.embedding, outputs.pooled, *outputs.maps, *outputs.preacts, *outputs.head]
 
 
 def map_tensors(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
-    maps, head = tuple(map(change, outputs.maps)), Head(*map(change, outputs.head))
-    return Outputs(change(outputs.logits), change(outputs.embedding), maps, head, change(outputs.pooled))
+    maps, preacts = tuple(map(change, outputs.maps)), tuple(map(change, outputs.preacts))
+    logits, embedding, pooled = map(change, (outputs.logits, outputs.embedding, outputs.pooled))
+    return Outputs(logits, embedding, maps, Head(*map(change, outputs.head)), pooled, preacts)
 
 
 def require_gradients(batch: MethodBatch) -> MethodBatch:
@@ -74,14 +75,8 @@ def take_rank_share(batch: MethodBatch) -> MethodBatch:
     rank_rows = slice(torch.distributed.get_rank() * half, (torch.distributed.get_rank() + 1) * half)
 
     def rows(outputs: Outputs) -> Outputs:
-        maps = tuple(x[rank_rows] for x in outputs.maps)
-        return Outputs(
-            outputs.logits[rank_rows],
-            outputs.embedding[rank_rows],
-            maps,
-            outputs.head,
-            outputs.pooled[rank_rows],
-        )
+        share = map_tensors(outputs, lambda x: x[rank_rows])
+        return share._replace(head=outputs.head)
 
     return MethodBatch(
         batch.labels[rank_rows],
