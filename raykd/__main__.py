@@ -1,3 +1,5 @@
+"""`python -m raykd`: the verbs."""
+
 from raykd.cli import main
 
 main()
