@@ -30,14 +30,15 @@ class SpectralBoundNorm(nn.Module):
     """A parametrization: the weight over its spectral bound."""
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Returns a weight [k, d] whose norm is at most 1."""
         return weight / spectral_bound(weight)
 
 
 def make_linear(width: int, dim: int, spectral_norm: SpectralNorm) -> nn.Module:
-    """width -> dim without bias. "power" is torch's spectral_norm: one power iteration a step.
+    """Returns a linear layer of norm 1, `width` -> `dim`, without bias.
 
-    A power iteration finds the norm from below, so that right after the start the layer may stretch a vector
-    by some per cent; "bound" never does.
+    "power" is torch's spectral_norm: one power iteration a step. It finds the norm from below, so that right
+    after the start the layer may stretch a vector by some per cent; "bound" never does.
     """
     layer = nn.Linear(width, dim, bias=False)
     if spectral_norm == "power":

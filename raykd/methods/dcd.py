@@ -4,8 +4,9 @@ Official code followed: giakoumoglou/distillers, imagenet/distillers/DCD.py and 
 the paper's own equations were not read. Scores are scale * cos(student, teacher) + bias, scale =
 min(exp(tau), max_scale). The bias cancels in both soft-maxes, so it is inert and kept for parity only;
 tau has no gradient once exp(tau) > max_scale. Where `learnable` is false the scale stays at its first
-value (the released code then multiplies by 0.07 instead). `stop_gradient` keeps the consistency target
-from following the student; the released code lets it.
+value, e, as in the released ImageNet code, whose optimiser is not given tau and bias (imagenet/
+train_student.py:301-321); the CIFAR code then multiplies by 0.07 instead. `stop_gradient` keeps the
+consistency target from following the student; the released code lets it.
 """
 
 from typing import Annotated, Literal
@@ -24,11 +25,15 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     contrast: Annotated[Weight, Range(0.2, 5, log=True)] = 1.0
     consistency: Annotated[Weight, Choice((0.0, 0.1, 0.25, 0.5, 1.0, 2.0))] = 0.5  # alpha
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["dcd"] = "dcd"
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     init_scale_log: Annotated[float, Range(0, 2.3)] = 1.0
@@ -45,6 +50,8 @@ def similarities(student: Tensor, teacher: Tensor, scale: Tensor, bias: Tensor) 
 
 
 class Method(_base.Method):
+    """Contrasts both nets' projections within the batch, and keeps the two directions consistent."""
+
     config: Config
     needs = frozenset({"embedding"})
     status = "official"
@@ -58,6 +65,7 @@ class Method(_base.Method):
         self.bias = nn.Parameter(torch.tensor(config.init_bias), requires_grad=config.learnable)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: contrast, consistency."""
         student = F.normalize(self.student_head(batch.student.embedding.float()), dim=1)
         teacher = F.normalize(self.teacher_head(batch.teacher.embedding.detach().float()), dim=1)
         scale = self.tau.exp().clamp(max=self.config.max_scale)

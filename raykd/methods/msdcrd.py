@@ -8,15 +8,17 @@ student's and the teacher's vector of region n, over all images of the global ba
     feature  mean_k -log e(X_k Y_k) / sum_l e(X_k Y_l), X_k, Y_k being channel k over the regions
 
 with vectors normalised and e(x) = exp(x / temperature). Read: multi-scale sliding pooling, sample
-selection, a sample-wise and a feature-wise contrastive loss, negatives of the batch alone (abstracts).
+selection, a sample-wise and a feature-wise contrastive loss, negatives of the batch alone, no parameter of
+its own (abstracts; "parameter-free" in version 2's).
 Reconstructed: all else. Left open by the abstracts and so fields: scales (windows of the map's side, its
 half, its quarter, as far as the smaller map allows: the larger is first pooled to it), stride, selection
 ("teacher_correct" keeps whole images and the regions that the teacher's head classifies right; "weighted"
 takes all, and those whose verdict differs from the whole image's twice, as SDD does,
-shicaiwei123/SDD-CVPR2024; "all"), mask_same_class, align ("conv": 1x1 convolution and batch norm on the
-student where channels differ; "class_scores": the heads' scores of the regions, which adds no parameter),
-keys (at most so many regions, chosen at random a step). A head's scores of a region are exact: head and
-averaging are both linear.
+shicaiwei123/SDD-CVPR2024; "all"), mask_same_class, align ("parameter_free": the regions' features where the
+nets' channels are equally many, else "class_scores", the heads' scores of the regions; "conv": features, with
+a 1x1 convolution and batch norm on the student where channels differ, which are parameters), keys (at most so
+many regions, chosen at random a step). A head's scores of a region are exact: head and averaging are both
+linear.
 """
 
 import math
@@ -38,21 +40,26 @@ from raykd.spec import Choice, Range
 
 Stride = Literal["full", "half"]
 Selection = Literal["teacher_correct", "weighted", "all"]
+Align = Literal["parameter_free", "class_scores", "conv"]
 COMPLEMENTARY = 2.0  # read in SDD
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     sample: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
     feature: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; what the defaults rest on is said at the file's head."""
+
     name: Literal["msdcrd"] = "msdcrd"
     scales: Annotated[int, Field(ge=1), Choice((1, 2, 3))] = 3
     stride: Annotated[Stride, Choice(("full", "half"))] = "full"  # of the window
     selection: Annotated[Selection, Choice(("teacher_correct", "weighted", "all"))] = "teacher_correct"
     mask_same_class: Annotated[bool, Choice((True, False))] = False
-    align: Annotated[Literal["conv", "class_scores"], Choice(("conv", "class_scores"))] = "conv"
+    align: Annotated[Align, Choice(("parameter_free", "class_scores", "conv"))] = "parameter_free"
     temperature: Annotated[float, Field(gt=0), Range(0.05, 0.5, log=True)] = 0.1
     keys: Annotated[int, Field(ge=2), Choice((256, 1024))] = 1024
     weights: Weights = Weights()
@@ -100,6 +107,8 @@ def feature_loss(student: Tensor, teacher: Tensor, weight: Tensor, temperature: 
 
 
 class Method(_base.Method):
+    """Contrasts regions of both nets' last features; the number of the step is part of the state."""
+
     config: Config
     needs = frozenset({"pooled", "head"})
     status = "reconstruction"
@@ -107,9 +116,12 @@ class Method(_base.Method):
 
     def __init__(self, config: Config, context: MethodContext) -> None:
         super().__init__(config, context)
-        if config.align == "class_scores":
-            _base.check_classes(context)
         channels, target = context.student.embedding, context.teacher.embedding
+        self.by_scores = config.align == "class_scores" or (
+            config.align == "parameter_free" and channels != target
+        )
+        if self.by_scores:
+            _base.check_classes(context)
         self.align: nn.Module | None = None
         if config.align == "conv" and channels != target:
             self.align = nn.Sequential(
@@ -118,12 +130,15 @@ class Method(_base.Method):
         self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
 
     def get_extra_state(self) -> Tensor:
+        """Returns the seed and the number of steps, which decide the draws."""
         return torch.tensor([self.seed, self.steps], device="cpu")
 
     def set_extra_state(self, state: Any) -> None:
+        """Goes on from them."""
         self.seed, self.steps = state.tolist()
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: sample, feature."""
         student, teacher, weight = self._pool_regions(batch)
         num_regions = weight.shape[1]
         group = batch.labels if self.config.mask_same_class else batch.index
@@ -146,7 +161,7 @@ class Method(_base.Method):
             weight = region_weights(
                 _score_regions(batch.teacher, teacher), batch.labels, self.config.selection
             )
-        if self.config.align == "class_scores":
+        if self.by_scores:
             student, teacher = _score_regions(batch.student, student), _score_regions(batch.teacher, teacher)
         elif self.align is not None:
             student = regions(self.align(maps[0]), self.config.scales, self.config.stride)

@@ -1,7 +1,8 @@
 """WCoRD: Wasserstein contrastive representation distillation (Chen et al., CVPR 2021, arXiv:2012.08674).
 
 This is a reconstruction: there is no public code and the paper's method section was not read, only its
-abstract. s, t are unit embeddings, a = P s and c = P' t projections, f = <a, c> the critic.
+abstract and what others write of it. s, t are unit embeddings, a = P s and c = P' t projections, f = <a, c>
+the critic.
 
     dual    NCE of exp(f / temperature) / Z against negatives from a bank, in both directions (GCKT)
     primal  sum_ij plan_ij C_ij, C_ij = 1 - cos(a_i, c_j), over the global batch (LCKT)
@@ -9,9 +10,13 @@ abstract. s, t are unit embeddings, a = P s and c = P' t projections, f = <a, c>
 
 Read: the two forms, their roles and the 1-Lipschitz critic (abstract); the NCE loss, its banks, Z and
 defaults (CRD's official code); IPOT as this group runs it (LiqunChen0606/Graph-Optimal-Transport).
+Read, second hand: spectral normalisation of the critic, Sinkhorn's plan within a mini-batch (a review of the
+paper); distances at the penultimate layer, a plan across instances (a later paper's related work).
 Reconstructed: that the dual part is CRD's estimator, the weights 0.8 and 0.05, epsilon and the cost on the
 shared projections. c is held fixed in the primal part, which otherwise falls to 0 by constant projections.
 
+spectral_norm: "power", plain power iteration, finds a layer's norm from below, so that a critic may be
+steeper than 1 by some per cent for the first steps; "bound" divides by a bound from above and never lets it.
 critic: "sn_linear_nonorm" (one layer of norm 1 and no normalisation after it) and "sn_mlp2" (two layers
 with a ReLU between) are 1-Lipschitz in each argument, over unit embeddings. "sn_linear_l2" normalises
 after the layer, as CRD with spectral normalisation would: the scale cancels, and no Lipschitz bound is
@@ -41,15 +46,19 @@ CRITICS = ("sn_linear_nonorm", "sn_linear_l2", "sn_mlp2")
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     dual: Annotated[Weight, Range(0.1, 2, log=True)] = 0.8
     primal: Annotated[Weight, Range(0, 0.3)] = 0.05
 
 
 class Config(_base.MethodConfig):
+    """The settings; what the defaults rest on is said at the file's head."""
+
     name: Literal["wcord"] = "wcord"
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     critic: Annotated[Critic, Choice(CRITICS)] = "sn_linear_nonorm"
-    spectral_norm: Annotated[lipschitz.SpectralNorm, Choice(("bound", "power"))] = "bound"
+    spectral_norm: Annotated[lipschitz.SpectralNorm, Choice(("power", "bound"))] = "power"
     negatives: Annotated[int, Field(gt=0), Choice((1024, 4096, 16384))] = 16384
     temperature: Annotated[float, Field(gt=0), Range(0.02, 0.5, log=True)] = 0.07
     momentum: Annotated[float, Field(ge=0, lt=1), Range(0, 0.9)] = 0.5
@@ -80,6 +89,7 @@ class Projection(nn.Module):
         self.normalise = critic == "sn_linear_l2"
 
     def forward(self, embedding: Tensor) -> Tensor:
+        """Returns the projections of embeddings, which it normalises first."""
         x: Tensor = self.first(F.normalize(embedding, dim=1))
         if self.second is not None:
             x = self.second(F.relu(x))
@@ -87,6 +97,8 @@ class Projection(nn.Module):
 
 
 class Method(_base.Method):
+    """Contrasts both nets' projections with banks, and moves the student's onto the teacher's by a plan."""
+
     config: Config
     needs = frozenset({"embedding"})
     status = "reconstruction"
@@ -106,6 +118,7 @@ class Method(_base.Method):
         self.warned = False
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: dual, primal."""
         upright = slice(None, None, batch.rotations)
         student = self.student_head(batch.student.embedding[upright].float())
         teacher = self.teacher_head(batch.teacher.embedding[upright].detach().float())

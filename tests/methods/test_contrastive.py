@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods
-from raykd.methods import mcld, msdcrd, pckd
+from raykd.methods import dcd, mcld, msdcrd, pckd
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -215,3 +215,24 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_gradients_are_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(LOSSES[name], normal(6, 4).requires_grad_())
+
+
+def test_dcd_whose_scalars_do_not_learn_keeps_its_first_scale() -> None:
+    """As the released ImageNet code, whose optimiser has the two heads alone: the scale stays e."""
+    torch.manual_seed(0)
+    method, batch = dcd.Method(dcd.Config(learnable=False), CONTEXT), make_batch()
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum(method(batch).values()).backward()
+        optimizer.step()
+    s, t = (
+        F.normalize(head(x), dim=1).detach()
+        for head, x in (
+            (method.student_head, batch.student.embedding),
+            (method.teacher_head, batch.teacher.embedding),
+        )
+    )
+    scores = [[math.e * float(a @ b) for b in t] for a in s]
+    loss = sum(math.log(sum(map(math.exp, row))) - row[i] for i, row in enumerate(scores)) / len(scores)
+    assert_close(method(batch)["contrast"].item(), loss, rtol=1e-5, atol=0)

@@ -40,15 +40,15 @@ UNLIKE_DEFAULT = {
     "sdd": [{"divergence": {"kind": "dkd"}}],
     "dcd": [{"stop_gradient": True}],
     "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
-    "msdcrd": [{"align": "class_scores", "selection": "weighted"}, {"keys": 30, "stride": "half"}],
+    "msdcrd": [{"align": "conv", "selection": "weighted"}, {"keys": 30, "stride": "half"}],
     "pckd": [{"preview": {"kind": "curriculum"}}],
-    "wcord": [{"solver": "ipot", "critic": "sn_mlp2"}, {"spectral_norm": "power", "sampling": "per_sample"}],
+    "wcord": [{"solver": "ipot", "critic": "sn_mlp2"}, {"spectral_norm": "bound", "sampling": "per_sample"}],
 }  # arms that no range draws
 
 EQUAL = CONTEXT._replace(student=STUDENT._replace(embedding=TEACHER.embedding))  # widths
 CONTEXTS = {"fitnet": FITNET_CONTEXT, "pckd": EQUAL}  # of methods that cannot serve synthetic_batch.CONTEXT
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views
-REUSED = ("sdd", "simkd")  # methods that read logits off a head
+REUSED = ("sdd", "simkd", "msdcrd")  # methods that read logits off a head
 RESTING = {"sskd": "teacher_head"}  # a term and head that rest at the steps' progress (test_baselines.py)
 
 pytestmark = pytest.mark.filterwarnings("ignore:wcord. ipot did not converge")  # at some draws

@@ -93,10 +93,17 @@ def test_regions_of_weight_come_first_and_others_are_drawn_anew_each_step() -> N
     assert set(make_method("all").choose_rows(weight).tolist()) == set(range(9))
 
 
-def test_msdcrd_aligns_channels_only_where_they_differ() -> None:
+def test_msdcrd_has_no_parameter_and_contrasts_scores_only_where_channels_differ() -> None:
     same = CONTEXT._replace(student=STUDENT._replace(embedding=TEACHER.embedding))
-    assert methods.make("msdcrd", same).align is None
-    assert not list(make_method("all").parameters())
+    for context, selected in ((CONTEXT, "class_scores"), (same, "conv")):
+        torch.manual_seed(0)
+        method = methods.make("msdcrd", context)
+        assert not list(method.parameters())
+        torch.manual_seed(0)
+        expected = msdcrd.Method(msdcrd.Config.model_validate({"align": selected}), context)
+        batch = make_batch(context=context)
+        assert_close(method(batch), expected(batch), rtol=0, atol=0)
+    assert list(msdcrd.Method(msdcrd.Config(align="conv"), CONTEXT).parameters())
     other = CONTEXT._replace(teacher=TEACHER._replace(classes=6))
     with pytest.raises(ValueError, match=r"5 classes.* 6"):
         msdcrd.Method(msdcrd.Config(align="class_scores"), other)

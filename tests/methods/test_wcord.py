@@ -1,7 +1,7 @@
 """WCoRD: transport plans against scipy, the textbook and their limits; a critic that is never too steep."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -162,7 +162,8 @@ def max_slope(method: wcord.Method, moved: str) -> float:
 def test_no_search_finds_a_critic_steeper_than_1(critic: wcord.Critic, moved: str) -> None:
     torch.manual_seed(0)
     for dim in (4, 24):
-        method = wcord.Method(wcord.Config(critic=critic, dim=dim, negatives=16), CONTEXT)
+        config = wcord.Config(critic=critic, dim=dim, negatives=16, spectral_norm="bound")
+        method = wcord.Method(config, CONTEXT)
         student, teacher = method.student_head.first, method.teacher_head.first
         weight = 3 * torch.randn(dim, 10) @ torch.randn(10, 10)  # what training may make of it
         student.parametrizations.weight.original.data = weight
@@ -194,6 +195,20 @@ def test_the_spectral_bound_lies_close_above_the_norm(shape: tuple[int, int]) ->
     assert float(
         torch.linalg.matrix_norm(lipschitz.SpectralBoundNorm()(torch.ones(4, 4)), 2)
     ) == pytest.approx(1)
+
+
+def test_a_critic_is_normalised_by_plain_power_iterations() -> None:
+    """As torch.nn.utils.parametrizations.spectral_norm: u <- W v, v <- W^T u, the weight over u W v."""
+    torch.manual_seed(0)
+    method = wcord.Method(wcord.Config(negatives=16), CONTEXT)
+    parametrized: Any = method.student_head.first.parametrizations.weight
+    weight, v = parametrized.original.detach().double(), parametrized[0]._v.double()
+    for _ in range(2):
+        method.student_head(torch.randn(3, 10))
+        u = weight @ v / (weight @ v).norm()
+        v = weight.T @ u / (weight.T @ u).norm()
+    layer: Any = method.student_head.first.eval()
+    assert_close(layer.weight.detach().double(), weight / (u @ weight @ v), rtol=1e-5, atol=1e-7)
 
 
 def test_a_power_iteration_comes_to_norm_1() -> None:
