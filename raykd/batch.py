@@ -1,5 +1,7 @@
-"""The types of one batch: what a net puts out (Outputs) and in which shapes (OutputShapes); what a method is
-built for (MethodContext) and what it reads of a batch (MethodBatch).
+"""The types of one batch.
+
+What a net puts out (Outputs) and in which shapes (OutputShapes); what a method is built for (MethodContext)
+and what it reads of a batch (MethodBatch).
 
 Legend: n images of the batch (times the rotations), c classes, d width of the embedding.
 """
@@ -74,7 +76,7 @@ class MethodBatch:
 
 
 def empty_outputs(batch_size: int, device: torch.device) -> Outputs:
-    """The outputs of no teacher: empty tensors, for methods that need none."""
+    """Returns the outputs of no teacher: empty tensors, for methods that need none."""
     empty = torch.empty(batch_size, 0, device=device)
     head = Head(torch.empty(0, 0, device=device), torch.empty(0, device=device))
     return Outputs(empty, empty, (), head, torch.empty(batch_size, 0, 0, 0, device=device))

@@ -1,0 +1,1 @@
+"""Losses, statistics and solvers that methods share: functions of tensors, and of all ranks' rows."""

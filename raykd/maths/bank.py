@@ -91,9 +91,11 @@ class MemoryBank(nn.Module):
         self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
 
     def get_extra_state(self) -> Tensor:
+        """Returns the seed and the number of steps, which decide the draws."""
         return torch.tensor([self.seed, self.steps], device="cpu")
 
     def set_extra_state(self, state: Any) -> None:
+        """Goes on from them."""
         self.seed, self.steps = state.tolist()
 
     def draw_negatives(self, index: Tensor) -> Iterator[AnchorNegatives]:

@@ -1,6 +1,6 @@
-"""Batch norm whose statistics are those of all ranks' rows: in the heads of methods always, in the student by
-choice (recipe: batch_norm).
+"""Batch norm whose statistics are those of all ranks' rows.
 
+It serves in the heads of methods always, in the student by choice (recipe: batch_norm).
 torch.nn.SyncBatchNorm does the same on GPUs only; there it serves the student.
 """
 
@@ -25,6 +25,7 @@ class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns x [n, channels, h, w] normalised; in training it moves the running statistics."""
         if num_ranks() == 1 or not self.training:
             return super().forward(x)
         exact = x.float()

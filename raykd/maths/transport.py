@@ -29,7 +29,7 @@ class Transport(NamedTuple):
 
 @torch.no_grad()
 def sinkhorn(cost: Tensor, epsilon: float, iterations: int) -> Transport:
-    """argmin <P, cost> - epsilon H(P) over plans with these marginals (Cuturi 2013, arXiv:1306.0895). [n, m].
+    """Returns argmin <P, cost> - epsilon H(P), P with these marginals (Cuturi 2013, arXiv:1306.0895). [n, m].
 
     Ten sweeps in the log domain. Where these are not enough (small epsilon, close ties: plain sweeps may then
     need 10^5), Newton's steps on the semi-dual sum f/n + sum g(f)/m go on, g being the sweep's other half;

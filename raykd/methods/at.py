@@ -22,10 +22,14 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     attention: Annotated[Weight, Range(100, 10000, log=True)] = 1000.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["at"] = "at"
     power: Annotated[int, Field(ge=1), Choice((1, 2, 4))] = 2  # p
     weights: Weights = Weights()
@@ -43,6 +47,8 @@ def attention_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], power: 
 
 
 class Method(_base.Method):
+    """Compares the attention of each pair of stages."""
+
     needs = frozenset({"maps"})
     status = "official"
     paper = "Paying More Attention to Attention, ICLR 2017, arXiv:1612.03928"
@@ -53,5 +59,6 @@ class Method(_base.Method):
         self.power = config.power
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: attention."""
         teacher = [x.detach() for x in stage_maps(batch.teacher)]
         return {"attention": attention_loss(stage_maps(batch.student), teacher, self.power)}

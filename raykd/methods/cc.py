@@ -20,10 +20,14 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     correlation: Annotated[Weight, Range(0.002, 0.2, log=True)] = 0.02
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["cc"] = "cc"
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     weights: Weights = Weights()
@@ -36,6 +40,8 @@ def correlation_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Method(_base.Method):
+    """Compares neighbours' differences behind two linear heads."""
+
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Correlation Congruence for Knowledge Distillation, ICCV 2019, arXiv:1904.01802"
@@ -46,6 +52,7 @@ class Method(_base.Method):
         self.teacher_head = nn.Linear(context.teacher.embedding, config.dim)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: correlation."""
         student = self.student_head(batch.student.embedding.float())
         teacher = self.teacher_head(batch.teacher.embedding.detach().float())
         return {"correlation": correlation_loss(student, teacher)}

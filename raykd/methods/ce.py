@@ -9,13 +9,18 @@ from raykd.methods import _base
 
 
 class Config(_base.MethodConfig):
+    """The settings: none."""
+
     name: Literal["ce"] = "ce"
 
 
 class Method(_base.Method):
+    """No terms: what is left is the cross-entropy with the labels."""
+
     needs = frozenset()
     status = "official"
     paper = "No distillation: cross-entropy with the labels"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns no terms."""
         return {}

@@ -24,10 +24,14 @@ from raykd.spec import Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     contrast: Annotated[Weight, Range(5, 200, log=True)] = 100.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["ckd"] = "ckd"
     temperature: Annotated[float, Field(gt=0), Range(0.05, 4, log=True)] = 1.0
     standardize: Standardize = False
@@ -41,11 +45,14 @@ def contrast_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tenso
 
 
 class Method(_base.Method):
+    """Contrasts each teacher's row of logits with all students'."""
+
     config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "CKD: Contrastive Knowledge Distillation from A Sample-wise Perspective, arXiv:2404.14109"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: contrast."""
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         return {"contrast": contrast_loss(student, teacher, self.config.temperature)}

@@ -22,10 +22,14 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     contrast: Annotated[Weight, Range(0.1, 2, log=True)] = 0.8
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["crd"] = "crd"
     dim: Annotated[int, Field(gt=0), Choice((64, 128, 256))] = 128
     negatives: Annotated[int, Field(gt=0), Choice((1024, 4096, 16384))] = 16384
@@ -36,6 +40,8 @@ class Config(_base.MethodConfig):
 
 
 class Method(_base.Method):
+    """Contrasts both nets' projections with banks of the other's; the banks are part of the state."""
+
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Contrastive Representation Distillation, ICLR 2020, arXiv:1910.10699"
@@ -49,6 +55,7 @@ class Method(_base.Method):
         )
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: contrast."""
         upright = slice(None, None, batch.rotations)
         student = F.normalize(self.student_head(batch.student.embedding[upright].float()), dim=1)
         teacher = F.normalize(self.teacher_head(batch.teacher.embedding[upright].detach().float()), dim=1)

@@ -25,11 +25,15 @@ EPSILON = 1e-8  # as released
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     inter: Annotated[Weight, Range(0.2, 20, log=True)] = 2.0
     intra: Annotated[Weight, Range(0.2, 20, log=True)] = 2.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["dist"] = "dist"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     standardize: Standardize = False
@@ -56,12 +60,15 @@ def intra_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 class Method(_base.Method):
+    """Correlates the two nets' probabilities along rows and along classes."""
+
     config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: inter, intra."""
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         temperature = self.config.temperature
         return {

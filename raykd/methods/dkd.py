@@ -21,11 +21,15 @@ from raykd.spec import Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     target: Weight = 1.0  # alpha, 1 in every released setting
     non_target: Annotated[Weight, Range(0.5, 16, log=True)] = 8.0  # beta
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["dkd"] = "dkd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
@@ -44,12 +48,15 @@ def non_target_loss(student: Tensor, teacher: Tensor, labels: Tensor, temperatur
 
 
 class Method(_base.Method):
+    """Compares logits, the target class and the others apart, with a warm-up."""
+
     config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Decoupled Knowledge Distillation, CVPR 2022, arXiv:2203.08679"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: target, non_target."""
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         warm_up_scale = ramp.linear(batch.progress, self.config.warm_up)
         temperature = self.config.temperature

@@ -22,10 +22,14 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     hint: Annotated[Weight, Range(10, 1000, log=True)] = 100.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["fitnet"] = "fitnet"
     hint: Annotated[int, Field(ge=0), Choice((1, 2, 3))] = 2  # of Outputs.maps, where 0 is the stem's
     weights: Weights = Weights()
@@ -47,6 +51,8 @@ def make_regressor(student: tuple[int, int, int], teacher: tuple[int, int, int])
 
 
 class Method(_base.Method):
+    """Predicts one of the teacher's maps from the student's."""
+
     needs = frozenset({"maps"})
     status = "official"
     paper = "FitNets: Hints for Thin Deep Nets, ICLR 2015, arXiv:1412.6550"
@@ -64,5 +70,6 @@ class Method(_base.Method):
         self.norm = AnyDeviceSyncBatchNorm(teacher[config.hint][0])
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: hint."""
         guess = F.relu(self.norm(self.conv(batch.student.maps[self.hint].float())))
         return {"hint": F.mse_loss(guess, batch.teacher.maps[self.hint].detach().float())}

@@ -18,11 +18,15 @@ from raykd.spec import Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     task: Annotated[Weight, Range(0.05, 2, log=True)] = 0.1
     kd: Annotated[Weight, Range(0.1, 20, log=True)] = 0.9
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["kd"] = "kd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     standardize: Standardize = False
@@ -35,11 +39,14 @@ def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 class Method(_base.Method):
+    """Compares softened logits."""
+
     config: Config
     needs = frozenset({"logits"})
     status = "official"
     paper = "Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: kd."""
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         return {"kd": kd_loss(student, teacher, self.config.temperature)}

@@ -39,12 +39,16 @@ Sample = Literal["student_anchor", "teacher_anchor", "similarity"]
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     instance: Annotated[Weight, Range(0.1, 100, log=True)] = 10.0
     sample: Annotated[Weight, Range(0.1, 100, log=True)] = 10.0
     category: Annotated[Weight, Range(0.1, 100, log=True)] = 10.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; what the defaults rest on is said at the file's head."""
+
     name: Literal["mcld"] = "mcld"
     temperature: Annotated[float, Field(gt=0), Range(0.07, 2, log=True)] = 1.0
     mask_same_class: Annotated[bool, Choice((True, False))] = True
@@ -94,12 +98,15 @@ def category_loss(student: Tensor, teacher: Tensor, temperature: float, used: Te
 
 
 class Method(_base.Method):
+    """Contrasts logits by instance, by sample and by category."""
+
     config: Config
     needs = frozenset({"logits"})
     status = "reconstruction"
     paper = "Multi-perspective Contrastive Logit Distillation, arXiv:2411.10693"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: instance, sample, category."""
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, self.config.standardize)
         all_student, all_teacher, labels = all_gather(student), all_gather(teacher), all_gather(batch.labels)
         same, first = batch.labels[:, None] == labels, rank_offset(student)

@@ -55,6 +55,7 @@ class Growth(Spec):
     growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+        """Returns the weight of each image. [n] -> [n]."""
         return preview_weight(difficulty, self.growth ** paper_epoch(progress))
 
 
@@ -65,35 +66,45 @@ class Curriculum(Spec):
     gate_growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+        """Returns the weight of each image. [n] -> [n]."""
         threshold = self.gate_growth ** paper_epoch(progress)
         return torch.where(difficulty <= threshold, 1.0, torch.zeros_like(difficulty))
 
 
 class Linear(Spec):
+    """The threshold goes from start to end in a line over the trial."""
+
     kind: Literal["linear"] = "linear"
     linear_start: Annotated[Threshold, Range(0.5, 1.5)] = 1.0
     linear_end: Annotated[Threshold, Range(1.5, 4)] = 3.3  # 1.005^240
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+        """Returns the weight of each image. [n] -> [n]."""
         return preview_weight(
             difficulty, self.linear_start + (self.linear_end - self.linear_start) * progress
         )
 
 
 class Cosine(Spec):
+    """The threshold goes from start to end along half a cosine."""
+
     kind: Literal["cosine"] = "cosine"
     cosine_start: Annotated[Threshold, Range(0.5, 1.5)] = 1.0
     cosine_end: Annotated[Threshold, Range(1.5, 4)] = 3.3
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+        """Returns the weight of each image. [n] -> [n]."""
         part = 0.5 * (1 - math.cos(math.pi * progress))
         return preview_weight(difficulty, self.cosine_start + (self.cosine_end - self.cosine_start) * part)
 
 
 class Off(Spec):
+    """Every image weighs 1."""
+
     kind: Literal["off"] = "off"
 
     def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+        """Returns the weight of each image. [n] -> [n]."""
         return torch.ones_like(difficulty)
 
 
@@ -101,6 +112,8 @@ Preview = Annotated[Growth | Curriculum | Linear | Cosine | Off, Field(discrimin
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     kd: Annotated[Weight, Choice((0.0, 0.5, 1.0, 2.0))] = 0.0  # delta
     category: Annotated[Weight, Range(0.005, 0.5, log=True)] = 0.05  # beta
     centre: Annotated[Weight, Choice((0.0, 0.1, 1.0, 10.0))] = 1.0  # alpha
@@ -108,6 +121,8 @@ class Weights(_base.Weights):
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["pckd"] = "pckd"
     temperature: Annotated[float, Field(gt=0), Range(0.07, 8, log=True)] = 4.0  # of `category`
     base_temperature: Annotated[float, Field(gt=0)] = (
@@ -180,11 +195,14 @@ class Predictor(nn.Module):
         self.second = nn.Linear(hidden, out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns predictions of the teacher's embeddings."""
         out: Tensor = self.second(F.relu(self.norm(self.first(x)[:, :, None, None]).flatten(1)))
         return out
 
 
 class Method(_base.Method):
+    """Compares class centres, projections and embeddings, weighted by how hard an image is."""
+
     config: Config
     needs = frozenset({"logits", "embedding", "head"})
     status = "official"
@@ -203,6 +221,7 @@ class Method(_base.Method):
         self.predictor = Predictor(student, config.widening * teacher, teacher)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: kd, category, centre, feature."""
         upright = slice(None, None, batch.rotations)
         student_logits, teacher_logits = batch.student.logits[upright], batch.teacher.logits[upright]
         hardness = difficulty(student_logits.float(), batch.labels[upright])

@@ -20,10 +20,14 @@ EPSILON = 1e-7  # as released
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     affinity: Annotated[Weight, Range(3000, 300000, log=True)] = 30000.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["pkt"] = "pkt"
     weights: Weights = Weights()
 
@@ -43,10 +47,13 @@ def affinity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Method(_base.Method):
+    """Compares the two nets' probabilities of being neighbours."""
+
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Learning Deep Representations with Probabilistic Knowledge Transfer, ECCV 2018, arXiv:1803.10837"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: affinity."""
         student, teacher = batch.student.embedding.float(), batch.teacher.embedding.detach().float()
         return {"affinity": affinity_loss(student, teacher)}

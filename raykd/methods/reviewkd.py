@@ -33,10 +33,14 @@ SIZES = (4, 2, 1)
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     review: Annotated[Weight, Range(0.3, 20, log=True)] = 5.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["reviewkd"] = "reviewkd"
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
     weights: Weights = Weights()
@@ -81,6 +85,7 @@ class Fusion(nn.Module):
             nn.init.kaiming_uniform_(cast(nn.Conv2d, conv).weight, a=1)
 
     def forward(self, x: Tensor, rest: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Returns the guess and the rest for the next shallower level."""
         x = self.enter(x)
         if self.attention is not None and rest is not None:
             rest = F.interpolate(rest, x.shape[2:], mode="nearest")
@@ -102,6 +107,8 @@ def level_shapes(shapes: OutputShapes) -> list[tuple[int, int, int]]:
 
 
 class Method(_base.Method):
+    """Fuses the student's stages, deep to shallow, into guesses of the teacher's."""
+
     needs = frozenset({"preacts", "embedding"})
     status = "official"
     paper = "Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044"
@@ -118,6 +125,7 @@ class Method(_base.Method):
         )
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: review."""
         student = levels(batch.student.maps, batch.student.embedding)
         guesses, rest = [], None
         for fusion, level in zip(self.fusions, student, strict=True):

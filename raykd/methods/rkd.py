@@ -23,11 +23,15 @@ EPSILON = 1e-12  # as released, under the square root
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     distance: Annotated[Weight, Range(2.5, 250, log=True)] = 25.0
     angle: Annotated[Weight, Range(5, 500, log=True)] = 50.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["rkd"] = "rkd"
     weights: Weights = Weights()
 
@@ -59,10 +63,13 @@ def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Method(_base.Method):
+    """Compares distances and angles between the rows of the batch."""
+
     needs = frozenset({"embedding"})
     status = "official"
     paper = "Relational Knowledge Distillation, CVPR 2019, arXiv:1904.05068"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: distance, angle."""
         student, teacher = batch.student.embedding.float(), batch.teacher.embedding.detach().float()
         return {"distance": distance_loss(student, teacher), "angle": angle_loss(student, teacher)}

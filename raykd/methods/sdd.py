@@ -41,6 +41,7 @@ class KD(Spec):
         return soft_divergence(student, teacher, temperature)
 
     def loss_scale(self, progress: float) -> float:
+        """Returns 1: it has no warm-up."""
         return 1.0
 
 
@@ -57,6 +58,7 @@ class DKD(Spec):
         return target + self.non_target * non_target_divergence(student, teacher, labels, temperature)
 
     def loss_scale(self, progress: float) -> float:
+        """Returns the part that the warm-up lets through."""
         return ramp.linear(progress, self.warm_up)
 
 
@@ -64,11 +66,15 @@ Divergence = Annotated[KD | DKD, Field(discriminator="kind")]
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     task: Annotated[Weight, Range(0.05, 2, log=True)] = 0.1
     kd: Annotated[Weight, Range(0.1, 20, log=True)] = 0.9
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["sdd"] = "sdd"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     finest: Annotated[Literal[1, 2, 4], Choice((1, 2, 4))] = 4  # scales are 1, 2, ... up to this
@@ -103,6 +109,8 @@ def region_loss(
 
 
 class Method(_base.Method):
+    """Compares the logits of regions."""
+
     config: Config
     needs = frozenset({"pooled", "head"})
     status = "official"
@@ -113,6 +121,7 @@ class Method(_base.Method):
         _base.check_classes(context)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: kd."""
         config, divergence = self.config, self.config.divergence
         student, teacher = prepare_logits(
             self._region_logits(batch.student), self._region_logits(batch.teacher), config.standardize

@@ -30,11 +30,15 @@ from raykd.spec import Choice, Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     task: Weight = 0.0
     feature: Annotated[Weight, Range(0.2, 5, log=True)] = 1.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["simkd"] = "simkd"
     factor: Annotated[int, Field(ge=1), Choice((1, 2, 4, 8))] = (
         2  # the middle is as wide as the teacher / factor
@@ -78,6 +82,8 @@ def _conv_bn_relu(channels_in: int, channels: int, kernel: int) -> tuple[nn.Modu
 
 
 class Method(_base.Method):
+    """Projects the student's last map onto the teacher's; its `deploy_head` replaces the student's."""
+
     needs = frozenset({"pooled", "head"})
     status = "official"
     paper = "Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001"
@@ -88,6 +94,7 @@ class Method(_base.Method):
         self.deploy_head: ReusedClassifier = ReusedClassifier(context, config.factor)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: feature."""
         with torch.no_grad():
             self.deploy_head.weight.copy_(batch.teacher.head.weight)
             self.deploy_head.bias.copy_(batch.teacher.head.bias)

@@ -19,10 +19,14 @@ from raykd.spec import Range
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     similarity: Annotated[Weight, Range(300, 30000, log=True)] = 3000.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["sp"] = "sp"
     weights: Weights = Weights()
 
@@ -39,10 +43,13 @@ def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Method(_base.Method):
+    """Compares the similarities within the batch of the two nets' last maps."""
+
     needs = frozenset({"maps"})
     status = "official"
     paper = "Similarity-Preserving Knowledge Distillation, ICCV 2019, arXiv:1907.09682"
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: similarity."""
         student, teacher = batch.student.maps[-1].float(), batch.teacher.maps[-1].detach().float()
         return {"similarity": similarity_loss(student, teacher)}

@@ -38,6 +38,8 @@ ROUNDING = 1e-9  # of a product of fractions, for an epoch that begins at a mile
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     task: Annotated[Weight, Range(0.05, 2, log=True)] = 0.1
     teacher_head: Weight = 1.0
     kd: Annotated[Weight, Range(0.1, 20, log=True)] = 0.9
@@ -46,6 +48,8 @@ class Weights(_base.Weights):
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["sskd"] = "sskd"
     teacher_stage: Annotated[float, Field(ge=0, lt=1), Choice((0.1, 0.2, 0.3))] = 0.2
     teacher_lr: Annotated[float, Field(gt=0)] = 0.05  # of its head, whatever the student's
@@ -106,6 +110,8 @@ def make_head(dim: int) -> nn.Sequential:
 
 
 class Method(_base.Method):
+    """Compares logits of all views, and which image each net takes a turned view for, in two stages."""
+
     config: Config
     needs = frozenset({"logits", "embedding"})
     status = "official"
@@ -129,6 +135,7 @@ class Method(_base.Method):
         return self.config.teacher_lr * TEACHER_FACTOR**num_steps if progress < stage else 0.0
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the terms: teacher_head, kd, rotated, similarity."""
         config, learning = self.config, batch.progress < self.config.teacher_stage
         student, teacher = prepare_logits(batch.student.logits, batch.teacher.logits, config.standardize)
         image = (

@@ -27,10 +27,14 @@ EPSILON = 1e-5  # as released
 
 
 class Weights(_base.Weights):
+    """The weight of each term."""
+
     information: Annotated[Weight, Range(0.1, 10, log=True)] = 1.0
 
 
 class Config(_base.MethodConfig):
+    """The settings; the defaults are the official code's."""
+
     name: Literal["vid"] = "vid"
     init_variance: Annotated[float, Field(gt=0.01), Range(0.5, 20, log=True)] = 5.0
     weights: Weights = Weights()
@@ -57,11 +61,14 @@ class StageEstimator(nn.Module):
         self.scale = nn.Parameter(torch.full((channels,), math.log(math.expm1(init_variance - EPSILON))))
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Returns the loss of the teacher's map under the guess. -> scalar."""
         student, teacher = match_sizes(student, teacher)
         return information_loss(self.mean(student), F.softplus(self.scale) + EPSILON, teacher)
 
 
 class Method(_base.Method):
+    """Predicts each of the teacher's stages from the student's as a Gaussian."""
+
     needs = frozenset({"maps"})
     status = "official"
     paper = "Variational Information Distillation for Knowledge Transfer, CVPR 2019, arXiv:1904.05835"
@@ -73,5 +80,6 @@ class Method(_base.Method):
         self.stages = nn.ModuleList(StageEstimator(s[0], t[0], config.init_variance) for s, t in pairs)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
+        """Returns the term: information."""
         pairs = zip(self.stages, stage_maps(batch.student), stage_maps(batch.teacher), strict=True)
         return {"information": torch.stack([stage(s, t.detach()) for stage, s, t in pairs]).sum()}

@@ -25,6 +25,7 @@ class Bottleneck(nn.Module):
         self.shortcut = shortcut(channels_in, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         total: Tensor = self.bn3(self.conv3(out)) + self.shortcut(x)
@@ -49,6 +50,7 @@ class ResNet50(Net):
         init_convs(self)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = F.relu(self.bn1(self.conv1(images)))
         first_sum, first = run_stage(self.layer1, stem)
         second_sum, second = run_stage(self.layer2, first)
@@ -58,6 +60,7 @@ class ResNet50(Net):
         return make_outputs((stem, first, second, third, fourth), fourth, self.linear, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.linear)
 
 

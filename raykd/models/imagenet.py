@@ -36,6 +36,7 @@ class ImageNetResNet(Net):
         self.stages = ((64, 2), (wide, 2), (2 * wide, 2), (4 * wide, 2), (8 * wide, 2))
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = self.relu(self.bn1(self.conv1(images)))
         x, maps, sums = self.maxpool(stem), [stem], []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
@@ -47,7 +48,7 @@ class ImageNetResNet(Net):
         return make_outputs(tuple(maps), x, self.fc, tuple(sums))
 
     def _run_block(self, block: Any, x: Tensor) -> Tensor:
-        """torchvision's BasicBlock or Bottleneck, less its last ReLU."""
+        """What torchvision's BasicBlock or Bottleneck puts out, less its last ReLU."""
         out = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
         if self.is_deep:
             out = block.bn3(block.conv3(block.relu(out)))
@@ -55,4 +56,5 @@ class ImageNetResNet(Net):
         return total
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.fc)

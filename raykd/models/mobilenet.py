@@ -40,6 +40,7 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         out: Tensor = self.conv(x)
         return x + out if self.residual else out
 
@@ -73,6 +74,7 @@ class MobileNetV2(Net):
         return cast(nn.Linear, self.classifier[0])
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         x = self.conv1(images)
         maps = [x]
         for index, block in enumerate(self.blocks):
@@ -82,6 +84,7 @@ class MobileNetV2(Net):
         return make_outputs(tuple(maps), self.conv2(x), self._linear)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self._linear)
 
 

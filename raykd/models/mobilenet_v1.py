@@ -39,6 +39,7 @@ class MobileNetV1(Net):
         self.fc = nn.Linear(channels_in, classes)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         x, maps = images, []
         for index, part in enumerate(self.model):
             x = part(x)
@@ -47,6 +48,7 @@ class MobileNetV1(Net):
         return make_outputs(tuple(maps), x, self.fc)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.fc)
 
 

@@ -26,6 +26,7 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(channels_in, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         out = F.relu(self.bn1(self.conv1(x)))
         total: Tensor = self.bn2(self.conv2(out)) + self.downsample(x)
         return total
@@ -51,6 +52,7 @@ class ResNet(Net):
         init_convs(self)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = F.relu(self.bn1(self.conv1(images)))
         first_sum, first = run_stage(self.layer1, stem)
         second_sum, second = run_stage(self.layer2, first)
@@ -59,6 +61,7 @@ class ResNet(Net):
         return make_outputs((stem, first, second, third), third, self.fc, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.fc)
 
 

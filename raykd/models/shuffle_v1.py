@@ -35,6 +35,7 @@ class Unit(nn.Module):
         self.bn3 = nn.BatchNorm2d(out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         out = channel_shuffle(F.relu(self.bn1(self.conv1(x))), self.groups)
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -60,6 +61,7 @@ class ShuffleV1(Net):
         self.linear = nn.Linear(960, classes)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = F.relu(self.bn1(self.conv1(images)))
         first_sum, first = run_stage(self.layer1, stem)
         second_sum, second = run_stage(self.layer2, first)
@@ -68,6 +70,7 @@ class ShuffleV1(Net):
         return make_outputs((stem, first, second, third), third, self.linear, sums)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.linear)
 
 

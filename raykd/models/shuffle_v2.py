@@ -26,6 +26,7 @@ class BasicUnit(nn.Module):
         self.bn3 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         identity, branch = x.chunk(2, dim=1)
         branch = F.relu(self.bn1(self.conv1(branch)))
         branch = self.bn2(self.conv2(branch))
@@ -51,6 +52,7 @@ class DownUnit(nn.Module):
         self.bn5 = nn.BatchNorm2d(half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns what the block puts out of x."""
         left = self.bn1(self.conv1(x))
         left = F.relu(self.bn2(self.conv2(left)))
         right = F.relu(self.bn3(self.conv3(x)))
@@ -80,6 +82,7 @@ class ShuffleV2(Net):
         self.linear = nn.Linear(1024, classes)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = F.relu(self.bn1(self.conv1(images)))
         first = self.layer1(stem)
         second = self.layer2(first)
@@ -88,6 +91,7 @@ class ShuffleV2(Net):
         return make_outputs((stem, first, second, third), last, self.linear)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.linear)
 
 

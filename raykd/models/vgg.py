@@ -34,6 +34,7 @@ class VGG(Net):
         init_head(self.classifier)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         x, maps, preacts = images, [], []
         for index, block in enumerate((self.block0, self.block1, self.block2, self.block3, self.block4)):
             if index in (1, 2, 3) or (index == 4 and _is_large(images.shape[2])):
@@ -44,6 +45,7 @@ class VGG(Net):
         return make_outputs(tuple(maps), x, self.classifier, tuple(preacts[1:]))
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         strides = (1, 2, 2, 2, 2 if _is_large(image_size) else 1)
         return make_output_shapes(image_size, tuple(zip(WIDTHS, strides, strict=True)), self.classifier)
 

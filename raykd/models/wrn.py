@@ -66,6 +66,7 @@ class WideResNet(Net):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, images: Tensor) -> Outputs:
+        """Returns the Outputs of images [n, 3, h, w]."""
         stem = self.conv1(images)
         _, first = _run_stage(self.block1, stem)
         first_normed, second = _run_stage(self.block2, first)
@@ -74,6 +75,7 @@ class WideResNet(Net):
         return make_outputs((stem, first, second, third), F.relu(normed[-1]), self.fc, normed)
 
     def shapes(self, image_size: int) -> OutputShapes:
+        """Returns the shapes of the outputs for square images."""
         return make_output_shapes(image_size, self.stages, self.fc)
 
 
