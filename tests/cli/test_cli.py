@@ -72,6 +72,7 @@ def test_plan_and_methods(verb: Any, small: Path) -> None:
     assert "arXiv:2407.11802" in verb("methods", "dcd").stdout
 
 
+@pytest.mark.slow
 def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
     verb: Any, recipe: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
     assert untested.returncode == 2 and "trained before, without --test" in untested.stderr
 
 
+@pytest.mark.slow
 def test_a_list_is_cut_neither_in_a_pipe_nor_on_a_narrow_terminal() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
 
@@ -121,6 +123,7 @@ def test_a_list_is_cut_neither_in_a_pipe_nor_on_a_narrow_terminal() -> None:
         show(*words, COLUMNS="40")
 
 
+@pytest.mark.slow
 def test_a_study_may_come_through_a_pipe(small: Path) -> None:
     command = '"$0" -m raykd plan <(cat "$1") --json --images-per-second 1000'
     done = subprocess.run(
