@@ -83,13 +83,9 @@ def _write_onnx(
     except ImportError as error:
         return ProgramCheck(False, f"ONNX needs {error.name}: pip install 'raykd[export]', then export again")
     onnx_program = torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        dynamic_shapes=DYNAMIC_SHAPES,
-        input_names=["images"],
+        program, dynamo=True, verbose=False, dynamic_shapes=DYNAMIC_SHAPES, input_names=["images"],
         output_names=["logits"],
-    )
+    )  # fmt: skip
     assert onnx_program is not None
     onnx_program.model.metadata_props.update(metadata)
     onnx_program.save(path, external_data=False)

@@ -62,16 +62,9 @@ def plot_test_accuracies(table: PairTable) -> Figure | str:
         axes.plot([*result.accuracies.values()], [y + 0.2] * mean.n, ".", color=MUTED, ms=6, label="one seed")
         face_colour = style.colour if result.source == "searched" else CARD
         axes.errorbar(
-            mean.mean,
-            y,
-            xerr=mean.half_width,
-            fmt=style.marker,
-            color=style.colour,
-            mfc=face_colour,
-            ms=6,
-            capsize=3.5,
-            lw=1.5,
-        )
+            mean.mean, y, xerr=mean.half_width, fmt=style.marker, color=style.colour, mfc=face_colour,
+            ms=6, capsize=3.5, lw=1.5,
+        )  # fmt: skip
         for row in result.published:
             axes.plot(
                 row.value, y - 0.05, "|", color=INK, ms=15, mew=1.6, label="printed by a paper or its code"

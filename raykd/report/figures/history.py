@@ -55,30 +55,18 @@ def plot_optimization_history(run: RunData) -> Figure | str:
         if group:
             xs, ys = [t.number for t in group], [get_accuracy(t) for t in group]
             axes.plot(
-                xs,
-                ys,
-                marker,
-                color=face_colour,
-                markeredgecolor=edge_colour,
-                markeredgewidth=1.1,
-                markersize=5.5,
-                label=label,
-            )
+                xs, ys, marker, color=face_colour, markeredgecolor=edge_colour, markeredgewidth=1.1,
+                markersize=5.5, label=label,
+            )  # fmt: skip
     low, high = axis_limits([get_accuracy(t) for t in scored_trials])
     failed_numbers = [t.number for t in run.trials if t.state == "FAIL"]
     if failed_numbers:
         transform = axes.get_xaxis_transform()
         label = f"failed, at the top edge (n={len(failed_numbers)})"
         axes.plot(
-            failed_numbers,
-            [1.0] * len(failed_numbers),
-            "|",
-            color=VERMILLION,
-            ms=13,
-            mew=1.6,
-            transform=transform,
-            label=label,
-        )
+            failed_numbers, [1.0] * len(failed_numbers), "|", color=VERMILLION, ms=13, mew=1.6,
+            transform=transform, label=label,
+        )  # fmt: skip
     _draw_best_so_far(axes, run)
     _draw_paper_point(axes, run)
     mark_clipped(axes, [t.number for t in scored_trials], [get_accuracy(t) for t in scored_trials], low)
@@ -96,13 +84,9 @@ def _draw_best_so_far(axes: Axes, run: RunData) -> None:
     if best_accuracies:
         numbers = [*(t.number for t in in_order), max(t.number for t in run.trials)]
         axes.plot(
-            numbers,
-            [*best_accuracies, best_accuracies[-1]],
-            color=INK,
-            drawstyle="steps-post",
-            lw=1.2,
+            numbers, [*best_accuracies, best_accuracies[-1]], color=INK, drawstyle="steps-post", lw=1.2,
             label="best so far",
-        )
+        )  # fmt: skip
 
 
 def _draw_paper_point(axes: Axes, run: RunData) -> None:

@@ -50,13 +50,9 @@ def plot_parallel_coordinates(run: RunData, paths: Sequence[str]) -> Figure | st
         if marked_trial is not None:
             ys = _get_heights(run, paths, marked_trial, low, high)
             axes.plot(
-                range(len(ys)),
-                ys,
-                color=colour,
-                ls=linestyle,
-                lw=2.2,
+                range(len(ys)), ys, color=colour, ls=linestyle, lw=2.2,
                 label=f"{label} (trial {marked_trial.number})",
-            )
+            )  # fmt: skip
     for x, path in enumerate(paths):
         _draw_scale(
             axes, x, [(scale_to_unit(run.space[path], v), shorten(v)) for v in _choose_ticks(run.space[path])]

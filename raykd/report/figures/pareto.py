@@ -74,14 +74,9 @@ def plot_pareto_front(run: RunData) -> Figure | str:
         if paper is not None:
             group_label = "the paper's point" if column == 0 else None
             axes.plot(
-                [paper.costs[column]],
-                [paper.accuracy],
-                "D",
-                color=VERMILLION,
-                ms=7,
-                mfc="none",
+                [paper.costs[column]], [paper.accuracy], "D", color=VERMILLION, ms=7, mfc="none",
                 label=group_label,
-            )
+            )  # fmt: skip
         for point in front_points:
             at_point = (point.costs[column], point.accuracy)
             axes.annotate(str(point.number), at_point, (4, 3), textcoords="offset points", color=INK, size=7)

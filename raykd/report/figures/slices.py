@@ -119,15 +119,9 @@ def _scatter(
         xs, ys = [x_positions[t.number] for t in shown], [get_accuracy(t) for t in shown]
         edge_colour = colour if marker == "x" else CARD
         axes.plot(
-            xs,
-            ys,
-            marker,
-            color=colour,
-            mec=edge_colour,
-            mew=0.9 if marker == "x" else 0.5,
-            ms=size,
+            xs, ys, marker, color=colour, mec=edge_colour, mew=0.9 if marker == "x" else 0.5, ms=size,
             label=label,
-        )
+        )  # fmt: skip
 
 
 def _format_param_axis(axes: Axes, dimension: Dimension) -> None:

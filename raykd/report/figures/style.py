@@ -155,15 +155,9 @@ def mark_clipped(axes: Axes, xs: Sequence[float], values: Sequence[float], low: 
         transform = axes.get_xaxis_transform()
         label = f"below the axis (n={len(below)})"
         axes.plot(
-            below,
-            [0.02] * len(below),
-            "v",
-            color=MUTED,
-            markersize=5,
-            transform=transform,
-            label=label,
+            below, [0.02] * len(below), "v", color=MUTED, markersize=5, transform=transform, label=label,
             clip_on=False,
-        )
+        )  # fmt: skip
 
 
 def add_legend(figure: Figure, columns: int = 3) -> None:

@@ -43,14 +43,7 @@ def plot_timeline(run: RunData) -> Figure | str:
         if bars_of_state:
             ys, lefts, widths = zip(*bars_of_state, strict=True)
             axes.barh(
-                ys,
-                widths,
-                0.74,
-                lefts,
-                color=colour,
-                edgecolor=CARD,
-                linewidth=0.5,
-                label=state_label(state),
+                ys, widths, 0.74, lefts, color=colour, edgecolor=CARD, linewidth=0.5, label=state_label(state)
             )
     names = [lanes[lane][0] or "unknown" for lane in lane_order]
     label_rows = [i for i, name in enumerate(names) if i == 0 or names[i - 1] != name]

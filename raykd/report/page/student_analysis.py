@@ -6,12 +6,7 @@ gained.
 
 from raykd.report.page.html import ColumnHead, Table, format_points, number_heads
 from raykd.report.rows.types import RunData
-from raykd.report.stats.student_analysis import (
-    CONTROL,
-    compute_class_gains,
-    group_analyses,
-    mean_of_known,
-)
+from raykd.report.stats.student_analysis import CONTROL, compute_class_gains, group_analyses, mean_of_known
 from raykd.spec import Scalar
 
 MAX_CLASSES, MAX_LOSSES = 10, 3  # of the table of gains; of these, those that gained least

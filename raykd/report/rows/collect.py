@@ -42,10 +42,7 @@ def collect(run_files: RunFiles) -> RunData:
         problems.add(f"trials that do not compare exactly: their {key} differs ({format_counts(counts)})")
     retraining_devices = study_file.count_devices("confirm/workers")
     return RunData(
-        name=study_file.get_text("name", run_files.name),
-        method=method,
-        status=status,
-        paper=paper,
+        name=study_file.get_text("name", run_files.name), method=method, status=status, paper=paper,
         student=study_file.get_text("recipe/student/net"),
         teacher=study_file.get_text("recipe/teacher/net", "none"),
         dataset=study_file.get_text("recipe/data/name"),
@@ -53,24 +50,20 @@ def collect(run_files: RunFiles) -> RunData:
         facts=_gather_facts(study_file, provenance, teacher_epochs),
         space=study_file.study.search_space() if study_file.study else _space_from_trials(trials),
         paper_point=study_file.study.paper_point() if study_file.study else _find_paper_point(trials),
-        trials=trials,
-        epochs=read_epochs(run_files, trials, problems),
+        trials=trials, epochs=read_epochs(run_files, trials, problems),
         budget_epochs=int(study_file.get_number("recipe/epochs", max((t.epochs for t in trials), default=1))),
         rungs=list_rungs(study_file.study) if study_file.study else [],
         objectives=study_file.study.search.objectives if study_file.study else ("accuracy",),
         split=f"{study_file.get_number(HOLDOUT):.0%} held out (seed {study_file.get_text(SPLIT_SEED)})",
         plus_kd=study_file.get_value("recipe/plus_kd") is not None,
-        confirmations=read_confirmations(run_files, problems),
-        published=study_file.find_published_rows(),
+        confirmations=read_confirmations(run_files, problems), published=study_file.find_published_rows(),
         device_kind="GPU" if study_file.get_number("cluster/gpus") else "CPU",
-        trial_devices=study_file.count_devices("cluster/workers"),
-        retraining_devices=retraining_devices,
+        trial_devices=study_file.count_devices("cluster/workers"), retraining_devices=retraining_devices,
         teacher_hours=sum_seconds(teacher_epochs) / 3600 * retraining_devices,
         method_settings=tuple(flatten_settings("", study_file.get_value("recipe/method") or {})),
         conditions=study_file.get_conditions() | {key: provenance.get(key) for key in ("commit", "hardware")},
-        environments=environments,
-        problems=problems.lines(),
-    )
+        environments=environments, problems=problems.lines(),
+    )  # fmt: skip
 
 
 def _gather_facts(
