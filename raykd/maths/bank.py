@@ -19,7 +19,7 @@ Sampling = Literal["shared", "per_sample"]
 
 
 def init_bank(images: int, dim: int) -> Tensor:
-    """[images, dim], uniform within 1 / sqrt(dim / 3), from torch's global generator."""
+    """Returns [images, dim], uniform within 1 / sqrt(dim / 3), from torch's global generator."""
     bound = 1 / math.sqrt(dim / 3)
     return torch.empty(images, dim).uniform_(-bound, bound)
 

@@ -36,7 +36,7 @@ class Config(_base.MethodConfig):
 
 
 def attention(maps: Tensor, power: int = 2) -> Tensor:
-    """Where a map is large, as a unit vector. [n, channels, h, w] -> [n, h * w]."""
+    """Returns where a map is large, as a unit vector. [n, channels, h, w] -> [n, h * w]."""
     return F.normalize(maps.abs().pow(power).mean(dim=1).flatten(1), dim=1)
 
 

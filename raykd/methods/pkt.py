@@ -33,7 +33,7 @@ class Config(_base.MethodConfig):
 
 
 def affinities(features: Tensor) -> Tensor:
-    """How probable all ranks' rows are as neighbours of this rank's. [n, d] -> [n, m], rows sum to 1."""
+    """Returns how probable all ranks' rows are as neighbours. [n, d] -> [n, m], rows sum to 1."""
     norm: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     unit = features / (norm + EPSILON)
     closeness = (unit @ all_gather(unit).T + 1) / 2

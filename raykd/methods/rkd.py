@@ -37,7 +37,7 @@ class Config(_base.MethodConfig):
 
 
 def distances(features: Tensor) -> Tensor:
-    """From this rank's rows to all ranks', over the mean distance between two rows. [n, d] -> [n, m]."""
+    """Returns distances from this rank's rows to all ranks', over the mean of all. [n, d] -> [n, m]."""
     rows, first = all_gather(features), rank_offset(features)
     square = rows.square().sum(dim=1)
     between = (square[:, None] + square - 2 * rows @ rows.T).clamp(min=EPSILON).sqrt()
@@ -47,18 +47,18 @@ def distances(features: Tensor) -> Tensor:
 
 
 def angles(features: Tensor) -> Tensor:
-    """At this rank's row i, the cosine of the directions to all ranks' rows j and k. [n, d] -> [n, m, m]."""
+    """Returns, at row i, the cosine of the directions to all ranks' rows j and k. [n, d] -> [n, m, m]."""
     toward = F.normalize(all_gather(features)[None] - features[:, None], dim=2)
     return toward @ toward.transpose(1, 2)
 
 
 def distance_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """RKD-D. [n, d], [n, e] -> scalar."""
+    """Returns RKD-D, the smooth L1 difference of the nets' distances. [n, d], [n, e] -> scalar."""
     return F.smooth_l1_loss(distances(student), distances(teacher))
 
 
 def angle_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """RKD-A. [n, d], [n, e] -> scalar."""
+    """Returns RKD-A, the smooth L1 difference of the nets' angles. [n, d], [n, e] -> scalar."""
     return F.smooth_l1_loss(angles(student), angles(teacher))
 
 

@@ -37,7 +37,7 @@ class KD(Spec):
     kind: Literal["kd"] = "kd"
 
     def per_row(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
+        """Returns the divergence of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
         return soft_divergence(student, teacher, temperature)
 
     def loss_scale(self, progress: float) -> float:
@@ -53,7 +53,7 @@ class DKD(Spec):
     warm_up: Annotated[float, Field(ge=0, le=1), Range(0, 0.25)] = 20 / 240
 
     def per_row(self, student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> Tensor:
-        """Of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
+        """Returns the divergence of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
         target = target_divergence(student, teacher, labels, temperature)
         return target + self.non_target * non_target_divergence(student, teacher, labels, temperature)
 

@@ -65,12 +65,12 @@ class Config(_base.MethodConfig):
 
 
 def select_upright(x: Tensor) -> Tensor:
-    """[4 n, ...] -> [n, ...]."""
+    """Returns each image's upright view. [4 n, ...] -> [n, ...]."""
     return x[::ROTATIONS]
 
 
 def select_rotated(x: Tensor) -> Tensor:
-    """[4 n, ...] -> [3 n, ...]."""
+    """Returns the three turned views of each image. [4 n, ...] -> [3 n, ...]."""
     return x.reshape(-1, ROTATIONS, *x.shape[1:])[:, 1:].flatten(0, 1)
 
 
@@ -81,7 +81,7 @@ def similarities(features: Tensor) -> Tensor:
 
 
 def target_ranks(scores: Tensor, target: Tensor) -> Tensor:
-    """How many scores of a row lie above its target's: 0 where the answer is right. [k, c], [k] -> [k]."""
+    """Returns how many scores lie above a row's target's: 0 where it is right. [k, c], [k] -> [k]."""
     return (scores > scores.gather(1, target[:, None])).sum(dim=1)
 
 
@@ -105,7 +105,7 @@ def easy_divergence(
 
 
 def make_head(dim: int) -> nn.Sequential:
-    """[n, dim] -> [n, dim]."""
+    """Returns a head of two layers. [n, dim] -> [n, dim]."""
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
 
