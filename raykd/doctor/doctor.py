@@ -12,7 +12,8 @@ from typing import Any
 
 from raykd.doctor import findings, node
 from raykd.doctor.findings import Health
-from raykd.driver.resources import worker_slots
+from raykd.driver.auto_resources import resolve
+from raykd.driver.resources import describe_idle_gpus, find_misfit, list_nodes, may_share_gpu
 from raykd.driver.session import connect
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
@@ -128,16 +129,18 @@ def _list_nodes(health: Health) -> dict[str, dict[str, Any]]:
 
 
 def _check_room(health: Health, study: Study) -> None:
-    cluster = study.cluster
-    slots, workers = worker_slots(cluster.cpus, cluster.gpus), cluster.workers
-    resources = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
-    if slots >= workers:
-        health.add_ok("cluster", "room", f"{slots // workers} trials at once, each {workers} x ({resources})")
-    else:
+    nodes = list_nodes()
+    resolution = resolve(study, nodes)
+    shares = "; small nets get a part of a GPU, measured at launch" if may_share_gpu(study, nodes) else ""
+    if find_misfit(resolution.study, nodes):
         health.add_error(
-            "cluster", "room", f"a trial takes {workers} x ({resources}); {slots} such slots are there",
+            "cluster", "room", resolution.description,
             "add nodes, or ask for less: --set cluster/workers=..., cluster/cpus=..., cluster/gpus=...",
         )  # fmt: skip
+    else:
+        health.add_ok("cluster", "room", resolution.description + shares)
+    if idle := describe_idle_gpus(study, nodes):
+        health.add_warning("cluster", "GPUs", idle, "--set cluster/gpus=auto")
 
 
 def _get_teacher_file(study: Study | None) -> tuple[str, str | None] | None:

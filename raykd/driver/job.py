@@ -14,7 +14,18 @@ EventHandler = Callable[[str, dict[str, Any]], None]  # (phase, details)
 def make_trial_job(
     study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
-    threads, cluster = max(1, round(study.cluster.cpus)), study.cluster
+    """Returns the job of one recipe of a study.
+
+    Args:
+        study: Its `auto` must have become numbers.
+        teacher: The file of the teacher's weights; "" for none.
+        root: Where data sets lie on the nodes.
+        download: Whether a missing one may be fetched.
+        recipe: What is trained.
+        folder: Path or URI at which the trial writes.
+        test: Whether the test set is opened after the last epoch.
+    """
+    threads, cluster = max(1, round(study.cluster.num_cpus)), study.cluster
     return trial.Job(
         recipe.to_dict(), folder, teacher, str(root.absolute()), download, threads, test,
         teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,

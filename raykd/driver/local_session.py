@@ -15,21 +15,37 @@ AUTH_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def check_local_session(address: str | None) -> None:
-    """Checks the temporary folder and the home folder; not for a cluster at an address, which runs already.
+    """Checks the temporary folder and the home folder; not for a cluster or session that runs already.
 
     Raises:
         UserError: Ray's sockets would lie at too long a path, or it has no place for its token.
     """
-    if not address and "RAY_ADDRESS" not in os.environ:
+    if not address and "RAY_ADDRESS" not in os.environ and not has_session():
         _check_socket_path()
         _check_home()
 
 
-def _check_socket_path() -> None:
+def has_session() -> bool:
+    """Returns whether this process has a Ray session already: a notebook's, a script's."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def get_ray_temp_folder() -> Path:
+    """Returns the folder in which Ray makes a folder for each session of this machine."""
+    return Path(os.environ.get(_get_variable(), "/tmp")) / "ray"
+
+
+def _get_variable() -> str:
+    """The variable that names the temporary folder, as Ray chooses; "" when none is set."""
     names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
-    name = next((name for name in names if name in os.environ), "")  # as Ray chooses
+    return next((name for name in names if name in os.environ), "")
+
+
+def _check_socket_path() -> None:
+    name = _get_variable()
     session = f"session_{time.strftime('%Y-%m-%d_%H-%M-%S')}_{0:06}_{os.getpid()}"
-    path = f"{os.environ.get(name, '/tmp')}/ray/{session}/sockets/plasma_store"
+    path = get_ray_temp_folder() / session / "sockets/plasma_store"
     if (length := len(os.fsencode(path))) > MAX_SOCKET_BYTES:
         reason = f"its sockets' paths would have {length} bytes, and may have {MAX_SOCKET_BYTES}"
         raise UserError([f"{name}={os.environ[name]}: too long for Ray ({reason}): set RAY_TMPDIR=/tmp"])

@@ -1,20 +1,25 @@
-"""The Ray cluster that a study runs on: connecting quietly."""
+"""The Ray session that a study runs in: connecting quietly, and leaving the process as it was."""
 
 import logging
 import os
 import shlex
-import signal
+import shutil
 import socket
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from raykd.driver.local_session import check_local_session
-from raykd.driver.resources import describe_cluster, worker_slots
+from raykd.driver.leftovers import record_session, remove_dead
+from raykd.driver.local_session import check_local_session, has_session
+from raykd.driver.resources import WorkerSize
+from raykd.driver.same_code import leave_current_folder
+from raykd.driver.session_watch import ClusterError, watch_session
+from raykd.driver.surroundings import preserve_surroundings, turn_sigterm_into_interrupt
 from raykd.errors import UserError, first_line
+from raykd.store.folder import Folder
 from raykd.store.processors import count_cpus
 
 Result = TypeVar("Result")
@@ -33,61 +38,83 @@ RAY_ENV = {
     "TUNE_DISABLE_SIGINT_HANDLER": "0",
     "PYTHONWARNINGS": "ignore",
 }
-
-
 CONNECT_TIMEOUT_S = 10.0  # seconds that a cluster has to take a connection
 # Ray's own switch, meant for desktops: no node but this one can join, and nothing listens beyond loopback.
+# Ray reads it once, when it is imported: `connect` sets it before.
 LOOPBACK_ENV = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @contextmanager
-def connect(address: str | None) -> Iterator[None]:
-    """A Ray session: the cluster at `address` or in RAY_ADDRESS (which Ray sets for its jobs), else one of
-    this machine's own, which listens on loopback alone. Left, or ended, afterwards. ConnectionError: none
-    answers there.
-    """
-    check_local_session(address)
-    address = address or os.environ.get("RAY_ADDRESS")
-    os.environ.update(RAY_ENV | ({} if address else {LOOPBACK_ENV: "0"}))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import ray
-        from ray._private import ray_constants
+def connect(address: str | None, run: Folder | None = None) -> Iterator[None]:
+    """Connects to Ray for a `with` block, and leaves the process as it was.
 
-        previous = ray_constants.ENABLE_RAY_CLUSTER  # Ray reads LOOPBACK_ENV once, when it is imported
-        ray_constants.ENABLE_RAY_CLUSTER = address is not None
-        try:
-            _init_ray(address)
+    The session is the one that this process has already, which stays; else the cluster at `address` or in
+    RAY_ADDRESS (which Ray sets for its jobs), which is left; else one of this machine's own, which listens on
+    loopback alone and is ended. Where Ray was imported before, it may listen beyond, and a line says so.
+
+    Args:
+        address: Of a Ray cluster.
+        run: The run that is driven. What dead drivers of it left on this machine is removed.
+
+    Raises:
+        ClusterError: None answers there or could be started, or one of its processes died.
+        UserError: A session of this machine's own cannot start, or the process has another session.
+    """
+    if run is not None:
+        remove_dead(run)
+    check_local_session(address)
+    with preserve_surroundings(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.environ.update(RAY_ENV)
+        if has_session():
+            _check_session_address(address)
+            with turn_sigterm_into_interrupt(), watch_session(is_own=False):
+                yield
+            return
+        address = address or os.environ.get("RAY_ADDRESS")
+        os.environ.update({} if address else {LOOPBACK_ENV: "0"})
+        with _start_session(address, run):
             for name in ("ray", "ray.tune", "ray.train"):
                 logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure stands in its row
-            with _turn_sigterm_into_interrupt():
+            with turn_sigterm_into_interrupt(), watch_session(is_own=not address):
                 yield
-        finally:
-            ray.shutdown()
-            ray_constants.ENABLE_RAY_CLUSTER = previous
-            os.environ.pop(LOOPBACK_ENV, None)
+
+
+def _check_session_address(address: str | None) -> None:
+    import ray
+
+    own_address = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", "local", own_address):
+        raise UserError(
+            [f"--address {address}: this process has a Ray session at {own_address}; ray.shutdown() ends it"]
+        )
 
 
 @contextmanager
-def _turn_sigterm_into_interrupt() -> Iterator[None]:
-    """SIGTERM (from `ray job stop`, Slurm, Kubernetes) ends a study as Ctrl-C does: resumable."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+def _start_session(address: str | None, run: Folder | None) -> Iterator[None]:
+    """Starts or joins a session; afterwards it is left, and the folder of one's own removed."""
+    import ray
+
+    folder = ""
+    if run is not None and not address:
+        record_session(run)
     try:
-        yield
+        with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as empty_folder:
+            with leave_current_folder(empty_folder):
+                context = _init_ray(address)
+            if not address:
+                folder = context.address_info["session_dir"]
+                _warn_if_exposed()
+            if run is not None and folder:
+                record_session(run, folder)
+            yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        ray.shutdown()
+    if folder:  # kept for a look at Ray's logs where something went wrong; the next launch removes it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _interrupt(*_: Any) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
-def _init_ray(address: str | None) -> None:
+def _init_ray(address: str | None) -> Any:
     import ray
 
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -100,10 +127,23 @@ def _init_ray(address: str | None) -> None:
             settings |= {"runtime_env": {"py_executable": quoted}}
     try:
         _check_port(address)
-        ray.init(**settings)
-    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
-        place = address or "this machine"
-        raise ConnectionError(f"no Ray cluster answers at {place}: {first_line(error)}") from error
+        return ray.init(**settings)
+    except Exception as error:  # a plain one when the node is slow to start or dies meanwhile
+        what = f"no Ray cluster answers at {address}" if address else "Ray did not start on this machine"
+        raise ClusterError(f"{what}: {first_line(error)}") from error
+
+
+def _warn_if_exposed() -> None:
+    """Says where a session of one's own listens beyond loopback: Ray was imported before `connect`."""
+    import ray
+
+    place = ray.nodes()[0]["NodeManagerAddress"]
+    if place != "127.0.0.1":
+        print(
+            f"raykd: Ray was imported before: its session listens at {place}, not on loopback alone; "
+            f"{LOOPBACK_ENV}=0 before the import keeps it there",
+            file=sys.stderr,
+        )
 
 
 def _check_port(address: str | None) -> None:
@@ -113,17 +153,10 @@ def _check_port(address: str | None) -> None:
         socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
 
 
-def run_on_worker(
-    function: Callable[..., Result], arguments: tuple[Any, ...], cpus: float, gpus: float, address: str
-) -> Result:
-    """Calls a function on one worker of the cluster at `address` and returns what it returns. UserError when
-    no worker of this size fits.
-    """
-    with connect(address):
-        import ray
+def run_on_worker(function: Callable[..., Result], arguments: tuple[Any, ...], size: WorkerSize) -> Result:
+    """Calls a function on one worker of the session's cluster and returns what it returns."""
+    import ray
 
-        if not worker_slots(cpus, gpus):
-            raise UserError([f"a worker ({cpus:g} CPUs, {gpus:g} GPUs) fits nowhere: {describe_cluster()}"])
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(function)
-        result: Result = ray.get(task.remote(*arguments))
+    task = ray.remote(num_cpus=size.cpus, num_gpus=size.gpus, max_retries=0)(function)
+    result: Result = ray.get(task.remote(*arguments))
     return result

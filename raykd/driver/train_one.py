@@ -1,6 +1,4 @@
-"""Train one recipe: in this process without Ray (the debugger's door), or through Ray Train with several
-workers.
-"""
+"""Train one recipe: in this process without Ray (the debugger's door), or as a Ray Train job of workers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ import torch
 
 from raykd.driver import trainables
 from raykd.driver.launch import check_recipe
+from raykd.driver.resources import WorkerSize
 from raykd.driver.session import connect
 from raykd.driver.teacher import find_stored_teacher, store_teacher
 from raykd.errors import UserError, validate
@@ -21,6 +20,7 @@ from raykd.store.run_files import drop_checkpoints
 from raykd.study.recipe import Recipe, digest, make_teacher_recipe
 from raykd.study.yaml_file import override, parse_yaml, read_yaml
 from raykd.training import trial
+from raykd.training.nonfinite import NonFiniteLoss
 
 EpochHandler = Callable[[dict[str, Any]], None]  # called with each epoch's row
 
@@ -42,7 +42,7 @@ TrainFunction = Callable[[trial.Job, TrainOptions, EpochHandler], None]
 
 
 def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """A recipe file, checked. UserError with every mistake in it."""
+    """Returns a recipe file, checked. UserError with every mistake in it."""
     plain = read_yaml(path)
     override(plain, overrides)
     return validate(Recipe, plain, str(path))
@@ -78,7 +78,7 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
                 trained_recipe.optimizer.check_batch_size(options.workers)
             except ValueError as error:
                 raise UserError([f"--workers {options.workers}: {error}"]) from None
-        with connect(options.address):
+        with connect(options.address, folder):
             _train_teacher_and_student(recipe, folder, options, _train_with_ray, on_epoch)
     rows = folder.read_json(file_names.EPOCHS)
     drop_checkpoints(folder)
@@ -152,7 +152,17 @@ def _train_here(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -
 
 
 def _train_with_ray(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -> None:
-    gpus = 1.0 if torch.cuda.is_available() else 0.0
-    trainables.run_train_job([job], options.workers or 1, job.threads, gpus, Folder(job.folder).name, False)
-    for row in Folder(job.folder).read_json(file_names.EPOCHS):
+    from ray.train import TrainingFailedError
+
+    size = WorkerSize(job.threads, 1.0 if torch.cuda.is_available() else 0.0)
+    folder = Folder(job.folder)
+    folder.remove(file_names.FAILURE)
+    try:
+        trainables.run_train_job([job], options.workers or 1, size, folder.name, False)
+    except TrainingFailedError:
+        failure = folder.read_json(file_names.FAILURE)
+        if failure and failure["kind"] == "diverged":
+            raise NonFiniteLoss(failure["reason"]) from None
+        raise
+    for row in folder.read_json(file_names.EPOCHS):
         on_epoch(row)

@@ -6,11 +6,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from raykd.driver.leftovers import temporary_folder
+from raykd.driver.resources import WorkerSize
+from raykd.driver.same_code import Fingerprint, describe_difference, get_fingerprint
+from raykd.store import file_names
+from raykd.store.folder import Folder
 from raykd.training.trial import Job, ReporterGone, run
 
 REPORTED_KEYS = (
@@ -23,22 +27,33 @@ REPORTED_KEYS = (
 
 
 def run_in_tune(config: dict[str, Any]) -> None:
-    """A trial of one worker, in the actor of its Tune trial."""
+    """Trains a trial of one worker, in the actor of its Tune trial. Raises what the training raises."""
     from ray import tune
 
+    _check_code(config["driver"], config["job"]["folder"])
     device = torch.device("cuda" if config["gpus"] else "cpu")
     try:
         run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device)
     finally:
-        _release_memory()
+        release_memory()
 
 
-def _release_memory() -> None:
-    """Return freed memory to the system, where the C library can: an actor runs trial after trial, each in a
-    thread of its own, and glibc keeps what every thread's heap has freed.
+def _check_code(driver: Fingerprint, folder: str) -> None:
+    """RuntimeError, and the trial's failure, where this process runs other code than the driver."""
+    if difference := describe_difference(driver, get_fingerprint()):
+        failure = {"kind": "error", "reason": difference, "traceback": ""}
+        Folder(folder).write_json(file_names.FAILURE, failure)
+        raise RuntimeError(difference)
+
+
+def release_memory() -> bool:
+    """Returns freed memory to the system; whether there was any that could be, or the C library cannot.
+
+    An actor runs trial after trial, each in a thread of its own, and glibc keeps what every thread's heap has
+    freed; malloc_trim is glibc's own and has no counterpart in Python.
     """
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(0))
 
 
 def _select_reported(row: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +61,7 @@ def _select_reported(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_in_train(config: dict[str, Any]) -> None:
-    """One of the workers of a Ray Train job that trains the given jobs, one after another."""
+    """Trains the given jobs, one after another, as one of the workers of a Ray Train job."""
     import ray.train
     import ray.train.torch
     import ray.util
@@ -60,27 +75,38 @@ def run_in_train(config: dict[str, Any]) -> None:
             raise ReporterGone(f"Ray Train's controller is gone: {error}") from error
 
     for job in config["jobs"]:
+        _check_code(config["driver"], job["folder"])
         run(Job(**job), report, ray.train.torch.get_device())
 
 
-def run_train_job(
-    jobs: list[Job], workers: int, cpus: float, gpus: float, name: str, inside_tune: bool
-) -> None:
-    """Run jobs one after another in one Ray Train job of `workers` processes. What a trial leaves is in its
-    own folder; Train's storage is a temporary one, which is gone afterwards.
+def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, inside_tune: bool) -> None:
+    """Runs jobs one after another in one Ray Train job.
+
+    What a trial leaves is in its own folder; Train's storage is a temporary one, which is gone afterwards.
+
+    Args:
+        jobs: What is trained.
+        workers: Processes that share a batch.
+        size: What each of them takes.
+        name: Of the Ray Train job.
+        inside_tune: Whether a Tune trial drives it, which each epoch is reported to.
+
+    Raises:
+        TrainingFailedError: Ray Train's: a job failed, or a worker was lost.
+        KeyboardInterrupt: It was interrupted.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
-    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+    resources = {"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {})
+    with temporary_folder(jobs[0].folder) as storage:
         trainer = TorchTrainer(
             run_in_train,
-            train_loop_config={"jobs": [asdict(job) for job in jobs]},
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+            train_loop_config={"jobs": [asdict(job) for job in jobs], "driver": get_fingerprint()},
+            torch_config=TorchConfig(backend="nccl" if size.gpus else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources
+                num_workers=workers, use_gpu=size.gpus > 0, resources_per_worker=resources
             ),
             run_config=RunConfig(
                 name=name,
@@ -98,7 +124,7 @@ def run_train_job(
 
 @contextmanager
 def keep_interrupt_handler() -> Iterator[None]:
-    """Ctrl-C means afterwards what it meant before: Ray Train and Tune leave handlers of their own behind."""
+    """Keeps for a `with` block what Ctrl-C means: Ray Train and Tune leave handlers of their own behind."""
     previous = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -108,8 +134,6 @@ def keep_interrupt_handler() -> Iterator[None]:
 
 
 def run_nested_trial(config: dict[str, Any]) -> None:
-    """A trial of several workers: a Tune trial that drives a Ray Train job."""
-    run_train_job(
-        [Job(**config["job"])], config["workers"], config["cpus"], config["gpus"],
-        name=config["name"], inside_tune=True,
-    )  # fmt: skip
+    """Runs a trial of several workers: a Tune trial that drives a Ray Train job."""
+    size = WorkerSize(config["cpus"], config["gpus"])
+    run_train_job([Job(**config["job"])], config["workers"], size, config["name"], inside_tune=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ray import tune
@@ -11,10 +10,11 @@ from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
 from raykd.driver import trainables
-from raykd.driver.resources import describe_cluster, worker_slots
+from raykd.driver.leftovers import temporary_folder
+from raykd.driver.resources import get_size, list_nodes, worker_slots
+from raykd.driver.same_code import get_fingerprint
 from raykd.driver.scheduler import OptunaPruningScheduler
 from raykd.driver.searcher import StudySearch
-from raykd.errors import UserError
 from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 from raykd.training import trial
@@ -65,19 +65,18 @@ def search(
         on_update: Is called at every change of a trial's row.
 
     Raises:
-        UserError: A trial never fits on the cluster, or as for `open_optuna_study`.
+        UserError: As for `open_optuna_study`.
     """
-    cluster = study.cluster
-    check_fits(study)
+    cluster, size = study.cluster, get_size(study)
 
     def num_slots() -> int:
-        return worker_slots(cluster.cpus, cluster.gpus) // cluster.workers
+        return worker_slots(list_nodes(), size) // cluster.workers
 
     def make_config(number: int, params: dict[str, Any]) -> dict[str, Any]:
         job = make_job(study.recipe_with(params), run_files.trial(number).uri)
         return {
-            "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": cluster.cpus,
-            "gpus": cluster.gpus, "name": f"{run_files.name}-{number:05d}",
+            "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": size.cpus,
+            "gpus": size.gpus, "name": f"{run_files.name}-{number:05d}", "driver": get_fingerprint(),
         }  # fmt: skip
 
     searcher = StudySearch(study, run_files, make_config, num_slots, on_update)
@@ -85,9 +84,7 @@ def search(
         if cluster.uses_ray_train:
             trainable = tune.with_resources(trainables.run_nested_trial, DRIVER_RESOURCES)
         else:
-            trainable = tune.with_resources(
-                trainables.run_in_tune, {"cpu": cluster.cpus, "gpu": cluster.gpus}
-            )
+            trainable = tune.with_resources(trainables.run_in_tune, {"cpu": size.cpus, "gpu": size.gpus})
         run_trials(searcher, trainable, reuse_actors=not cluster.uses_ray_train)
     return searcher
 
@@ -105,7 +102,7 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
     Raises:
         OSError: The storage failed under the searcher.
     """
-    with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as storage:
+    with temporary_folder(searcher.run_files.folder.uri) as storage:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -131,19 +128,6 @@ def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> Non
             if isinstance(error.__context__, OSError):  # the storage failed under the searcher
                 raise error.__context__ from None
             raise
-
-
-def check_fits(study: Study) -> None:
-    """UserError when a trial can never be placed."""
-    cluster = study.cluster
-    if worker_slots(cluster.cpus, cluster.gpus) < cluster.workers:
-        worker_size = f"{cluster.cpus:g} CPUs" + (f" and {cluster.gpus:g} GPUs" if cluster.gpus else "")
-        raise UserError(
-            [
-                f"cluster: a trial takes {cluster.workers} x ({worker_size}), "
-                f"which never fits on this cluster: {describe_cluster()}"
-            ]
-        )
 
 
 def _make_dirname(tune_trial: Any) -> str:

@@ -43,7 +43,7 @@ class CostEstimate:
 
 def device_kind(study: Study) -> str:
     """Returns "GPU" where trials take GPUs, else "CPU"."""
-    return "GPU" if study.cluster.gpus else "CPU"
+    return "GPU" if study.cluster.num_gpus else "CPU"
 
 
 def estimate_cost(
@@ -58,7 +58,7 @@ def estimate_cost(
         price: Dollars of a device hour.
         devices: How many there are.
     """
-    devices_per_worker = study.cluster.gpus or study.cluster.cpus
+    devices_per_worker = study.cluster.num_gpus or study.cluster.num_cpus
     max_workers = _count_workers(study, devices)
     if max_workers == 0:
         return None
@@ -91,8 +91,8 @@ def estimate_cost(
 
 def _count_workers(study: Study, devices: int) -> int:
     """How many workers so many devices hold."""
-    devices_per_worker = study.cluster.gpus or study.cluster.cpus
-    if study.cluster.gpus and devices_per_worker < 1:
+    devices_per_worker = study.cluster.num_gpus or study.cluster.num_cpus
+    if study.cluster.num_gpus and devices_per_worker < 1:
         return devices * int(1 / devices_per_worker + 1e-9)
     return int(devices / devices_per_worker)
 
@@ -101,7 +101,7 @@ def estimate_trial_seconds(study: Study, images: int, speed: float, workers: int
     """Returns the seconds of a trial on so many training images, to its end."""
     recipe = study.recipe
     views = images // recipe.optimizer.batch_size * recipe.optimizer.batch_size * recipe.data.rotations
-    share = min(1.0, study.cluster.gpus) if study.cluster.gpus else 1.0
+    share = min(1.0, study.cluster.num_gpus) if study.cluster.num_gpus else 1.0
     speedup = workers * (PARALLEL_EFFICIENCY if workers > 1 else 1.0)
     return views * recipe.epochs / (speed * share * speedup)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raykd import data, models
+from raykd.driver.auto_resources import Resolution, resolve_here
 from raykd.errors import UserError
 from raykd.planning import cost
 from raykd.planning.cost import CostEstimate
@@ -29,6 +30,7 @@ class Plan:
     paper_point: dict[str, Any]
     boundary_points: int  # of the space; a trial could begin at each
     trials: int  # the budget's, or as many as the space has points
+    resources: str  # in words: what a trial takes here, or on the cluster that was probed
     shortage: str  # in words that these are fewer; "" when they are not
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
     epochs: int
@@ -81,7 +83,8 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     except ValueError as error:
         raise UserError(str(error).splitlines()) from None
     num_boundary_points = space_check.check(study, dataset_info)
-    speed = _get_speed(study, options, dataset)
+    resolution, speed = _resolve(study, options, dataset)
+    study = resolution.study
     space = study.search_space()
     student_parameters = models.num_parameters(meta_distiller.student)
     method_parameters = sum(p.numel() for p in meta_distiller.method.parameters())
@@ -95,6 +98,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         paper_point=dict(study.paper_point()),
         boundary_points=num_boundary_points,
         trials=trials,
+        resources=resolution.description,
         shortage=study.describe_shortage(),
         search_warnings=tuple(list_search_warnings(study)),
         epochs=recipe.epochs,
@@ -160,14 +164,18 @@ def _load_data(
     return dataset, dataset.info, None
 
 
-def _get_speed(study: Study, options: PlanOptions, dataset: data.Dataset[Any] | None) -> Speed | None:
+def _resolve(
+    study: Study, options: PlanOptions, dataset: data.Dataset[Any] | None
+) -> tuple[Resolution, Speed | None]:
+    """The study with numbers for `auto`, on the cluster that is probed or on this machine, and its speed."""
     if options.images_per_second is not None and options.probe is not None:
         raise UserError(["--images-per-second and --probe: give one of them"])
-    if options.images_per_second is not None:
-        return Speed(options.images_per_second, "given, not measured")
     if options.probe is not None:
         return probe_on_cluster(study, options.data_root, options.download, options.probe)
-    return None if dataset is None else measure_speed(study, dataset)
+    if options.images_per_second is not None:
+        return resolve_here(study, None), Speed(options.images_per_second, "given, not measured")
+    resolution = resolve_here(study, dataset)
+    return resolution, None if dataset is None else measure_speed(resolution.study, dataset)
 
 
 def _free_bytes(path: Path | None) -> int | None:

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from raykd import data, models
+from raykd import data
+from raykd.driver.auto_resources import Resolution, make_untrained_trainer, resolve_on_cluster
+from raykd.driver.resources import get_size
 from raykd.errors import UserError
 from raykd.store.processors import count_cpus
 from raykd.study.study import Study
-from raykd.teachers.teacher import LiveTeacher, NoTeacher
-from raykd.training.evaluation import uses_bf16
-from raykd.training.trainer import Trainer
 
 PROBE_STEPS = 6
 
@@ -35,20 +34,21 @@ def probe_speed(study: Study, data_root: Path, download: bool) -> Speed:
     return measure_speed(study, data.load(study.recipe.data, data_root, download))
 
 
-def probe_on_cluster(study: Study, data_root: Path, download: bool, address: str) -> Speed:
-    """Returns the speed of one worker on a device of the cluster at `address`, where its data must lie.
+def probe_on_cluster(study: Study, data_root: Path, download: bool, address: str) -> tuple[Resolution, Speed]:
+    """Returns the study with numbers for `auto`, and the speed of one of its workers, on a Ray cluster.
 
     Raises:
-        UserError: No worker fits, or the data are missing there.
+        UserError: No trial fits on the cluster at `address`, or the data are missing there.
     """
-    from raykd.driver.session import run_on_worker  # here: a plan without a cluster needs no Ray
+    from raykd.driver.session import connect, run_on_worker  # here: a plan without a cluster needs no Ray
 
-    cluster = study.cluster
-    arguments = (study.to_dict(), data_root, download)
-    result = run_on_worker(_probe_on_worker, arguments, cluster.cpus, cluster.gpus, address)
+    with connect(address):
+        resolution = resolve_on_cluster(study, data_root, download)
+        arguments = (resolution.study.to_dict(), data_root, download)
+        result = run_on_worker(_probe_on_worker, arguments, get_size(resolution.study))
     if isinstance(result, list):
         raise UserError(result)
-    return Speed(*result)
+    return resolution, Speed(*result)
 
 
 def _probe_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> tuple[float, str] | list[str]:
@@ -62,18 +62,15 @@ def _probe_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> 
 
 def measure_speed(study: Study, dataset: data.Dataset[Any]) -> Speed:
     """Returns the median speed of a few whole steps at the recipe's batch size."""
-    device = torch.device("cuda" if study.cluster.gpus else "cpu")
-    recipe = study.recipe
-    teacher: Any = NoTeacher()
-    if recipe.teacher is not None and recipe.needs_teacher:
-        net = models.make(recipe.teacher.net, len(dataset.classes))
-        teacher = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
+    device = torch.device("cuda" if study.cluster.num_gpus else "cpu")
     threads = torch.get_num_threads()
-    torch.set_num_threads(max(1, round(study.cluster.cpus)))
+    torch.set_num_threads(max(1, round(study.cluster.num_cpus)))
     try:
-        step_seconds = Trainer(recipe, dataset, teacher, device).measure_step_seconds(PROBE_STEPS)
+        trainer = make_untrained_trainer(study.recipe, dataset, device)
+        step_seconds = trainer.measure_step_seconds(PROBE_STEPS)
     finally:
         torch.set_num_threads(threads)
+    recipe = study.recipe
     views = recipe.optimizer.batch_size * recipe.data.rotations
     return Speed(views / step_seconds, f"{PROBE_STEPS} steps on {_describe_hardware(study, device)}")
 
@@ -81,5 +78,5 @@ def measure_speed(study: Study, dataset: data.Dataset[Any]) -> Speed:
 def _describe_hardware(study: Study, device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name()}, host {platform.node()}"
-    cores = f"{max(1, round(study.cluster.cpus))} of {count_cpus()} cores"
+    cores = f"{max(1, round(study.cluster.num_cpus))} of {count_cpus()} cores"
     return f"{platform.machine()} CPU, {cores}, host {platform.node()}"

@@ -4,6 +4,8 @@ RUN/study.yaml                   the study; its budget may grow
 RUN/provenance.json              by what program and on what machine it was started
 RUN/state.json                   "running", "finished", ... as the driver last wrote
 RUN/driver.lock                  who drives it now
+RUN/session.json                 what the driver's Ray session leaves if it is killed (driver/leftovers.py)
+RUN/resources.json               the CPUs and GPUs of a worker that `auto` became at the last launch
 RUN/identity.json                a random word, which its Optuna study bears, too (driver/optuna_check.py)
 RUN/optuna.journal               the search's memory (Optuna's JournalStorage); on an object store a folder
                                  of segments (driver/optuna_journal.py)
@@ -27,6 +29,7 @@ STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the r
 STUDY, STATE, LOCK, JOURNAL = "study.yaml", "state.json", "driver.lock", "optuna.journal"
 IDENTITY = "identity.json"
 TRIALS, CONFIRM, TEACHER, REPORT, EXPORT = "trials", "confirm", "teacher", "report", "export"
+SESSION, RESOURCES = "session.json", "resources.json"
 TEACHERS = "teachers"  # beside the runs of a storage
 
 # of a trial, a retraining, a teacher's training or an exported student; PROVENANCE is of a run too

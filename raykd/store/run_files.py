@@ -33,6 +33,12 @@ def repair_times(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def replace_auto(cluster: dict[str, Any], cpus: float = 1.0, gpus: float = 0.0) -> dict[str, Any]:
+    """Returns a study's `cluster` with these CPUs and GPUs of a worker where it says `auto`."""
+    sizes = {"cpus": cpus, "gpus": gpus}
+    return cluster | {key: size for key, size in sizes.items() if cluster.get(key) == "auto"}
+
+
 class RunFiles:
     """The files of one run, which may not exist yet.
 
@@ -71,6 +77,14 @@ class RunFiles:
         text = self.folder.read(file_names.STUDY).decode()
         plain: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
         return plain
+
+    def resolved_study(self) -> dict[str, Any]:
+        """Returns the study with the CPUs and GPUs of a worker that its last launch made of `auto`."""
+        study, resources = self.study(), self.folder.read_json(file_names.RESOURCES) or {}
+        if not isinstance(study, dict) or not isinstance(study.get("cluster"), dict):
+            return study  # a damaged file
+        sizes = {key: resources[key] for key in ("cpus", "gpus") if key in resources}
+        return study | {"cluster": replace_auto(study["cluster"], **sizes)}
 
     def write_study(self, study: dict[str, Any]) -> None:
         """Writes the study anew: its budget may be another than when the run was begun."""

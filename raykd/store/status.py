@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raykd.store import file_names
-from raykd.store.run_files import RunFiles
+from raykd.store.run_files import RunFiles, replace_auto
 
 RECENT = 8  # trials that show the pace and the use of the teacher's cache
 
@@ -15,7 +15,7 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
 
     State, trials by state, the best so far, time spent, saved and left, disk, the confirmation.
     """
-    study, rows = run_files.study(), run_files.trials()
+    study, rows = run_files.resolved_study(), run_files.trials()
     counts = {
         state.lower(): sum(row["state"] == state for row in rows)
         for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
@@ -140,7 +140,7 @@ def test_accuracy(run_files: RunFiles, role: str, seed: int) -> float | None:
 
 def _devices_per_trial(study: dict[str, Any]) -> float:
     """Of one trial."""
-    cluster = study["cluster"]
+    cluster = replace_auto(study["cluster"])
     return float(cluster["workers"] * (cluster["gpus"] or cluster["cpus"]))
 
 

@@ -1,11 +1,12 @@
 """A Study: what is searched, how, and with what. Reads YAML strictly, makes recipes."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from raykd.errors import UserError, shorten, suggest_nearest, validate
 from raykd.paths import AbsolutePath
@@ -27,12 +28,35 @@ class Budget(Spec):
     disk_gb: Annotated[float, Field(gt=0)] | None = None  # 10^9 bytes, of the run's files
 
 
+def _check_amount(value: Any) -> Any:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 0 <= value < math.inf):
+        return value if value == "auto" else float(value)
+    raise ValueError("should be auto or a number, 0 or more")
+
+
+def _check_cpus(value: Any) -> Any:
+    if value == 0:
+        raise ValueError("should be auto or more than 0")
+    return value
+
+
+def _check_gpus(value: Any) -> Any:
+    if value != "auto" and value > 1 and value != int(value):
+        raise ValueError("should be auto, a part of 1, or whole: Ray gives parts of one GPU only")
+    return value
+
+
+Amount = Annotated[float | Literal["auto"], PlainValidator(_check_amount)]
+
+
 class Cluster(Spec):
     """What a trial takes. Trials of one worker run in the Tune actor; of several, as a Ray Train job."""
 
     workers: Count = 1  # processes that share a trial's batches
-    cpus: Annotated[float, Field(gt=0)] = 1.0  # per worker
-    gpus: Annotated[float, Field(ge=0)] = 0.0  # per worker; a part of one GPU puts several trials on it
+    # of one worker; `auto`: chosen at launch for the cluster that is there (driver/resources.py)
+    cpus: Annotated[Amount, AfterValidator(_check_cpus)] = "auto"
+    gpus: Annotated[Amount, AfterValidator(_check_gpus)] = "auto"  # a part of a GPU puts several trials on it
     always_train: bool = False  # Ray Train also for one worker
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 10.0  # a state at least so often, inside an epoch too
     teacher_cache_gib: Annotated[float, Field(ge=0)] = 8.0  # of each node's disk; 0: no teacher is cached
@@ -43,6 +67,18 @@ class Cluster(Spec):
     def uses_ray_train(self) -> bool:
         """Whether a trial is a Ray Train job."""
         return self.workers > 1 or self.always_train
+
+    @property
+    def num_cpus(self) -> float:
+        """CPUs of a worker; `auto` must have become a number."""
+        assert self.cpus != "auto"
+        return self.cpus
+
+    @property
+    def num_gpus(self) -> float:
+        """GPUs of a worker; `auto` must have become a number."""
+        assert self.gpus != "auto"
+        return self.gpus
 
 
 class Confirm(Spec):
@@ -157,6 +193,11 @@ class Study(Spec):
         enqueue = [*self.enqueue, *(self.get_point(recipe) for recipe in recipes)]
         plain = self.to_dict() | {"enqueue": enqueue, "warm_start": warm_start or self.warm_start}
         return Study.parse(plain, "--enqueue")
+
+    def with_resources(self, cpus: float, gpus: float) -> "Study":
+        """Returns the study with these CPUs and GPUs of a worker."""
+        cluster = self.cluster.model_copy(update={"cpus": cpus, "gpus": gpus})
+        return self.model_copy(update={"cluster": cluster})
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the study as plain data (dict, list, str, numbers), for a file or another process."""

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import traceback
 from collections.abc import Callable
@@ -99,14 +100,14 @@ def _describe_failure(error: Exception) -> dict[str, str]:
 
 
 def _is_other_process_gone(error: Exception) -> bool:
-    is_collective = dist.is_initialized() and is_collective_failure(error)
-    return isinstance(error, ReporterGone) or is_collective
+    return isinstance(error, ReporterGone) or is_collective_failure(error)
 
 
 def is_collective_failure(error: Exception) -> bool:
     """Returns whether a collective operation failed: another worker is gone."""
-    # Gloo raises a plain RuntimeError, which nothing but its source file in the text tells from others
-    return isinstance(error, dist.DistError) or "gloo" in str(error)
+    # Gloo raises a plain RuntimeError, which nothing but its source file in the text tells from others; the
+    # process group may be destroyed by then, so that it cannot be asked
+    return isinstance(error, dist.DistError) or bool(re.search(r"gloo/\S+\.(cc|h):\d+\]", str(error)))
 
 
 def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:

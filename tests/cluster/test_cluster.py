@@ -180,23 +180,37 @@ def list_listen_addresses(processes: list[psutil.Process]) -> set[str]:
     return addresses
 
 
-@pytest.mark.slow
-def test_a_session_of_ones_own_listens_on_loopback_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+OWN_SESSION = """
+import os
+from raykd.driver.session import connect
+from raykd.driver.resources import WorkerSize, list_nodes, worker_slots
+import psutil
+from test_cluster import list_listen_addresses
+
+with connect(None):
     import ray
-    from ray._private.authentication import authentication_token_setup
+    from ray._private.authentication import authentication_token_setup as token
 
-    from raykd.driver.resources import worker_slots
-    from raykd.driver.session import connect
+    assert worker_slots(list_nodes(), WorkerSize(1, 0)) >= 1
+    ray.get(ray.remote(num_cpus=1)(lambda: 0).remote())  # a worker process listens too
+    driver = psutil.Process()
+    addresses = list_listen_addresses([driver, *driver.children(recursive=True)])
+    assert addresses == {"127.0.0.1"}, addresses
+    assert token.get_authentication_mode() == token.AuthenticationMode.TOKEN
+assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+"""
 
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with connect(None):
-        assert worker_slots(1, 0) >= 1
-        ray.get(ray.remote(num_cpus=1)(lambda: 0).remote())  # a worker process listens too
-        driver = psutil.Process()
-        assert list_listen_addresses([driver, *driver.children(recursive=True)]) == {"127.0.0.1"}
-        mode = authentication_token_setup.get_authentication_mode()
-        assert mode == authentication_token_setup.AuthenticationMode.TOKEN
-    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+
+@pytest.mark.slow
+def test_a_session_of_ones_own_listens_on_loopback_alone() -> None:
+    """In a process of its own: Ray reads the switch when it is imported."""
+    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    path = os.pathsep.join([str(Path(__file__).parent), env.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_SESSION],
+        env=env | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 @dataclass(frozen=True)
@@ -335,7 +349,7 @@ def test_the_doctor_examines_every_node_and_names_what_is_wrong(nodes: Nodes, sm
     findings = json.loads(done.stdout)["findings"]
     lines = {(one["node"] == "cluster", one["check"]): one for one in findings}
     assert len({one["node"] for one in findings}) == 3  # two nodes and the cluster
-    assert lines[True, "room"]["message"] == "2 trials at once, each 1 x (1 CPUs)"
+    assert lines[True, "room"]["message"] == "a trial takes 1 CPU; 2 at once on 2 nodes, 2 CPUs, 0 GPUs"
     assert lines[True, "authentication"]["message"] == "by token"
     expected = {"versions", "devices", "memory", "disk", "storage", "data", "teacher", "clock", "network"}
     assert expected <= {check for whole, check in lines if not whole}

@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 
-from raykd.driver.resources import worker_slots
+from raykd.driver.resources import WorkerSize, list_nodes, worker_slots
 from raykd.driver.searcher import StudySearch
 from raykd.driver.session import connect
 from raykd.driver.tune_run import run_trials
@@ -113,7 +113,7 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
     with connect(cluster.address):
         searcher = StudySearch(
             study, run_files, lambda number, params: {"number": number},
-            lambda: worker_slots(study.cluster.cpus, study.cluster.gpus), lambda row: None,
+            lambda: worker_slots(list_nodes(), WorkerSize(1, study.cluster.num_gpus)), lambda row: None,
         )  # fmt: skip
         run_trials(searcher, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
     assert [row["state"] for row in searcher.rows.values()] == ["COMPLETE"] * 3, searcher.rows

@@ -19,6 +19,7 @@ from torch import nn
 
 from raykd.data.in_memory import Pixels
 from raykd.driver import trainables
+from raykd.driver.resources import WorkerSize
 from raykd.driver.session import connect
 from raykd.models import make
 from raykd.store.folder import Folder
@@ -108,7 +109,7 @@ def test_synced_batch_norm_makes_two_workers_one(method: str) -> None:
     assert row_0["accuracy"] == single_row["accuracy"]
     # sums in another order, steps later
     torch.testing.assert_close(weights_0, single_weights, rtol=1e-3, atol=2e-3)
-    local, *_ = gloo.run(train_one_epoch, settings.changed({"batch_norm": "local"}))
+    local, *_ = gloo.run(train_one_epoch, settings.with_settings({"batch_norm": "local"}))
     assert local[0]["terms"]["task"] != pytest.approx(single_row["terms"]["task"], rel=1e-4)
 
 
@@ -288,6 +289,6 @@ def test_two_nodes_are_one_node_with_two_workers(
 
 
 def train_with_ray(folder: Path, settings: Recipe) -> list[dict[str, Any]]:
-    trainables.run_train_job([make_job(folder, settings)], 2, 1.0, 0.0, folder.name, False)
+    trainables.run_train_job([make_job(folder, settings)], 2, WorkerSize(1.0, 0.0), folder.name, False)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     return [comparable_metrics(row) for row in Folder(str(folder)).read_json("epochs.json")]

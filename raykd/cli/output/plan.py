@@ -19,13 +19,14 @@ def print_plan(plan: Any) -> None:
         "boundary points": f"{plan.boundary_points} of the space; a trial could begin at each",
         "trials": f"{plan.trials} of {plan.epochs} epochs on {plan.images:,} images"
         + (f" ({plan.shortage})" if plan.shortage else ""),
+        "resources": plan.resources,
         "student": f"{plan.student_parameters:,} parameters, the method's heads {plan.method_parameters:,}",
         "method's memory": f"{plan.bank_bytes / 2**20:.1f} MiB of buffers",
         "disk": f"{plan.disk_bytes / 2**20:,.0f} MiB, and {plan.trial_disk_bytes / 2**20:,.0f} MiB for each "
         f"trial under way; free: {format_free(plan.disk_free_bytes)}",
     } | _format_times(plan)
     for name, value in rows.items():
-        console.print(f"{name:>16}  {value}")
+        console.print(f"{name:>16}  {value}", soft_wrap=True)
     for line in plan.search_warnings:
         console.print(line, soft_wrap=True)
     if plan.cost_estimates:

@@ -32,6 +32,8 @@ def show_progress(
 
         def on_event(phase: str, details: dict[str, Any]) -> None:
             board.update(phase, details)
+            if phase == "resources":
+                live.console.print(details["message"])
             live.update(board.render())
 
         yield on_event
@@ -95,6 +97,7 @@ class ProgressBoard:
 
 def _describe_phase(phase: str, details: dict[str, Any]) -> str:
     return {
+        "resources": str(details.get("message", "")),
         "teacher": f"training the teacher {details.get('net', '')}, once",
         "search": f"searching; {details['message']}" if "message" in details else "searching",
         "confirm": f"confirming on the full training set: {details.get('left')} of "

@@ -94,7 +94,7 @@ def paper_settings(method: str) -> tuple[tuple[str, Scalar | None], ...]:
 def read_study_file(run_files: RunFiles, problems: ProblemLog) -> StudyFile:
     """Returns the run's study; a problem says where and why it could not be taken as it is."""
     try:
-        content = run_files.study()
+        content = run_files.resolved_study()
     except (YAMLError, UnicodeDecodeError) as error:
         problems.add(f"cannot be read: {first_line(error)}", file_names.STUDY)
         return StudyFile({}, None)

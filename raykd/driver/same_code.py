@@ -1,0 +1,88 @@
+"""Workers run the code that the driver runs: what Ray would make of the current folder, and the proof."""
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+
+from raykd.errors import UserError
+
+Fingerprint = dict[str, str]
+PACKAGE = Path(__file__).parents[1]
+
+
+@contextmanager
+def leave_current_folder(empty_folder: str) -> Iterator[None]:
+    """Ray puts the current folder before all others on its workers' path, with whatever torch/ it holds.
+
+    For a `with` block in which Ray starts it is an empty one, unless the driver itself imports from there.
+    """
+    here = os.path.realpath(".")
+    if any(os.path.realpath(folder) == here for folder in sys.path):
+        yield
+    else:
+        with chdir(empty_folder):
+            yield
+
+
+def get_fingerprint() -> Fingerprint:
+    """Returns what says which code this process runs: versions, places, a hash of raykd's own files."""
+    return _get_fingerprint()
+
+
+@lru_cache(maxsize=1)
+def _get_fingerprint() -> Fingerprint:
+    import torch
+
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return {
+        "host": platform.node(),
+        "Python": platform.python_version(),
+        "torch": torch.__version__,
+        "raykd": version("raykd"),
+        "raykd's files": digest.hexdigest()[:12],
+        "raykd's folder": str(PACKAGE),
+        "torch's folder": str(Path(torch.__file__).parent),
+    }
+
+
+def describe_difference(driver: Fingerprint, worker: Fingerprint) -> str:
+    """Returns in words in what a worker's code differs from the driver's; "" when it does not.
+
+    On the driver's own machine the folders must be the same, elsewhere the files in them.
+    """
+    is_here = driver["host"] == worker["host"]
+    places = ("raykd's folder", "torch's folder") if is_here else ("raykd's files",)
+    names = [name for name in ("Python", "torch", "raykd", *places) if driver[name] != worker[name]]
+    values = "; ".join(f"{name} {worker[name]}, the driver's {driver[name]}" for name in names)
+    return values and f"a worker on {worker['host']} runs other code than the driver: {values}"
+
+
+def check_nodes() -> None:
+    """Asks one worker on each living node of the session that has CPUs for trials.
+
+    Raises:
+        UserError: It runs other code than this process.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    ask = ray.remote(num_cpus=0, max_retries=0)(get_fingerprint)
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    answers = [
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote()
+        for node in nodes
+    ]
+    for answer in answers:
+        try:
+            if difference := describe_difference(get_fingerprint(), ray.get(answer)):
+                raise UserError([f"{difference}; install the same on every node"])
+        except ray.exceptions.NodeDiedError:  # what runs there goes on elsewhere
+            continue

@@ -1,0 +1,91 @@
+"""Whether Ray's own processes live: without them Ray waits for ever, or ends this process after a minute."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERVAL_S = 1.0  # between two looks
+NUM_MISSED = 3  # looks in a row that a process of this machine does not answer
+NUM_MISSED_HEAD = 45  # the same of a cluster's head, which may be started again; Ray gives up after 60 s
+
+
+class ClusterError(ConnectionError):
+    """A Ray session could not be joined or started, or died. What was done before stands in the run."""
+
+
+class RayProcessDied(KeyboardInterrupt):
+    """Raised in the main thread, wherever it waits for Ray; passes through what catches Exception."""
+
+
+@contextmanager
+def watch_session(is_own: bool) -> Iterator[None]:
+    """Watches the session's GCS and the raylet of this machine for a `with` block of the main thread.
+
+    Elsewhere than in the main thread nothing can be interrupted, and nothing is watched.
+
+    Args:
+        is_own: Whether the session is one of this machine alone, whose processes nobody starts again.
+
+    Raises:
+        ClusterError: One of them died; says which.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ended, message = threading.Event(), ""
+
+    def raise_died(*_: Any) -> None:
+        if not ended.is_set():
+            raise RayProcessDied
+
+    def watch() -> None:
+        nonlocal message
+        missed = dict.fromkeys(processes, 0)
+        while not ended.wait(INTERVAL_S):
+            for name, (host, port, limit) in processes.items():
+                missed[name] = 0 if _answers(host, port) else missed[name] + 1
+                if missed[name] >= limit and not message:
+                    message = f"Ray's {name} at {host}:{port} died"
+                    os.kill(os.getpid(), signal.SIGUSR2)
+
+    processes = _list_processes(NUM_MISSED if is_own else NUM_MISSED_HEAD)
+    previous = signal.signal(signal.SIGUSR2, raise_died)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        if message:
+            raise ClusterError(message) from None
+        raise
+    finally:
+        ended.set()
+        thread.join()
+        signal.signal(signal.SIGUSR2, previous)
+
+
+def _list_processes(head_limit: int) -> dict[str, tuple[str, int, int]]:
+    """{name: (host, port, looks that it may miss)}."""
+    import ray
+
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    processes = {"GCS (its head process)": (host.strip("[]"), int(port), head_limit)}
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            processes["raylet"] = (node["NodeManagerAddress"], int(node["NodeManagerPort"]), NUM_MISSED)
+    return processes
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except ConnectionRefusedError:
+        return False
+    except OSError:  # a network that is busy or away says nothing of the process
+        return True
+    return True
