@@ -203,6 +203,47 @@ def test_a_state_goes_on_under_another_number_of_workers() -> None:
         assert other["accuracy"] == row["accuracy"]
 
 
+# bfloat16 keeps 8 bits: a number is off by 2^-9 of itself at most. A loss is a mean of many, after some tens
+# of layers and 4 steps whose errors partly cancel: it may be off by eight such errors, 2^-6.
+BF16_TOLERANCE = 2**-6
+
+
+def test_micro_batches_add_up_to_the_batch_in_bfloat16() -> None:
+    """On every machine: where the hardware has no bfloat16 it is computed all the same."""
+    whole, split = (
+        freeze_batch_norms(
+            make_trainer(recipe(**KD, precision="bfloat16", **batch_settings(32, accumulate=n)))
+        )
+        for n in (1, 4)
+    )
+    (row,), (split_row,) = whole.run(), split.run()
+    assert split_row["terms"] == pytest.approx(row["terms"], rel=BF16_TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_norm", ["local", "synced"])
+def test_two_workers_are_one_in_bfloat16(batch_norm: str) -> None:
+    """Both ranks hold the same numbers; those of one process with the same micro-batches are near."""
+    settings = KD | {"precision": "bfloat16", "batch_norm": batch_norm}
+    ranks = gloo.run(train_one_epoch, recipe(**settings, **batch_settings(32)))
+    assert ranks[0][0] == ranks[1][0] and torch.equal(ranks[0][1], ranks[1][1])
+    parts = 2 if batch_norm == "local" else 1
+    single_row, _, _ = train_one_epoch(recipe(**settings, **batch_settings(32, accumulate=parts)))
+    assert ranks[0][0]["terms"] == pytest.approx(single_row["terms"], rel=BF16_TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_state_goes_on_under_another_number_of_workers_in_bfloat16() -> None:
+    settings = recipe(**KD, precision="bfloat16", batch_norm="synced", **batch_settings(32))
+    indices, row = continue_training(settings, train_steps(settings, 2))
+    ranks = gloo.run(continue_training, settings, train_steps(settings, 2))
+    assert (
+        torch.tensor([rank[0] for rank in ranks]).view(2, 2, 16).transpose(0, 1).flatten().tolist() == indices
+    )
+    for _, other in ranks:
+        assert other["terms"] == pytest.approx(row["terms"], rel=BF16_TOLERANCE)
+
+
 def make_job(folder: Path, settings: Recipe, minutes: float = 10.0) -> trial.Job:
     teacher = str(folder.parent / "teacher.pth")
     return trial.Job(settings.to_dict(), str(folder), teacher, "unused", False, 1, checkpoint_minutes=minutes)
