@@ -14,6 +14,7 @@ from raykd.driver.resources import (
     describe_choice,
     find_misfit,
     gpu_share,
+    has_gpus,
     list_nodes,
     may_share_gpu,
 )
@@ -74,7 +75,7 @@ def resolve_on_cluster(study: Study, data_root: Path, download: bool) -> Resolut
         UserError: A trial or a retraining never fits there.
     """
     nodes, share, reason = list_nodes(), 1.0, ""
-    if may_share_gpu(study, nodes):
+    if study.cluster.gpus == "auto" and has_gpus(nodes):
         share, reason = _measure_on_cluster(study, data_root, download)
     resolution = resolve(study, nodes, share, reason)
     if misfit := find_misfit(resolution.study, nodes):
@@ -104,7 +105,7 @@ def resolve(study: Study, nodes: list[Node], share: float = 1.0, reason: str = "
 
 
 def _measure_on_cluster(study: Study, data_root: Path, download: bool) -> tuple[float, str]:
-    """The part of a GPU for a trial, measured on one of the session's; and why, in words."""
+    """The part of a GPU for a trial, measured on one of the session's, 0 for no GPU; and why, in words."""
     import ray
 
     probe = ray.remote(num_cpus=0, num_gpus=1, max_retries=0)(_measure_on_worker)
@@ -116,7 +117,7 @@ def _measure_on_cluster(study: Study, data_root: Path, download: bool) -> tuple[
         cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         return 1.0, f"a trial's memory was not measured: {first_line(cause)}"
     if memory is None:
-        return 1.0, "torch sees no GPU on the nodes that have one for Ray"
+        return 0.0, "torch can use no GPU where Ray sees one"
     peak, total = (size / 2**30 for size in memory)
     return choose_share(memory), f"a training step takes {peak:.1f} of a GPU's {total:.0f} GiB"
 

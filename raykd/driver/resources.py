@@ -71,21 +71,22 @@ def gpu_share(peak_bytes: int, total_bytes: int) -> float:
 def may_share_gpu(study: Study, nodes: Sequence[Node]) -> bool:
     """Returns whether `auto` may take a part of a GPU: workers of one trial never share one (NCCL's rule)."""
     is_single = all(count == 1 for count in study.worker_counts().values())
-    return is_single and study.cluster.gpus == "auto" and _has_gpus(nodes)
+    return is_single and study.cluster.gpus == "auto" and has_gpus(nodes)
 
 
 def choose_size(study: Study, nodes: Sequence[Node], share: float = 1.0) -> WorkerSize:
     """Returns what each worker of the study takes on these nodes; what the study states stays as it is.
 
-    GPUs: one a worker where there are any, or the `share` of one where workers `may_share_gpu`.
+    GPUs: one a worker where there are any, or the `share` of one where workers `may_share_gpu`; none with a
+    share of 0 (torch can use none).
     CPUs: of a node with GPUs those that fall to each part; else as many as leave room for all trials of the
     budget at once, or for as many as the nodes hold at one CPU and WORKER_MEMORY a worker. At least 1.
     """
     cluster = study.cluster
     gpus = cluster.gpus
     if gpus == "auto":
-        share = share if may_share_gpu(study, nodes) else 1.0
-        gpus = share if _has_gpus(nodes) else 0.0
+        share = share if share == 0 or may_share_gpu(study, nodes) else 1.0
+        gpus = share if has_gpus(nodes) else 0.0
     if cluster.cpus != "auto":
         return WorkerSize(cluster.cpus, gpus)
     if gpus:
@@ -100,7 +101,8 @@ def choose_size(study: Study, nodes: Sequence[Node], share: float = 1.0) -> Work
     return WorkerSize(float(next(fitting, 1)), 0.0)
 
 
-def _has_gpus(nodes: Sequence[Node]) -> bool:
+def has_gpus(nodes: Sequence[Node]) -> bool:
+    """Returns whether any of the nodes has a GPU."""
     return any(node.get("GPU", 0) >= 1 for node in nodes)
 
 
@@ -119,7 +121,7 @@ def describe_choice(study: Study, nodes: Sequence[Node]) -> str:
 
 def describe_idle_gpus(study: Study, nodes: Sequence[Node]) -> str:
     """Returns in words that a study which asks for CPUs leaves GPUs idle; "" when none are."""
-    if not _has_gpus(nodes) or study.cluster.gpus != 0:
+    if not has_gpus(nodes) or study.cluster.gpus != 0:
         return ""
     count = int(sum(node.get("GPU", 0) for node in nodes))
     are = f"{count} GPUs stay" if count > 1 else "1 GPU stays"

@@ -13,7 +13,8 @@ from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 
-from raykd.driver.resources import WorkerSize, list_nodes, worker_slots
+from raykd.driver.auto_resources import resolve_on_cluster
+from raykd.driver.resources import WorkerSize, get_size, list_nodes, worker_slots
 from raykd.driver.searcher import StudySearch
 from raykd.driver.session import connect
 from raykd.driver.tune_run import run_trials
@@ -111,6 +112,8 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
     run_files = RunFiles(str(tmp_path / "runs/small"))
     run_files.begin(study.to_dict())
     with connect(cluster.address):
+        size = get_size(resolve_on_cluster(Study.read(small), tmp_path, False).study)
+        assert size == WorkerSize(4 * size.gpus, size.gpus) or size == WorkerSize(1, 0), size  # torch's word
         searcher = StudySearch(
             study, run_files, lambda number, params: {"number": number},
             lambda: worker_slots(list_nodes(), WorkerSize(1, study.cluster.num_gpus)), lambda row: None,

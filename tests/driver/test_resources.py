@@ -43,6 +43,7 @@ def test_a_gpu_that_is_there_is_taken(small: Path) -> None:
     assert resources.choose_size(study, nodes, share=0.25) == WorkerSize(2, 0.25)
     assert resources.choose_size(pairs, nodes, share=0.25) == WorkerSize(8, 1)  # NCCL: a whole one each
     assert resources.worker_slots(nodes, WorkerSize(2, 0.25)) == 8
+    assert resources.choose_size(study, nodes, share=0).gpus == 0  # torch's build can use none
 
 
 def test_what_a_study_states_stays_and_idle_gpus_are_named(small: Path) -> None:
