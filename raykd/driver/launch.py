@@ -9,7 +9,7 @@ from raykd.driver.job import EventHandler, make_trial_job
 from raykd.driver.local_session import check_local_session
 from raykd.driver.resources import describe_idle_gpus, describe_nodes, get_size
 from raykd.driver.same_code import check_nodes
-from raykd.driver.session import connect
+from raykd.driver.session import connect, describe_resume
 from raykd.driver.session_watch import ClusterError
 from raykd.driver.teacher import TeacherTrainingError, get_teacher_weights
 from raykd.errors import UserError
@@ -141,8 +141,7 @@ def _run_study(
             state, reason = _train_all(resolved, run_files, root, download, on_event)
     except ClusterError as error:
         run_files.write_state("interrupted")
-        go_on = f"nothing is lost. Go on with: raykd resume {run_files.folder.uri}"
-        raise ClusterError(f"{error}; {go_on}") from None
+        raise ClusterError(f"{error}; {describe_resume(run_files.folder)}") from None
     run_files.write_state(state, reason)
     if state == "interrupted":
         raise KeyboardInterrupt

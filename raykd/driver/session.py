@@ -16,7 +16,7 @@ from raykd.driver.leftovers import record_session, remove_dead
 from raykd.driver.local_session import check_local_session, has_session
 from raykd.driver.resources import WorkerSize
 from raykd.driver.same_code import leave_current_folder
-from raykd.driver.session_watch import ClusterError, watch_session
+from raykd.driver.session_watch import ClusterError, watch_session, watch_start
 from raykd.driver.surroundings import preserve_surroundings, turn_sigterm_into_interrupt
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
@@ -90,6 +90,11 @@ def _check_session_address(address: str | None) -> None:
         )
 
 
+def describe_resume(run: Folder | None) -> str:
+    """Returns in words how to go on when Ray died under a run, or under no run."""
+    return f"nothing is lost. Go on with: raykd resume {run.uri}" if run else "try again"
+
+
 @contextmanager
 def _start_session(address: str | None, run: Folder | None) -> Iterator[None]:
     """Starts or joins a session; afterwards it is left, and the folder of one's own removed."""
@@ -100,7 +105,7 @@ def _start_session(address: str | None, run: Folder | None) -> Iterator[None]:
         record_session(run)
     try:
         with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as empty_folder:
-            with leave_current_folder(empty_folder):
+            with leave_current_folder(empty_folder), watch_start(describe_resume(run)):
                 context = _init_ray(address)
             if not address:
                 folder = context.address_info["session_dir"]

@@ -3,11 +3,15 @@
 import os
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+START_LIMIT_S = 40.0  # after 30 s Ray raises what it can; after 60 s without a GCS it ends the process
 INTERVAL_S = 1.0  # between two looks
 NUM_MISSED = 3  # looks in a row that a process of this machine does not answer
 NUM_MISSED_HEAD = 45  # the same of a cluster's head, which may be started again; Ray gives up after 60 s
@@ -19,6 +23,49 @@ class ClusterError(ConnectionError):
 
 class RayProcessDied(KeyboardInterrupt):
     """Raised in the main thread, wherever it waits for Ray; passes through what catches Exception."""
+
+
+@contextmanager
+def watch_start(go_on: str, limit: float = START_LIMIT_S) -> Iterator[None]:
+    """Says for a `with` block in which Ray starts and waits for its GCS that this died, and how to go on.
+
+    This process is then past help: Ray, which cannot be interrupted there, ends it. On Linux.
+
+    Args:
+        go_on: The end of the line.
+        limit: Seconds between the GCS's death and the line.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        lived = 0.0
+        while not ended.wait(min(INTERVAL_S, limit / 4)):
+            now = time.monotonic()
+            lived = now if _has_child("gcs_server") else lived
+            if lived and now - lived > limit:
+                print(f"raykd: Ray's GCS (its head process) died while Ray started; {go_on}", file=sys.stderr)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _has_child(name: str) -> bool:
+    """Whether a living process of this name was started by this one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words, _, rest = path.read_text().rpartition(") ")
+        except OSError:
+            continue  # it has just ended
+        state, parent = rest.split()[:2]
+        if words.endswith(f"({name}") and int(parent) == os.getpid() and state not in "ZX":
+            return True
+    return False
 
 
 @contextmanager

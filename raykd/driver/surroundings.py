@@ -22,8 +22,8 @@ def preserve_surroundings() -> Iterator[None]:
         for name in _get_variables().keys() - variables:
             del os.environ[name]
         os.environ.update(variables)
-        for name, level in _get_levels().items():
-            logging.getLogger(name).setLevel(levels.get(name, level))
+        for name in _get_levels():
+            logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
