@@ -68,16 +68,21 @@ def connect(address: str | None, run: Folder | None = None) -> Iterator[None]:
         os.environ.update(RAY_ENV)
         if has_session():
             _check_session_address(address)
+            _quieten_loggers()
             with turn_sigterm_into_interrupt(), watch_session(is_own=False):
                 yield
             return
         address = address or os.environ.get("RAY_ADDRESS")
         os.environ.update({} if address else {LOOPBACK_ENV: "0"})
         with _start_session(address, run):
-            for name in ("ray", "ray.tune", "ray.train"):
-                logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure stands in its row
+            _quieten_loggers()
             with turn_sigterm_into_interrupt(), watch_session(is_own=not address):
                 yield
+
+
+def _quieten_loggers() -> None:
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a trial's failure stands in its row
 
 
 def _check_session_address(address: str | None) -> None:
