@@ -106,12 +106,12 @@ def test_synced_batch_norm_makes_two_workers_one(method: str) -> None:
     (row_0, weights_0, names), (row_1, weights_1, _) = gloo.run(train_one_epoch, settings)
     single_row, single_weights, single_names = train_one_epoch(settings)
     assert row_0 == row_1 and torch.equal(weights_0, weights_1) and names == single_names
-    assert row_0["terms"] == pytest.approx(single_row["terms"], rel=1e-4, abs=1e-5)
+    assert row_0["terms"] == pytest.approx(single_row["terms"], rel=2e-4, abs=1e-5)
     assert row_0["accuracy"] == single_row["accuracy"]
     # sums in another order, steps later
     torch.testing.assert_close(weights_0, single_weights, rtol=1e-3, atol=2e-3)
     local, *_ = gloo.run(train_one_epoch, settings.with_settings({"batch_norm": "local"}))
-    assert local[0]["terms"]["task"] != pytest.approx(single_row["terms"]["task"], rel=1e-4)
+    assert local[0]["terms"]["task"] != pytest.approx(single_row["terms"]["task"], rel=2e-4)
 
 
 def record_indices(trainer: Trainer) -> list[int]:
@@ -204,33 +204,62 @@ def test_a_state_goes_on_under_another_number_of_workers() -> None:
         assert other["accuracy"] == row["accuracy"]
 
 
-# bfloat16 keeps 8 bits: a number is off by 2^-9 of itself at most. A loss is a mean of many, after some tens
-# of layers and 4 steps whose errors partly cancel: it may be off by eight such errors, 2^-6.
-BF16_TOLERANCE = 2**-6
+# bfloat16 keeps 8 bits: each rounding moves a number by 2^-9 of itself at most. An image's loss comes after
+# some tens of roundings, and a term is the mean over a hundred images, whose errors cancel: 2^-8. A weight's
+# update is the sum of a few gradients, each rounded by itself: 4 x 2^-9, of all updates together. Statistics
+# that are added up in another order move every activation by a rounding; where one is near 0 its ReLU then
+# passes or stops a gradient, which is twice as much again.
+BF16_TERM, BF16_UPDATE, BF16_SYNCED_UPDATE = 2**-8, 2**-7, 2**-6
+BF16_SMALL_TERM = 2**-5  # DCD's consistency, a difference of near values, has 3 bits less
+
+
+def measure_update(settings: Recipe, frozen: bool = False) -> tuple[dict[str, Any], torch.Tensor]:
+    """The metrics of an epoch, and by how much it moved the weights."""
+    trainer = freeze_batch_norms(make_trainer(settings)) if frozen else make_trainer(settings)
+    before = flatten_weights(trainer).clone()
+    (row,) = trainer.run()
+    return comparable_metrics(row), flatten_weights(trainer) - before
+
+
+def compare_updates(update: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((update - expected).norm() / expected.norm())
 
 
 def test_micro_batches_add_up_to_the_batch_in_bfloat16() -> None:
     """On every machine: where the hardware has no bfloat16 it is computed all the same."""
-    whole, split = (
-        freeze_batch_norms(
-            make_trainer(recipe(**KD, precision="bfloat16", **batch_settings(32, accumulate=n)))
-        )
-        for n in (1, 4)
+    settings = KD | {"precision": "bfloat16"}
+    (row, update), (split_row, split_update) = (
+        measure_update(recipe(**settings, **batch_settings(32, accumulate=parts)), frozen=True)
+        for parts in (1, 4)
     )
-    (row,), (split_row,) = whole.run(), split.run()
-    assert split_row["terms"] == pytest.approx(row["terms"], rel=BF16_TOLERANCE)
+    assert split_row["terms"] == pytest.approx(row["terms"], rel=BF16_TERM)
+    assert compare_updates(split_update, update) < BF16_UPDATE
+    local = measure_update(recipe(**settings, **batch_settings(32, accumulate=2)))[1]
+    assert compare_updates(local, measure_update(recipe(**settings, **batch_settings(32)))[1]) > BF16_UPDATE
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_norm", ["local", "synced"])
-def test_two_workers_are_one_in_bfloat16(batch_norm: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "batch_norm", "term_tolerance", "update_tolerance"),
+    [
+        ("kd", "local", BF16_TERM, BF16_UPDATE),
+        ("kd", "synced", BF16_TERM, BF16_SYNCED_UPDATE),
+        ("dcd", "synced", BF16_SMALL_TERM, None),  # float32 moves its updates by as much as bfloat16 KD's
+    ],
+)
+def test_two_workers_are_one_in_bfloat16(
+    method: str, batch_norm: str, term_tolerance: float, update_tolerance: float | None
+) -> None:
     """Both ranks hold the same numbers; those of one process with the same micro-batches are near."""
-    settings = KD | {"precision": "bfloat16", "batch_norm": batch_norm}
-    ranks = gloo.run(train_one_epoch, recipe(**settings, **batch_settings(32)))
-    assert ranks[0][0] == ranks[1][0] and torch.equal(ranks[0][1], ranks[1][1])
+    settings = {"method": {"name": method}, "epochs": 1, "precision": "bfloat16", "batch_norm": batch_norm}
+    (row, update), (other_row, other_update) = gloo.run(
+        measure_update, recipe(**settings, **batch_settings(32))
+    )
+    assert row == other_row and torch.equal(update, other_update)
     parts = 2 if batch_norm == "local" else 1
-    single_row, _, _ = train_one_epoch(recipe(**settings, **batch_settings(32, accumulate=parts)))
-    assert ranks[0][0]["terms"] == pytest.approx(single_row["terms"], rel=BF16_TOLERANCE)
+    single_row, single = measure_update(recipe(**settings, **batch_settings(32, accumulate=parts)))
+    assert row["terms"] == pytest.approx(single_row["terms"], rel=term_tolerance)
+    assert update_tolerance is None or compare_updates(update, single) < update_tolerance
 
 
 @pytest.mark.slow
@@ -242,7 +271,7 @@ def test_a_state_goes_on_under_another_number_of_workers_in_bfloat16() -> None:
         torch.tensor([rank[0] for rank in ranks]).view(2, 2, 16).transpose(0, 1).flatten().tolist() == indices
     )
     for _, other in ranks:
-        assert other["terms"] == pytest.approx(row["terms"], rel=BF16_TOLERANCE)
+        assert other["terms"] == pytest.approx(row["terms"], rel=BF16_TERM)
 
 
 def make_job(folder: Path, settings: Recipe, minutes: float = 10.0) -> trial.Job:
