@@ -3,6 +3,7 @@ the verbs.
 """
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from filelock import FileLock
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  beside others they starve at 15
+os.environ["RAY_AUTH_MODE"] = "token"  # Ray's core keeps a process's first mode: no session has another
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 os.environ["OMP_NUM_THREADS"] = "1"  # two cores: tests of small tensors only lose by sharing them
 
 SMALL = """

@@ -74,7 +74,7 @@ def list_pending(study: Study, settings: Confirm, run_files: RunFiles) -> list[R
 
 
 def _is_done(run_files: RunFiles, role: str, seed: int) -> bool:
-    """Whether all is written that a retraining owes; its checkpoint comes after its epochs and goes last."""
+    """Whether all is written that a retraining owes."""
     has_analysis = run_files.confirmation(role, seed).exists(file_names.ANALYSIS)
     return has_analysis and test_accuracy(run_files, role, seed) is not None
 

@@ -188,14 +188,8 @@ class Folder:
 
     @contextmanager
     def staging_dir(self) -> Iterator[Path]:
-        """Yields a path on this machine to write files at, which are in this folder afterwards.
-
-        It is the folder itself, or a temporary one that is copied at the end.
-        """
-        if self.local is not None:
-            yield self.local
-            return
-        with tempfile.TemporaryDirectory() as name:
+        """Yields a temporary path to write files at, which are in this folder when all are written."""
+        with tempfile.TemporaryDirectory(prefix="raykd-") as name:
             yield Path(name)
             for path in sorted(p for p in Path(name).rglob("*") if p.is_file()):
                 self.write(path.relative_to(name).as_posix(), path.read_bytes())

@@ -121,11 +121,14 @@ class RunFiles:
         return rows
 
     def environments(self, numbers: list[int]) -> list[dict[str, str]]:
-        """Returns what each of these trials computed in and on; empty where it does not say.
+        """Returns what each of these trials and each retraining computed in and on; empty if it does not say.
 
         `precision`: float32 or bfloat16; `device`: its kind, in words; `hostname`. See `write_environment`.
         """
-        names = [f"{file_names.TRIALS}/{number:05d}/{file_names.ENVIRONMENT}" for number in numbers]
+        folders = [f"{file_names.TRIALS}/{number:05d}" for number in numbers]
+        retrainings = (self.folder / file_names.CONFIRM).list_names()
+        folders += [f"{file_names.CONFIRM}/{name}" for name in retrainings]
+        names = [f"{folder}/{file_names.ENVIRONMENT}" for folder in folders]
         return [content or {} for content in self.folder.read_json_files(names)]
 
     def state(self) -> str:

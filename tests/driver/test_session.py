@@ -16,6 +16,7 @@ import ray
 from support.run_files import read_epochs, wait_for
 
 from raykd.driver import session, session_watch
+from raykd.driver.local_session import AUTH_VARIABLES
 from raykd.driver.session_watch import ClusterError
 from raykd.driver.surroundings import preserve_surroundings
 from raykd.driver.trainables import release_memory
@@ -119,7 +120,8 @@ assert ray.is_initialized() and ray.get(ray.remote(lambda: 5).remote()) == 5
 @pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_session_that_the_process_has_is_used_and_left_alone(small: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    own = ("RAY_ADDRESS", *AUTH_VARIABLES)  # as a user has them: not set
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     tests = str(Path(__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", OWN_SESSION, str(small)], cwd=tmp_path, check=False, capture_output=True,

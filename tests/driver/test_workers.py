@@ -4,7 +4,6 @@ takes up.
 
 import copy
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -337,19 +336,7 @@ def test_a_reporter_that_is_gone_is_no_failure_of_the_trial(digits_teacher: Path
 def test_two_nodes_are_one_node_with_two_workers(
     digits_teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray Train on two nodes, whose only CPU each one worker takes, and in this machine's own session.
-
-    In a process of its own: Ray's core keeps the authentication of a process's first session.
-    """
-    if os.environ.get("RAYKD_OWN_PROCESS") != "1":
-        name = f"{__file__}::test_two_nodes_are_one_node_with_two_workers"
-        words = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-p", "no:cacheprovider", name]
-        env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        done = subprocess.run(
-            words, env=env | {"RAYKD_OWN_PROCESS": "1"}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        return
+    """Ray Train on two nodes, whose only CPU each one worker takes, and in this machine's own session."""
     import ray
     from ray.cluster_utils import Cluster
 

@@ -115,7 +115,7 @@ def test_a_mixture_of_precisions_and_devices_is_named_with_its_trials(run: RunFi
         run.trial(number).write_json("environment.json", {"precision": precision, "device": "CPU"})
     [problem] = collect(run).problems  # the first trial does not say: it is not counted
     assert problem == (
-        "trials that do not compare exactly: their precision differs "
+        "trials and retrainings that do not compare exactly: their precision differs "
         f"({len(numbers) - 4} x bfloat16, 3 x float32)"
     )
 
@@ -151,10 +151,19 @@ def test_a_run_without_a_finished_trial_says_so(tmp_path: Path) -> None:
     assert missing_figures(page) == FIGURES
 
 
-def test_a_folder_with_other_files_is_no_place_for_a_report(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_no_place_for_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
     run_files = RunFiles(str(tmp_path / "begun"))
     run_files.begin(fake_runs.make_study("begun").to_dict())
     out = tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(tensorboard, "write_events", interrupt)
+        write_report([run_files.folder.uri], out)
+    assert not out.exists()  # an interrupted report leaves nothing that the next one would refuse
     page = write_report([run_files.folder.uri], out)
     assert page == write_report([run_files.folder.uri], out) == str(out / "index.html")  # renewed
     (out / "index.html").write_text("<!doctype html>my own page")

@@ -93,6 +93,8 @@ def test_a_mixture_of_precisions_or_devices_is_named(small: Path, tmp_path: Path
     assert [e["precision"] for e in run_files.environments([0, 1])] == ["float32", "bfloat16, then float32"]
     run_files.trial(2).write_json("environment.json", first | {"device": "NVIDIA H100"})
     assert get_status(run_files)["mixtures"]["device"] == {device: 2, "NVIDIA H100": 1}
+    run_files.confirmation("best", 1).write_json("environment.json", first | {"device": "NVIDIA H100"})
+    assert get_status(run_files)["mixtures"]["device"] == {device: 2, "NVIDIA H100": 2}  # a retraining too
 
 
 def test_status_says_what_was_spent_saved_and_kept(small: Path, tmp_path: Path, verb: Any) -> None:

@@ -39,7 +39,8 @@ def collect(run_files: RunFiles) -> RunData:
     teacher_epochs = (run_files.folder / file_names.TEACHER).read_json(file_names.EPOCHS) or []
     environments = run_files.environments([trial.number for trial in trials if trial.epochs])
     for key, counts in find_mixtures(environments).items():
-        problems.add(f"trials that do not compare exactly: their {key} differs ({format_counts(counts)})")
+        shown = format_counts(counts)
+        problems.add(f"trials and retrainings that do not compare exactly: their {key} differs ({shown})")
     retraining_devices = study_file.count_devices("confirm/workers")
     return RunData(
         name=study_file.get_text("name", run_files.name), method=method, status=status, paper=paper,

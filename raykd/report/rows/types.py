@@ -127,7 +127,7 @@ class RunData:
     method_settings: tuple[tuple[str, Scalar | None], ...] = ()  # of the method at the paper's point
     conditions: dict[str, Scalar | None] = field(default_factory=dict)  # what compared runs should share
     units: dict[str, str] = field(default_factory=dict)  # path -> unit, for the axis titles
-    environments: Sequence[dict[str, str]] = ()  # "precision" and "device" of trials, where that is known
+    environments: Sequence[dict[str, str]] = ()  # "precision", "device" of trials and retrainings that say
     problems: Sequence[str] = ()  # what could not be read, or differs from what was expected
 
     def complete_trials(self) -> list[TrialRow]:
