@@ -92,10 +92,15 @@ class Folder:
         return parent
 
     def check_reachable(self) -> None:
-        """Raises UserError when the storage does not answer; a disk of this machine always does."""
+        """Raises UserError when the storage does not answer, or its path leads through a file."""
+        if self.local is not None:
+            for path in (self.local, *self.local.parents):
+                if path.is_file():
+                    raise UserError([f"{self.uri}: {path} is a file; name a folder"])
+            return
         scheme, _, rest = self._path.partition("://")
         top = f"{scheme}://{rest.split('/')[0]}{self._query}"
-        if self.local is None and (reason := _probe_storage(top)):
+        if reason := _probe_storage(top):
             raise UserError([f"{self.uri}: {reason}"])
 
     def exists(self, name: str) -> bool:

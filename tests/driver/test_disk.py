@@ -89,14 +89,32 @@ def test_a_study_waits_for_room_then_stops_and_goes_on_with_a_larger_cap(small: 
 
 @pytest.fixture
 def little_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 80 MB; needs the right to mount one."""
+    """A disk of 80 MB and 500 files; needs the right to mount one."""
     path = tmp_path / "little"
     path.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(path)], check=False)
-    if mount.returncode:
+    mount_words = ("mount", "-t", "tmpfs", "-o", "size=80m,nr_inodes=500", "tmpfs", str(path))
+    if subprocess.run(mount_words, check=False).returncode:
         pytest.skip("no right to mount a disk")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reason", ["No space left on device", "Read-only file system"])
+def test_a_disk_without_an_inode_or_read_only_is_one_line_and_nothing_begins(
+    reason: str, small: Path, little_disk: Path, verb: Any
+) -> None:
+    if reason.startswith("No space"):
+        with pytest.raises(OSError, match=reason):
+            for number in range(1000):
+                (little_disk / str(number)).touch()
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(little_disk)], check=True)
+    before = sorted(little_disk.iterdir())
+    done = verb("launch", str(small), "--storage", str(little_disk))
+    assert done.returncode == 1 and reason in done.stderr and len(done.stderr.splitlines()) == 1
+    assert sorted(little_disk.iterdir()) == before
+    assert verb("plan", str(small)).returncode == 0
 
 
 def fill(disk: Path, free: int) -> Path:

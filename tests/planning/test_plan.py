@@ -148,6 +148,8 @@ def test_a_space_of_fewer_points_than_trials_is_said(verb: Any, small: Path) -> 
     assert (plan["trials"], plan["shortage"]) == (2, shortage)
     assert plan["search_seconds"] == pytest.approx(2 * plan["trial_seconds"])
     assert f"2 of 3 epochs on 256 images ({shortage})" in verb(*words).stdout
+    done = verb("launch", *words[1:], "--storage", str(small))  # a file: nothing begins
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, shortage)
 
 
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:
