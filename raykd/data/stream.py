@@ -133,10 +133,10 @@ class StreamedSource(Source[EncodedImages]):
             list(zip(step_positions.tolist(), ids.tolist(), strict=True))
             for step_positions, ids in zip(positions, view_ids, strict=True)
         )
-        device = self._normalizer.device
-        batches = self._load_batches(self._train, items)
-        for pixels, step_positions, ids in zip(batches, positions, view_ids, strict=True):
-            yield self._normalizer.make_batch(pixels, step_positions.to(device), ids.to(device))
+        batches, device = self._load_batches(self._train, items), self._normalizer.device
+        on_device = positions.to(device), view_ids.to(device)  # once: each of these copies waits for a GPU
+        for pixels, step_positions, ids in zip(batches, *on_device, strict=True):
+            yield self._normalizer.make_batch(pixels, step_positions, ids)
 
     def evaluation_batches(
         self, part: EncodedImages, rank: int, world: int

@@ -10,6 +10,7 @@ from raykd import data, models
 from raykd.data import Dataset
 from raykd.driver.resources import (
     Node,
+    WorkerSize,
     choose_size,
     describe_choice,
     find_misfit,
@@ -18,6 +19,7 @@ from raykd.driver.resources import (
     list_nodes,
     may_share_gpu,
 )
+from raykd.driver.session import run_on_worker
 from raykd.errors import UserError, first_line
 from raykd.store.processors import count_cpus
 from raykd.study.recipe import Recipe
@@ -53,6 +55,11 @@ def measure_gpu_memory(recipe: Recipe, dataset: Dataset[Any]) -> GpuMemory | Non
     torch.cuda.reset_peak_memory_stats()
     make_untrained_trainer(recipe, dataset, torch.device("cuda")).measure_step_seconds(NUM_STEPS)
     return GpuMemory(torch.cuda.max_memory_allocated(), torch.cuda.get_device_properties(0).total_memory)
+
+
+def can_use_gpus() -> bool:
+    """Returns whether torch can use a GPU of the session's cluster; the driver's machine may have none."""
+    return has_gpus(list_nodes()) and run_on_worker(torch.cuda.is_available, (), WorkerSize(0, 1))
 
 
 def choose_share(memory: GpuMemory | None) -> float:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from raykd.driver import trainables
+from raykd.driver.auto_resources import can_use_gpus
 from raykd.driver.launch import check_recipe
 from raykd.driver.resources import WorkerSize
 from raykd.driver.session import connect
@@ -154,7 +155,7 @@ def _train_here(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -
 def _train_with_ray(job: trial.Job, options: TrainOptions, on_epoch: EpochHandler) -> None:
     from ray.train import TrainingFailedError
 
-    size = WorkerSize(job.threads, 1.0 if torch.cuda.is_available() else 0.0)
+    size = WorkerSize(job.threads, 1.0 if can_use_gpus() else 0.0)
     folder = Folder(job.folder)
     folder.remove(file_names.FAILURE)
     try:

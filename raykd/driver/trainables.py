@@ -17,6 +17,7 @@ from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.training.trial import Job, ReporterGone, run
 
+COLLECTIVE_TIMEOUT_S = 600  # that a worker waits for the others before it calls them gone
 REPORTED_KEYS = (
     "epoch",
     "accuracy",
@@ -104,7 +105,7 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
         trainer = TorchTrainer(
             run_in_train,
             train_loop_config={"jobs": [asdict(job) for job in jobs], "driver": get_fingerprint()},
-            torch_config=TorchConfig(backend="nccl" if size.gpus else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if size.gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=size.gpus > 0, resources_per_worker=resources
             ),

@@ -1,10 +1,8 @@
 """Batch norm whose statistics are those of all ranks' rows.
 
 It serves in the heads of methods always, in the student by choice (recipe: batch_norm).
-torch.nn.SyncBatchNorm does the same on GPUs only; there it serves the student.
+torch.nn.SyncBatchNorm does the same on GPUs only, and waits for the GPU three times a layer (pytorch#78549).
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,14 +39,10 @@ class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
         return (centred * scale + self.bias[:, None, None]).to(x.dtype)
 
 
-def convert_sync_batchnorm(module: nn.Module, device: torch.device) -> nn.Module:
+def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
     """The module, each BatchNorm2d in it replaced by one over all ranks' rows; the same weights and names."""
-    if device.type == "cuda":
-        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
-        converted: nn.Module = convert(module)
-        return converted
     for name, child in module.named_children():
-        new = _convert(child) if type(child) is nn.BatchNorm2d else convert_sync_batchnorm(child, device)
+        new = _convert(child) if type(child) is nn.BatchNorm2d else convert_sync_batchnorm(child)
         setattr(module, name, new)
     return module
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from raykd import data, models
 from raykd.driver.auto_resources import Resolution, resolve_here
 from raykd.errors import UserError
@@ -18,6 +20,7 @@ from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
 from raykd.training import distiller
 
+NO_GPU = "the study asks for a GPU, and torch can use none here"
 EPOCH_ROW_BYTES = 400  # bytes of an epoch's row
 
 
@@ -108,7 +111,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         bank_bytes=bank_bytes,
         images_per_second=speed.images_per_second if speed else None,
         speed_source=speed.source if speed else None,
-        not_measured=None if speed else missing,
+        not_measured=None if speed else missing or NO_GPU,
         **_estimate_times(study, dataset_info, speed),
         device=cost.device_kind(study),
         price=options.price,
@@ -175,7 +178,8 @@ def _resolve(
     if options.images_per_second is not None:
         return resolve_here(study, None), Speed(options.images_per_second, "given, not measured")
     resolution = resolve_here(study, dataset)
-    return resolution, None if dataset is None else measure_speed(resolution.study, dataset)
+    can_measure = dataset is not None and (not resolution.study.cluster.num_gpus or torch.cuda.is_available())
+    return resolution, measure_speed(resolution.study, dataset) if dataset and can_measure else None
 
 
 def _free_bytes(path: Path | None) -> int | None:

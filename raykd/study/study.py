@@ -122,6 +122,11 @@ class Study(Spec):
                 self.recipe.optimizer.check_batch_size(workers)
             except ValueError as error:
                 raise ValueError(f"{place} = {workers}: recipe/{error}") from None
+            if workers > 1 and isinstance(self.cluster.gpus, float) and 0 < self.cluster.gpus < 1:
+                raise ValueError(
+                    f"cluster/gpus = {self.cluster.gpus:g}: each of {workers} workers ({place}) needs "
+                    "whole GPUs: NCCL refuses two on one"
+                )
         teacher, (place, workers) = self.recipe.teacher, list(self.worker_counts().items())[-1]
         if teacher is not None and teacher.train is not None:  # it is trained by the last of them
             try:

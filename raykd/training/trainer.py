@@ -29,7 +29,7 @@ from raykd.maths.norm import convert_sync_batchnorm
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import Teacher
 from raykd.training.distiller import Distiller
-from raykd.training.evaluation import measure_accuracy, uses_bf16
+from raykd.training.evaluation import measure_accuracy, set_numerics, uses_bf16
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
 from raykd.training.nonfinite import NonFiniteGuard
 
@@ -44,6 +44,7 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset[Any], teacher: Teacher, device: torch.device) -> None:
+        set_numerics(device, uses_bf16(recipe, device))
         torch.manual_seed(recipe.seed)
         self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -52,7 +53,7 @@ class Trainer:
         self.labels = dataset.train.labels.to(device)
         self.distiller = Distiller(recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes)
         if recipe.batch_norm == "synced" and self.world > 1:
-            convert_sync_batchnorm(self.distiller, device)
+            convert_sync_batchnorm(self.distiller)
         self.distiller.to(device).to(memory_format=torch.channels_last)
         self.distiller.bf16 = uses_bf16(recipe, device)
         self.learning_rates = self.distiller.method.learning_rates
@@ -69,7 +70,9 @@ class Trainer:
         recipe.optimizer.check_batch_size(self.world, len(self.labels))
         self._ddp: DistributedDataParallel | None = None
         if self.world > 1:
-            self._ddp = DistributedDataParallel(self.distiller, forward_sync_buffers=False)
+            self._ddp = DistributedDataParallel(
+                self.distiller, forward_sync_buffers=False, gradient_as_bucket_view=True
+            )
         self._forward: nn.Module = self._ddp or self.distiller
 
     def run(self) -> Iterator[EpochMetrics]:

@@ -28,7 +28,7 @@ import torch.distributed as dist
 
 from raykd import data, methods, models
 from raykd.data import AnyData, Dataset
-from raykd.errors import first_line
+from raykd.errors import first_line, shorten
 from raykd.store import file_names
 from raykd.store.folder import Folder, StorageError, split_uri
 from raykd.store.provenance import record_provenance, write_environment
@@ -44,6 +44,10 @@ from raykd.training.trainer import Trainer
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 FAILURE_KINDS: dict[type[Exception], str] = {NonFiniteLoss: "diverged", StorageError: "storage"}
+NCCL_MISUSE = re.compile("ncclInvalid(Usage|Argument)|ncclUnhandledCudaError")
+PEER_IS_GONE = re.compile(
+    "ncclRemoteError|remote p(eer|rocess)|connection (closed|reset)|timed? ?out", re.IGNORECASE
+)
 ReportEpoch = Callable[[dict[str, Any]], None]
 
 
@@ -87,11 +91,22 @@ def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
         raise
 
 
+def _make_trainer(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Trainer:
+    """RuntimeError with NCCL's reason where the workers' GPUs cannot work together."""
+    try:
+        return Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device)
+    except dist.DistBackendError as error:
+        if PEER_IS_GONE.search(str(error)):
+            raise
+        raise RuntimeError(f"NCCL did not start: {str(error).splitlines()[-1]}") from error
+
+
 def _describe_failure(error: Exception) -> dict[str, str]:
     kind = next(
         (kind for error_type, kind in FAILURE_KINDS.items() if isinstance(error, error_type)), "error"
     )
-    message = first_line(error)
+    is_misuse = NCCL_MISUSE.search(str(error))  # its last line has the cause
+    message = shorten(str(error).splitlines()[-1]) if is_misuse else first_line(error)
     return {
         "kind": kind,
         "reason": f"{type(error).__name__}: {message}" if kind == "error" else message,
@@ -104,7 +119,9 @@ def _is_other_process_gone(error: Exception) -> bool:
 
 
 def is_collective_failure(error: Exception) -> bool:
-    """Returns whether a collective operation failed: another worker is gone."""
+    """Returns whether a collective operation failed as it does when another worker is gone."""
+    if NCCL_MISUSE.search(str(error)):
+        return False
     # Gloo raises a plain RuntimeError, which nothing but its source file in the text tells from others; the
     # process group may be destroyed by then, so that it cannot be asked
     return isinstance(error, dist.DistError) or bool(re.search(r"gloo/\S+\.(cc|h):\d+\]", str(error)))
@@ -112,8 +129,6 @@ def is_collective_failure(error: Exception) -> bool:
 
 def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
     torch.set_num_threads(job.threads)
-    if device.type == "cuda":
-        torch.backends.cudnn.deterministic = True
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
     if is_rank_0:
         folder.remove_partial_files()
@@ -127,7 +142,7 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     # read before the workers meet: afterwards the first one writes
     checkpoint, banks = (_load_checkpoint(folder, name) for name in (file_names.CHECKPOINT, file_names.BANKS))
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
-    trainer = Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device)
+    trainer = _make_trainer(job, recipe, dataset, device)
     rows: list[dict[str, Any]] = []
 
     def complete_epoch(is_written: bool) -> None:

@@ -28,6 +28,7 @@ from raykd.store.folder import Folder
 from raykd.store.provenance import record_provenance
 from raykd.study.yaml_file import override
 from raykd.training import trial
+from raykd.training.evaluation import set_numerics
 from raykd.training.student import TrainedStudent
 from raykd.transfer.probe import Features, Probe, measure_accuracy
 
@@ -80,6 +81,7 @@ def transfer(
     """
     dataset = data.load(settings.data, root, download)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_numerics(device, bf16=False)
     source = settings.data.make_source(dataset, device)
     moving = settings.batch_norm == "released"
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import ray
+import torch
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 
-from raykd.driver.auto_resources import resolve_on_cluster
+from raykd.driver.auto_resources import can_use_gpus, resolve_on_cluster
 from raykd.driver.resources import WorkerSize, get_size, list_nodes, worker_slots
 from raykd.driver.searcher import StudySearch
 from raykd.driver.session import connect
@@ -112,6 +113,7 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
     run_files = RunFiles(str(tmp_path / "runs/small"))
     run_files.begin(study.to_dict())
     with connect(cluster.address):
+        assert can_use_gpus() == torch.cuda.is_available()
         size = get_size(resolve_on_cluster(Study.read(small), tmp_path, False).study)
         assert size == WorkerSize(4 * size.gpus, size.gpus) or size == WorkerSize(1, 0), size  # torch's word
         searcher = StudySearch(

@@ -61,7 +61,7 @@ def test_a_trial_takes_its_images_over_its_speed() -> None:
     assert estimate(imagenet(), 1).trial_seconds == one.trial_seconds  # fewer devices: fewer workers
     turned = estimate(imagenet("data/rotations=4", "cluster/workers=1"), 1)
     assert turned.trial_seconds == pytest.approx(4 * one.trial_seconds)
-    quarter = estimate(imagenet("cluster/gpus=0.25", "cluster/workers=1"), 1)
+    quarter = estimate(imagenet("cluster/gpus=0.25", "cluster/workers=1", "confirm/workers=1"), 1)
     assert quarter.concurrent_trials == 4 and quarter.trial_seconds == pytest.approx(4 * one.trial_seconds)
     assert quarter.search_seconds == pytest.approx(one.search_seconds)
     assert cost.estimate_cost(imagenet("cluster/gpus=0", "cluster/cpus=8"), INFO, SPEED, None, 1) is None
@@ -150,6 +150,15 @@ def test_a_space_of_fewer_points_than_trials_is_said(verb: Any, small: Path) -> 
     assert f"2 of 3 epochs on 256 images ({shortage})" in verb(*words).stdout
     done = verb("launch", *words[1:], "--storage", str(small))  # a file: nothing begins
     assert (done.returncode, done.stderr.splitlines()[0]) == (2, shortage)
+
+
+def test_a_plan_for_gpus_without_one_says_that_nothing_was_measured(
+    verb: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = verb("plan", str(STUDIES / "quickstart.yaml"), "--set", "cluster/gpus=1")
+    assert done.returncode == 0, done.stderr
+    assert "not measured: the study asks for a GPU, and torch can use none here" in done.stdout
 
 
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:

@@ -197,6 +197,17 @@ def test_one_rule_says_which_workers_share_a_batch(tmp_path: Path) -> None:
     assert "confirm/workers = 4: recipe/teacher/train/optimizer/batch_size = 10 cannot be shared" in line
 
 
+def test_workers_of_one_trial_never_share_a_gpu(tmp_path: Path) -> None:
+    for place, other in (("cluster", "confirm"), ("confirm", "cluster")):
+        words = ("optimizer/batch_size=64", f"{place}/workers=2", f"{other}/workers=1")
+        (line,) = read_error_lines(tmp_path, PLAIN, *words, "cluster/gpus=0.5")
+        assert f"cluster/gpus = 0.5: each of 2 workers ({place}/workers) needs whole" in line
+        for gpus in ("auto", "0", "1", "2"):
+            read(tmp_path, PLAIN, *words, f"cluster/gpus={gpus}")
+    (line,) = read_error_lines(tmp_path, PLAIN, "cluster/gpus=1.5")
+    assert "should be auto, a part of 1, or whole" in line
+
+
 def test_points_of_a_space_are_counted(tmp_path: Path) -> None:
     fixed: dict[str, object] = dict.fromkeys(read(tmp_path, PLAIN).search_space(), "fixed")
 

@@ -1,6 +1,7 @@
 """The trainer: learns, resumes exactly, stops before a weight is spoilt, and is the same on two ranks."""
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from raykd import methods
 from raykd.study.optimizer import CosineDecay, Optimizer, StepDecay
 from raykd.study.recipe import Recipe
 from raykd.training import trainer as trainer_module
+from raykd.training.evaluation import set_numerics
 from raykd.training.nonfinite import NonFiniteLoss
 
 
@@ -24,6 +26,22 @@ def test_an_epoch_in_bfloat16_is_near_the_one_in_float32() -> None:
     )
     assert narrow["terms"] != wide["terms"]
     assert narrow["terms"] == pytest.approx(wide["terms"], rel=0.05)
+
+
+@pytest.fixture
+def cudnn() -> Iterator[Any]:
+    """cuDNN's settings, put back afterwards."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.conv.fp32_precision
+    yield cudnn
+    cudnn.deterministic, cudnn.conv.fp32_precision = before
+
+
+@pytest.mark.parametrize(("bf16", "convolutions"), [(False, "ieee"), (True, "tf32")])
+def test_float32_is_float32_on_a_gpu_too(cudnn: Any, bf16: bool, convolutions: str) -> None:
+    set_numerics(torch.device("cuda"), bf16)
+    assert cudnn.deterministic and cudnn.conv.fp32_precision == convolutions
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 @pytest.mark.parametrize(("name", "precision"), [("dcd", "float32"), ("crd", "float32"), ("dcd", "bfloat16")])

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from support.small_trainer import comparable_metrics, recipe
 
 from raykd.models import make
+from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.training import analysis, trial
 from raykd.training import trainer as trainer_module
@@ -126,3 +127,53 @@ def test_a_worker_that_is_gone_is_known_by_gloos_message(monkeypatch: pytest.Mon
         groups[0].allreduce([torch.ones(3)]).wait()
     assert trial.is_collective_failure(error.value)
     assert not trial.is_collective_failure(RuntimeError("shapes do not match"))
+
+
+NCCL_SAYS = (
+    "NCCL error in: NCCLUtils.cpp:94, {}, NCCL version 2.27.5\n{}: as NCCL explains it.\nLast error:\n{}"
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_gone"),
+    [
+        (
+            ("invalid usage", "ncclInvalidUsage", "Duplicate GPU detected : rank 0 and rank 1 both on 1b"),
+            False,
+        ),
+        (("unhandled cuda error", "ncclUnhandledCudaError", "Cuda failure 2 'out of memory'"), False),
+        (
+            ("remote process exited", "ncclRemoteError", "socketProgress: Connection closed by remote peer"),
+            True,
+        ),
+        (("unhandled system error", "ncclSystemError", "recv: Connection reset by peer"), True),
+    ],
+)
+def test_a_mistake_in_the_use_of_nccl_is_no_lost_worker(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, str, str], is_gone: bool
+) -> None:
+    def fail(*args: Any) -> None:
+        raise dist.DistBackendError(NCCL_SAYS.format(*words))
+
+    for name in ("train_step", "__init__"):  # when the workers meet, and later
+        monkeypatch.setattr(trainer_module.Trainer, name, fail)
+        with pytest.raises(RuntimeError):
+            run(tmp_path / name, teacher)
+        failure = Folder(str(tmp_path / name)).read_json(file_names.FAILURE)
+        assert (failure is None) == is_gone
+        assert is_gone or (failure["kind"] == "error" and words[2] in failure["reason"])
+
+
+def test_an_unknown_failure_before_the_first_step_is_no_lost_worker(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise dist.DistBackendError(
+            "NCCL error in: x.cpp:1\nncclSystemError: ...\nLast error:\nno socket interface"
+        )
+
+    monkeypatch.setattr(trainer_module.Trainer, "__init__", fail)
+    with pytest.raises(RuntimeError):
+        run(tmp_path / "t", teacher)
+    failure = Folder(str(tmp_path / "t")).read_json(file_names.FAILURE)
+    assert failure["reason"] == "RuntimeError: NCCL did not start: no socket interface"
