@@ -7,8 +7,10 @@ import secrets
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,16 @@ search: {pruner: {kind: none}}
 budget: {trials: 3}
 confirm: null
 """
+
+
+LAUNCH = """
+import sys, raykd
+from raykd.study.study import Study
+raykd.launch(Study.read(sys.argv[1], tuple(sys.argv[3:])), address=sys.argv[2] or None)
+"""
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -88,12 +100,13 @@ def verb(
         monkeypatch.setattr(sys, "argv", ["raykd", *words])
         capsys.readouterr()
         code: object = 0
+        handler = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as end:
             code = end.code or 0
         assert isinstance(code, int)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ctrl-C is the caller's again
+        assert signal.getsignal(signal.SIGINT) is handler  # Ctrl-C is the caller's again
         return Completed(code, *capsys.readouterr())
 
     return call
@@ -114,13 +127,31 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start_verb(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Starts the command line in the background, a process group of its own."""
+def ray_session() -> None:
+    """One Ray session for all tests of this process that drive a study in it, which takes seconds to start.
+
+    It stays until the process ends; a test that needs a cluster of its own ends it by `ray.shutdown()`.
+    """
+    import ray
+
+    from raykd.driver import session
+    from raykd.driver.surroundings import preserve_surroundings
+
+    if not ray.is_initialized():
+        with preserve_surroundings(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            os.environ.update(session.RAY_ENV)
+            session.init_ray(None)
+
+
+@pytest.fixture
+def start_python(tmp_path: Path) -> Start:
+    """Starts Python in the background in tmp_path, a process group of its own."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*words: str) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "raykd", *words],
+            [sys.executable, *words],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,3 +168,19 @@ def start_verb(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
         process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+@pytest.fixture
+def start_verb(
+    start_python: Start,
+) -> Start:
+    """Starts the command line in the background."""
+    return partial(start_python, "-m", "raykd")
+
+
+@pytest.fixture
+def start_study(
+    start_python: Start,
+) -> Start:
+    """Starts a study in the background, without its report: (study file, address or "", settings ...)."""
+    return partial(start_python, "-c", LAUNCH)

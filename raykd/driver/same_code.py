@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from raykd.errors import UserError
@@ -37,19 +38,19 @@ def get_fingerprint() -> Fingerprint:
 
 @lru_cache(maxsize=1)
 def _get_fingerprint() -> Fingerprint:
-    import torch
-
+    torch_spec = find_spec("torch")  # found, not loaded: that takes a worker seconds
+    assert torch_spec is not None and torch_spec.origin is not None
     digest = hashlib.sha256()
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return {
         "host": platform.node(),
         "Python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "raykd": version("raykd"),
         "raykd's files": digest.hexdigest()[:12],
         "raykd's folder": str(PACKAGE),
-        "torch's folder": str(Path(torch.__file__).parent),
+        "torch's folder": str(Path(torch_spec.origin).parent),
     }
 
 

@@ -111,7 +111,7 @@ def _start_session(address: str | None, run: Folder | None) -> Iterator[None]:
     try:
         with TemporaryDirectory(prefix="raykd-", ignore_cleanup_errors=True) as empty_folder:
             with leave_current_folder(empty_folder), watch_start(describe_resume(run)):
-                context = _init_ray(address)
+                context = init_ray(address)
             if not address:
                 folder = context.address_info["session_dir"]
                 _warn_if_exposed()
@@ -124,7 +124,12 @@ def _start_session(address: str | None, run: Folder | None) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _init_ray(address: str | None) -> Any:
+def init_ray(address: str | None) -> Any:
+    """Joins the cluster at `address`, or starts a session of this machine's own; returns Ray's context.
+
+    Raises:
+        ClusterError: None answers there, or could be started.
+    """
     import ray
 
     settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -133,7 +133,9 @@ def test_a_study_may_come_through_a_pipe(small: Path) -> None:
 
 
 @pytest.mark.slow
-def test_train_through_ray_gives_the_same_numbers(verb: Any, recipe: Path, tmp_path: Path) -> None:
+def test_train_through_ray_gives_the_same_numbers(
+    verb: Any, recipe: Path, tmp_path: Path, ray_session: None
+) -> None:
     alone = verb("train", str(recipe), "--out", "alone")
     one = verb("train", str(recipe), "--out", "one", "--workers", "1")
     two = verb("train", str(recipe), "--out", "two", "--workers", "2")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.run_files import wait_for
+from support.run_files import HALF_OF_CPUS, wait_for
 
 from raykd.store.run_files import RunFiles
 from raykd.store.status import get_status
@@ -15,19 +15,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_two_workers_retrain_a_killed_one_goes_on_and_a_failed_one_leaves_the_others(
-    small: Path, tmp_path: Path, start_verb: Any
+    small: Path, tmp_path: Path, start_study: Any
 ) -> None:
-    settings = ("budget/trials=1", "confirm={seeds: 1, controls: [ce], workers: 2}", "epochs=5")
-    driver = start_verb("launch", str(small), *(word for s in settings for word in ("--set", s)))
+    settings = ("budget/trials=1", "confirm={seeds: 1, controls: [ce], workers: 2}", "epochs=5", HALF_OF_CPUS)
+    driver = start_study(str(small), "", *settings)
     run_files = RunFiles(str(tmp_path / "runs/small"))
     best = run_files.confirmation("best", 1)
     wait_for(lambda: len(best.read_json("epochs.json") or []) >= 2, 200)
     run_files.confirmation("ce", 1).write("checkpoint.pt", b"not a checkpoint")
     epochs_before = best.read_json("epochs.json")[:-1]  # the last one's checkpoint may not have been written
     os.kill(int(best.read_json("provenance.json")["worker"].split()[-1]), signal.SIGKILL)
-    assert driver.wait(300) == 1
-    output = driver.communicate()[0]
-    assert "stopped: confirmation of ce, seed 1: UnpicklingError" in output, output
+    assert driver.wait(300) == 0, driver.communicate()[0]
+    assert run_files.stop_reason().startswith("confirmation of ce, seed 1: UnpicklingError")
     rows = best.read_json("epochs.json")
     assert rows[: len(epochs_before)] == epochs_before and len(rows) == 5 and "test_accuracy" in rows[-1]
     num_lost = {row["role"]: row["lost"] for row in run_files.confirmations()}

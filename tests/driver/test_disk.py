@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from ray.tune.search import Searcher
-from support.run_files import wait_for
+from support.run_files import ALL_CPUS, wait_for
 
 from raykd.driver.disk_budget import DiskBudget
+from raykd.driver.launch import resume
 from raykd.driver.optuna_journal import truncate_torn_entry
 from raykd.driver.searcher import StudySearch
 from raykd.store import file_names
@@ -151,10 +152,10 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
-    small: Path, little_disk: Path, start_verb: Any, verb: Any
+    small: Path, little_disk: Path, start_verb: Any, ray_session: None
 ) -> None:
     run = RunFiles(str(little_disk / "small"))
-    settings = ("--set", "cluster/cpus=2", "--set", "budget/trials=1", "--set", "epochs=12")
+    settings = ("--set", ALL_CPUS, "--set", "budget/trials=1", "--set", "epochs=8")
     driver = start_verb("launch", str(small), "--storage", str(little_disk), *settings)
     wait_for(lambda: len(run.epochs(0)) >= 2, 250)
     ballast = fill(little_disk, 0)
@@ -165,7 +166,7 @@ def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later
     assert "Traceback" not in output
     assert run.state() == "interrupted"
     ballast.unlink()
-    assert verb("resume", run.folder.uri).returncode == 0
+    resume(run.folder.uri)
     rows = run.trials()
     assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["errors"] == 0
-    assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 13))
+    assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 9))

@@ -11,6 +11,8 @@ import pytest
 from optuna.trial import TrialState
 from support import fake_runs
 from support.run_files import (
+    ALL_CPUS,
+    HALF_OF_CPUS,
     Start,
     assert_whole,
     kill_all,
@@ -21,29 +23,21 @@ from support.run_files import (
     wait_for,
 )
 
-from raykd.run import Run
+from raykd.run import Run, launch
 from raykd.study.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
-    small: Path, tmp_path: Path, start_verb: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: None
 ) -> None:
-    one_at_a_time = ("--set", "cluster/cpus=2")
     whole = tmp_path / "whole/small"
-    done = verb("launch", str(small), "--storage", "whole", *one_at_a_time, "--set", "budget/trials=2")
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert_whole(whole, 2, 3)
-    again = verb("resume", str(whole))
-    assert again.returncode == 0 and "finished before" in again.stdout
-    more = verb("resume", str(whole), "--trials", "3")
-    assert more.returncode == 0, more.stderr
-    assert "3 done, 0 pruned, 0 failed of 3" in more.stdout
+    launch(Study.read(small, (ALL_CPUS,)), storage="whole")
     assert_whole(whole, 3, 3)
 
     run = tmp_path / "runs/small"
-    first_driver = start_verb("launch", str(small), *one_at_a_time)
+    first_driver = start_verb("launch", str(small), "--set", ALL_CPUS, "--set", "budget/trials=2")
     wait_for(lambda: len(read_epochs(run, 1)) >= 1)
     kill_all(first_driver)  # the driver and the whole cluster
     second_driver = start_verb("resume", str(run))
@@ -53,13 +47,17 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     assert "raykd resume" in second_driver.communicate()[0]
     status = verb("status", str(run), "--json")
     assert json.loads(status.stdout)["state"] == "interrupted"
-    last = verb("resume", str(run))
+    last = verb("resume", str(run), "--trials", "3")
     assert last.returncode == 0, last.stderr
+    assert "3 done, 0 pruned, 0 failed of 3" in last.stdout
     assert_whole(run, 3, 3)
     assert read_params(run) == read_params(whole)
     assert [row["accuracy"] for row in read_rows(run)] == [row["accuracy"] for row in read_rows(whole)]
+    assert (run / "report/index.html").exists()
+    again = verb("resume", str(run))
+    assert again.returncode == 0 and "finished before" in again.stdout
 
-    other = verb("launch", str(small), *one_at_a_time, "--set", "epochs=4")  # another study, the same name
+    other = verb("launch", str(small), "--set", ALL_CPUS, "--set", "epochs=4")  # another study, one name
     assert other.returncode == 2 and "holds a run of another study" in other.stderr
     exported = verb("train", str(run / "export/recipe.yaml"), "--out", "again")
     assert exported.returncode == 0, exported.stderr
@@ -100,22 +98,20 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
 
 
 def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
-    small: Path, tmp_path: Path, verb: Any
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     pruner = "search/pruner={kind: halving, min_fraction: 0.3, eta: 2}"
-    settings = ("cluster/workers=2", "budget/trials=3", pruner)
-    done = verb("launch", str(small), *(w for s in settings for w in ("--set", s)))
-    assert done.returncode == 0, done.stderr + done.stdout
+    launch(Study.read(small, ("cluster/workers=2", HALF_OF_CPUS, "budget/trials=3", pruner)))
     run = tmp_path / "runs/small"
     states = {row["state"] for row in read_rows(run)}
     assert len(read_rows(run)) == 3 and states <= {"COMPLETE", "PRUNED"} and "PRUNED" in states
     for trial in read_journal(run):
         if trial.state == TrialState.PRUNED:
             assert trial.intermediate_values and len(trial.intermediate_values) < 3
-    assert (run / "report/index.html").exists() and (run / "export/recipe.yaml").exists()
 
 
-def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any) -> None:
+def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any, ray_session: None) -> None:
     wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=6")
     done = verb("launch", str(small), *wild)
     assert done.returncode == 1
@@ -129,13 +125,13 @@ def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any) -> None:
     assert (run / "report/index.html").exists()
 
 
-def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: Any) -> None:
+def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: Any, ray_session: None) -> None:
     done = verb("launch", str(small), "--set", "cluster/cpus=500")
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
 def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
-    small: Path, tmp_path: Path, verb: Any
+    small: Path, tmp_path: Path, verb: Any, ray_session: None
 ) -> None:
     earlier = Study.read(small, ("budget/trials=2",))
     run_files = fake_runs.write_run(earlier, tmp_path / "runs", confirmed=False)

@@ -25,28 +25,44 @@ from raykd.study.study import Study
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
     """A head that runs no trials, and two nodes of one CPU each. That a node is gone is known in seconds."""
-    for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
-        monkeypatch.setenv(f"RAY_health_check_{name}", str(value))
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    nodes.add_node(num_cpus=1)
-    nodes.wait_for_nodes()
-    yield nodes
-    nodes.shutdown()
+    ray.shutdown()  # of the other tests' session
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
+            patch.setenv(f"RAY_health_check_{name}", str(value))
+        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        nodes.add_node(num_cpus=1)
+        nodes.add_node(num_cpus=1)
+        nodes.wait_for_nodes()
+        yield nodes
+        nodes.shutdown()
 
 
-def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
+def kill_last_node(cluster: Cluster) -> None:
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+
+
+def test_a_gang_waits_for_what_another_job_holds_and_outlives_a_killed_node(
     cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
 ) -> None:
     run = tmp_path / "runs/small"
     settings = ("cluster/workers=2", "budget/trials=1", "epochs=8")
     words = (w for s in settings for w in ("--set", s))
-    driver = start_verb("launch", str(small), "--address", cluster.address, *words)
-    wait_for(lambda: len(read_epochs(run, 0)) >= 2)
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        other_job = placement_group([{"CPU": 1}])
+        ray.get(other_job.ready())
+        driver = start_verb("launch", str(small), "--address", cluster.address, *words)
+        wait_for(lambda: bool(read_rows(run)))
+        time.sleep(0.2)
+        assert not read_epochs(run, 0)
+        remove_placement_group(other_job)
+    finally:
+        ray.shutdown()
+    wait_for(lambda: len(read_epochs(run, 0)) >= 2, 240)
+    kill_last_node(cluster)
     reached = len(read_epochs(run, 0))
     assert reached < 8
     cluster.add_node(num_cpus=1)
@@ -58,37 +74,18 @@ def test_a_node_is_killed_under_a_trial_of_two_workers_and_the_study_finishes(
 
 
 def test_a_study_goes_on_over_the_nodes_that_are_left(
-    cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
+    cluster: Cluster, small: Path, tmp_path: Path, start_study: Start
 ) -> None:
     run = tmp_path / "runs/small"
-    driver = start_verb("launch", str(small), "--address", cluster.address, "--set", "epochs=8")
+    driver = start_study(str(small), cluster.address, "epochs=20", "budget/trials=2")
     wait_for(lambda: bool(read_epochs(run, 0)) and bool(read_epochs(run, 1)))
     running = {row["number"] for row in read_rows(run) if row["state"] == "RUNNING"}
     assert len(running) == 2  # one on each node
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    kill_last_node(cluster)
     assert driver.wait(240) == 0, driver.communicate()[0]
-    assert_whole(run, 3, 8)
+    assert_whole(run, 2, 20)
     rows = read_rows(run)
     assert sum(row["lost"] for row in rows) == 1 and not any(row["errors"] for row in rows)
-
-
-def test_a_gang_waits_for_what_another_job_holds(
-    cluster: Cluster, small: Path, tmp_path: Path, start_verb: Start
-) -> None:
-    ray.init(cluster.address, log_to_driver=False)
-    try:
-        other_job = placement_group([{"CPU": 1}])
-        ray.get(other_job.ready())
-        words = ("--address", cluster.address, "--set", "cluster/workers=2", "--set", "budget/trials=1")
-        driver = start_verb("launch", str(small), *words)
-        wait_for(lambda: bool(read_rows(tmp_path / "runs/small")))
-        time.sleep(3)
-        assert not read_epochs(tmp_path / "runs/small", 0)
-        remove_placement_group(other_job)
-        assert driver.wait(120) == 0, driver.communicate()[0]
-        assert_whole(tmp_path / "runs/small", 1, 3)
-    finally:
-        ray.shutdown()
 
 
 def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path, tmp_path: Path) -> None:

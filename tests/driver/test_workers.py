@@ -340,6 +340,7 @@ def test_two_nodes_are_one_node_with_two_workers(
     import ray
     from ray.cluster_utils import Cluster
 
+    ray.shutdown()  # of the other tests' session
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     settings = recipe(**KD, batch_norm="synced", **batch_settings(32))
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}

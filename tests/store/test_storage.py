@@ -16,8 +16,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from optuna.storages import JournalStorage
 from optuna.trial import TrialState
-from support.run_files import kill_all, wait_for
+from support.run_files import ALL_CPUS, kill_all, wait_for
 
+from raykd.driver.launch import resume
 from raykd.driver.optuna_journal import StoredJournal
 from raykd.errors import UserError
 from raykd.run import Run
@@ -189,12 +190,12 @@ def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_study_on_an_object_store_goes_on_from_another_machine(
-    small: Path, tmp_path: Path, store: str, start_verb: Any, verb: Any
+    small: Path, tmp_path: Path, store: str, start_verb: Any, verb: Any, ray_session: None
 ) -> None:
     run = join_uri(store, "small")
     run_files = RunFiles(run)
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 1, optimizer: {batch_size: 32}}}"
-    settings = ("cluster/cpus=2", "budget/trials=2", "epochs=8", teacher)
+    settings = (ALL_CPUS, "budget/trials=2", "epochs=4", teacher)
     words = (word for setting in settings for word in ("--set", setting))
     first = start_verb("launch", str(small), "--storage", store, *words)
     wait_for(lambda: len(run_files.epochs(0)) >= 1)
@@ -205,8 +206,8 @@ def test_a_study_on_an_object_store_goes_on_from_another_machine(
     done = run_files.epochs(1)[:-1]  # the last one's checkpoint may not have been written
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing of the run lies here
 
-    last = verb("resume", run)
-    assert last.returncode == 0, last.stderr + last.stdout
+    resume(run)
+    assert verb("report", run).returncode == 0
     assert run_files.epochs(1)[: len(done)] == done  # went on from the checkpoint
     status = json.loads(verb("status", run, "--json").stdout)
     assert status["state"] == "finished" and status["trials"]["complete"] == 2
@@ -214,12 +215,11 @@ def test_a_study_on_an_object_store_goes_on_from_another_machine(
         study_name="small", storage=JournalStorage(StoredJournal(run_files.folder / file_names.JOURNAL))
     ).get_trials()
     assert [t.state for t in study_trials] == [TrialState.COMPLETE] * 2
-    assert [sorted(t.intermediate_values) for t in study_trials] == [list(range(1, 9))] * 2
+    assert [sorted(t.intermediate_values) for t in study_trials] == [list(range(1, 5))] * 2
     files = run_files.folder.file_sizes()
-    assert {"report/index.html", "export/recipe.yaml", "export/student.safetensors"} <= set(files)
+    assert "report/index.html" in files
     assert not [name for name in files if name.endswith((".pt", file_names.LOCK))]
     assert len(run_files.storage.file_sizes()) == len(files) + 1  # the teacher's weights, beside the run
     exported = verb("export", run, "out")
     assert exported.returncode == 0 and (tmp_path / "out/student.safetensors").exists()
-    assert verb("report", run, "--out", "page").returncode == 0 and (tmp_path / "page/index.html").exists()
     assert Run.open(run).best().method.name == "dcd"

@@ -13,7 +13,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from raykd.store.processors import count_cpus
+
 Start = Callable[..., "Popen[str]"]
+ALL_CPUS = f"cluster/cpus={count_cpus()}"  # one trial at a time, on any machine
+HALF_OF_CPUS = f"cluster/cpus={count_cpus() / 2}"  # of two workers
 
 
 def read_journal(run: Path) -> list[optuna.trial.FrozenTrial]:

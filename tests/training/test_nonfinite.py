@@ -10,8 +10,10 @@ from support.small_trainer import recipe
 
 @pytest.mark.parametrize("words", [(), pytest.param(("--workers", "1"), marks=pytest.mark.slow)])
 def test_train_says_in_one_line_that_the_loss_is_not_finite(
-    verb: Any, tmp_path: Path, words: tuple[str, ...]
+    verb: Any, tmp_path: Path, words: tuple[str, ...], request: pytest.FixtureRequest
 ) -> None:
+    if words:
+        request.getfixturevalue("ray_session")
     with (tmp_path / "recipe.yaml").open("w") as file:
         YAML().dump(recipe(method={"name": "ce"}, teacher=None).to_dict(), file)
     done = verb("train", "recipe.yaml", "--set", "optimizer/lr=1e30", *words)
