@@ -47,6 +47,7 @@ def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tm
     def start(**settings: Any) -> None:
         raise Exception("The current node timed out during startup.\nMore of it.")
 
+    ray.shutdown()  # of the other tests' session
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", start)
     environment = dict(os.environ)
@@ -60,6 +61,7 @@ def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tm
 def test_a_gcs_that_dies_while_ray_waits_for_it_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    ray.shutdown()  # of the other tests' session
     shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "gcs_server")
     gcs, output = subprocess.Popen([tmp_path / "gcs_server", "600"]), ""
 
