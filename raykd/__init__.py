@@ -1,7 +1,9 @@
 """raykd: hyperparameter studies of contrastive knowledge distillation on Ray.
 
 raykd.Study.read(path)      a study file, checked
+raykd.read_study(path)      the same, of one method or of several: a Study or a Comparison
 raykd.launch(study)         run it: -> Run
+raykd.compare(comparison)   run it: -> {method: Run}
 raykd.Run.open(path)        read a run: .trials(), .epochs(), .best(), .export(dir)
 raykd.methods.make(name, context)
 """
@@ -9,7 +11,10 @@ raykd.methods.make(name, context)
 import importlib
 from typing import Any
 
-_LAZY_NAMES = {"Run": "raykd.run", "launch": "raykd.run", "Study": "raykd.study.study"}
+_LAZY_NAMES = {
+    "Run": "raykd.run", "launch": "raykd.run", "compare": "raykd.run", "Study": "raykd.study.study",
+    "Comparison": "raykd.study.comparison", "read_study": "raykd.study.comparison",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

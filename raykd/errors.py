@@ -86,7 +86,8 @@ def _format_error(model: type[BaseModel], item: Any, where: str, under: str) -> 
     kind, context = item["type"], item.get("ctx", {})
     if kind == "extra_forbidden":
         siblings = _field_names(model, item["loc"][:-1])
-        hint = suggest_nearest(str(item["loc"][-1]), siblings) or _list_allowed(siblings)
+        there_are = _list_allowed(siblings) if siblings else ""
+        hint = suggest_nearest(str(item["loc"][-1]), siblings) or there_are
         return [f"{where}: {path}: no such field.{hint}"]
     if kind == "missing":
         return [f"{where}: {path}: missing, and it has no default"]
@@ -111,7 +112,8 @@ def _format_error(model: type[BaseModel], item: Any, where: str, under: str) -> 
         suggestion = suggest_nearest(
             value, [w.strip(" '") for w in context["expected"].replace(" or ", ",").split(",")]
         )
-    return [f"{where}: {path}{value_text}: {line}{suggestion}" for line in text.splitlines()]
+    place = f"{path}{value_text}: " if path else ""  # of the whole there is none
+    return [f"{where}: {place}{line}{suggestion}" for line in text.splitlines()]
 
 
 def _simplify(message: str) -> str:

@@ -9,6 +9,7 @@ from raykd.export.choice import best_trial
 from raykd.export.export import export
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
+from raykd.study.comparison import Comparison
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 
@@ -27,11 +28,11 @@ class Run:
     def trials(self) -> pa.Table:
         """One row a trial.
 
-        number: of the trial; role: paper, enqueued or searched; state: COMPLETE, PRUNED, FAIL, RUNNING or
-        WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs: finished ones;
-        started, ended: unix time; seconds: for which it held its devices; reason: why it failed, else empty;
-        seconds_per_epoch: wall-clock; parameters: of the student; and one column for each searched field,
-        named by its path in the recipe, null where the trial has none.
+        number: of the trial; role: paper, enqueued, shared or searched; state: COMPLETE, PRUNED, FAIL,
+        RUNNING or WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs:
+        finished ones; started, ended: unix time; seconds: for which it held its devices; reason: why it
+        failed, else empty; seconds_per_epoch: wall-clock; parameters: of the student; and one column for
+        each searched field, named by its path in the recipe, null where the trial has none.
         """
         rows = self.files.trials()
         paths = sorted({path for row in rows for path in row["params"]})
@@ -96,3 +97,11 @@ def launch(study: Study, *, storage: str = "runs", address: str | None = None) -
     from raykd.driver import launch
 
     return Run(launch.launch(study, storage=storage, address=address))
+
+
+def compare(study: Comparison, *, storage: str = "runs", address: str | None = None) -> dict[str, Run]:
+    """Begin the run of a study of several methods, or go on with it, to its end: {method: its run}."""
+    from raykd.driver import launch
+
+    owner = launch.launch(study, storage=storage, address=address)
+    return {files.name: Run(files) for files in owner.list_runs()}

@@ -57,10 +57,14 @@ StudyFile = Annotated[Path, Argument(metavar="STUDY", callback=expand_path, help
 
 
 def read_study(path: Path, overrides: list[str]) -> Any:
-    """Returns a study file with the overrides of --set in it. UserError with every mistake."""
-    from raykd.study.study import Study
+    """Returns a study file, of one method or several, with the overrides of --set in it.
 
-    return Study.read(path, tuple(overrides))
+    Raises:
+        UserError: Every mistake.
+    """
+    from raykd.study.comparison import read_study
+
+    return read_study(path, tuple(overrides))
 
 
 def resolve_data_root(data: Path | None) -> Path:

@@ -45,10 +45,18 @@ def plan(
     from dataclasses import asdict
 
     from raykd.cli.output import plan
+    from raykd.cli.output.comparison import print_comparison_plan
     from raykd.planning.plan import PlanOptions, make_plan
+    from raykd.study.comparison import Comparison
 
     options = PlanOptions(resolve_data_root(data), download, storage, images_per_second, probe, price)
-    result = make_plan(read_study(study, set_), options)
+    parsed = read_study(study, set_)
+    if isinstance(parsed, Comparison):
+        plans = {method: make_plan(one, options) for method, one in parsed.studies().items()}
+        content = {"methods": {method: asdict(result) for method, result in plans.items()}}
+        print(json.dumps(content, indent=1)) if as_json else print_comparison_plan(plans)
+        return
+    result = make_plan(parsed, options)
     print(json.dumps(asdict(result), indent=1)) if as_json else plan.print_plan(result)
 
 
@@ -68,10 +76,10 @@ def doctor(
 
     from raykd.cli.output import plan
     from raykd.doctor.doctor import examine
+    from raykd.study.comparison import list_studies
 
-    health = examine(
-        address, storage, resolve_data_root(data), None if study is None else read_study(study, set_)
-    )
+    first = None if study is None else list_studies(read_study(study, set_))[0]  # their needs are the same
+    health = examine(address, storage, resolve_data_root(data), first)
     plain = asdict(health) | {"can_run": health.can_run()}
     print(json.dumps(plain, indent=1)) if as_json else plan.print_health(health)
     if not health.can_run():

@@ -51,15 +51,12 @@ def launch(
     from raykd.cli.output.progress import show_progress
     from raykd.driver import launch, train_one
     from raykd.store.folder import join_uri
-    from raykd.store.run_files import RunFiles
-    from raykd.study.search_warnings import list_search_warnings
 
     recipes = [train_one.read_recipe(path) for path in enqueue]
     parsed = read_study(study, set_).with_enqueued(recipes, warm_start)
     run = join_uri(storage, parsed.name)
-    for line in filter(None, (parsed.describe_shortage(), *list_search_warnings(parsed))):
-        print(line, file=sys.stderr)
-    with show_progress(parsed.to_dict(), run, RunFiles(run).trials()) as on_event, _hint_on_interrupt(run):
+    _print_warnings(parsed)
+    with show_progress(_make_board(parsed, run)) as on_event, _hint_on_interrupt(run):
         run_files = launch.launch(
             parsed,
             storage=storage,
@@ -79,13 +76,12 @@ def resume(
     download: Download = False,
     address: Address = None,
 ) -> None:
-    """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it."""
+    """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it (each method's)."""
     from raykd.cli.output.progress import show_progress
     from raykd.driver import launch
-    from raykd.store.run_files import RunFiles
 
-    study = launch.read_study(run, trials).to_dict()
-    with show_progress(study, run, RunFiles(run).trials()) as on_event, _hint_on_interrupt(run):
+    board = _make_board(launch.read_study(run, trials), run)
+    with show_progress(board) as on_event, _hint_on_interrupt(run):
         run_files = launch.resume(
             run,
             trials=trials,
@@ -100,12 +96,16 @@ def resume(
 @app.command()
 def status(run: RunPath, as_json: Json = False) -> None:
     """Print the status of a run; from any shell, while it runs and after, without Ray."""
-    from raykd.cli.output import status
+    from raykd.cli.output import comparison, status
     from raykd.store.run_files import RunFiles
-    from raykd.store.status import get_status
+    from raykd.store.status import get_comparison_status, get_status
 
-    content = get_status(RunFiles.open(run))
-    print(json.dumps(content, indent=1)) if as_json else status.print_status(content)
+    run_files = RunFiles.open_any(run)
+    if run_files.list_methods():
+        content, print_content = get_comparison_status(run_files), comparison.print_comparison_status
+    else:
+        content, print_content = get_status(run_files), status.print_status
+    print(json.dumps(content, indent=1)) if as_json else print_content(content)
 
 
 @app.command()
@@ -163,19 +163,54 @@ def _hint_on_interrupt(run: str) -> Any:
         sys.exit(130)
 
 
-def _report_and_export(run_files: Any, root: Path) -> None:
-    """The end of every run: the report and the exported student."""
+def _print_warnings(study: Any) -> None:
+    """What a study's search will not do, of a comparison's what several methods' will not, once."""
+    from raykd.study.comparison import list_studies
+    from raykd.study.search_warnings import list_search_warnings
+
+    studies = list_studies(study)
+    lines = [line for one in studies for line in (one.describe_shortage(), *list_search_warnings(one))]
+    for line in filter(None, dict.fromkeys(lines)):
+        print(line, file=sys.stderr)
+
+
+def _make_board(study: Any, run: str) -> Any:
+    """The board of a study's run, or of a comparison's runs."""
+    from raykd.cli.output.comparison import ComparisonBoard
+    from raykd.cli.output.progress import ProgressBoard
+    from raykd.driver.launch import list_runs
+    from raykd.store.run_files import RunFiles
+    from raykd.study.comparison import Comparison
+
+    is_comparison = isinstance(study, Comparison)
+    boards = {
+        one.method: ProgressBoard(
+            one.study.to_dict(), run, one.run_files.trials(), f"{one.method}: " if is_comparison else ""
+        )
+        for one in list_runs(study, RunFiles(run))
+    }
+    return ComparisonBoard(study.name, run, boards) if is_comparison else next(iter(boards.values()))
+
+
+def _report_and_export(owner: Any, root: Path) -> None:
+    """The end of every run: the report, and the exported student (of a comparison, of each method)."""
+    from raykd.report.write import write_report
+
+    print(f"report: {write_report([owner.folder.uri])}")
+    for run_files in owner.list_runs():
+        _export(run_files, root)
+    if owner.state() == "stopped":
+        print(f"stopped: {owner.stop_reason()}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _export(run_files: Any, root: Path) -> None:
     from raykd.cli.output import tables
     from raykd.export.export import export as write_export
-    from raykd.report.write import write_report
     from raykd.store import file_names
-    from raykd.store.status import get_status
+    from raykd.store.status import rank_trials
 
-    print(f"report: {write_report([run_files.folder.uri])}")
-    if get_status(run_files)["trials"]["complete"]:
+    if rank_trials(run_files.trials()):
         with (run_files.folder / file_names.EXPORT).staging_dir() as path:
             left_out = write_export(run_files, path, root=root)
         tables.print_export((run_files.folder / file_names.EXPORT).uri, left_out)
-    if run_files.state() == "stopped":
-        print(f"stopped: {run_files.stop_reason()}", file=sys.stderr)
-        sys.exit(1)

@@ -12,15 +12,15 @@ EventHandler = Callable[[str, dict[str, Any]], None]  # (phase, details)
 
 
 def make_trial_job(
-    study: Study, teacher: str, root: Path, download: bool, recipe: Recipe, folder: str, test: bool = False
+    teacher: str, root: Path, download: bool, study: Study, recipe: Recipe, folder: str, test: bool = False
 ) -> trial.Job:
     """Returns the job of one recipe of a study.
 
     Args:
-        study: Its `auto` must have become numbers.
         teacher: The file of the teacher's weights; "" for none.
         root: Where data sets lie on the nodes.
         download: Whether a missing one may be fetched.
+        study: Its `auto` must have become numbers.
         recipe: What is trained.
         folder: Path or URI at which the trial writes.
         test: Whether the test set is opened after the last epoch.

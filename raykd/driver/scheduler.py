@@ -4,13 +4,14 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from raykd.driver.pooled_search import PooledSearch
 from raykd.driver.searcher import StudySearch
 
 
 class OptunaPruningScheduler(FIFOScheduler):
     """Stops a trial when Optuna's pruner says so; its rungs are in the journal."""
 
-    def __init__(self, searcher: StudySearch) -> None:
+    def __init__(self, searcher: StudySearch | PooledSearch) -> None:
         super().__init__()
         self._searcher = searcher
 

@@ -82,7 +82,7 @@ class StudySearch(Searcher):
         """Returns the next trial's config; None where there is none for now, FINISHED where none comes."""
         if self._is_exhausted() or self.stop_reason:
             return None if self.running else Searcher.FINISHED
-        if len(self.running) >= self._num_slots() or self._lacks_room():
+        if len(self.running) >= self._num_slots() or self._lacks_room() or self._lacks_hours():
             return None
         if self._to_resume:
             row = self.rows[self._to_resume.pop(0)]
@@ -178,6 +178,22 @@ class StudySearch(Searcher):
             self._tell(number, TrialState.PRUNED)
         return pruned_at is not None
 
+    # What a comparison asks and adds
+
+    def budget_part(self) -> float:
+        """Returns the part of its trials or device-hours that is used up, by running trials, too."""
+        part = (self.num_ended() + len(self.running)) / self.study.budget.trials
+        return max(part, self._end.device_hours_part(list(self.rows.values()), at_end=True))
+
+    def count_role(self, role: str) -> int:
+        """Returns how many trials have a role, those that wait in Optuna's queue too."""
+        trials = self.optuna_study.get_trials(deepcopy=False)
+        return sum(trial.user_attrs.get("role") == role for trial in trials)
+
+    def enqueue(self, point: dict[str, Scalar], role: str) -> None:
+        """Puts a point into Optuna's queue, of which a trial is made before the sampler proposes another."""
+        self.optuna_study.enqueue_trial(point, user_attrs={"role": role})
+
     # What follows from it
 
     def num_ended(self) -> int:
@@ -195,7 +211,7 @@ class StudySearch(Searcher):
 
     def _is_exhausted(self) -> bool:
         rows = list(self.rows.values())
-        if self._end.is_reached(rows):
+        if self._end.is_reached(rows, bool(self._to_resume)):
             return True
         if self._to_resume:
             return False
@@ -206,6 +222,10 @@ class StudySearch(Searcher):
         if not self.running:
             self._end.reason = f"all {self._proposals.num_points} points of the space are tried"
         return True
+
+    def _lacks_hours(self) -> bool:
+        """Whether a new trial must wait until it is known what the running ones leave of the device-hours."""
+        return not self._to_resume and self._end.device_hours_part(list(self.rows.values()), at_end=True) >= 1
 
     def _lacks_room(self) -> bool:
         """Whether the next trial must wait for room on the disk; with none under way the study stops."""

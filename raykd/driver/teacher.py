@@ -39,7 +39,7 @@ def get_teacher_weights(
     if weights is None:
         on_event("teacher", {"net": teacher.net})
         workers = study.confirm.workers if study.confirm else study.cluster.workers
-        job = make_trial_job(study, "", root, download, make_teacher_recipe(study.recipe), folder.uri)
+        job = make_trial_job("", root, download, study, make_teacher_recipe(study.recipe), folder.uri)
         train = partial(trainables.run_train_job, [job], workers, get_size(study), "teacher", False)
         if reason := _train_with_retries(train, folder):
             raise TeacherTrainingError(f"the teacher {teacher.net} was not trained: {reason}")

@@ -1,7 +1,8 @@
-"""The search itself: one Ray Tune experiment over the run's Optuna study."""
+"""The search itself: one Ray Tune experiment over a run's Optuna study, or over those of a comparison."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ray import tune
@@ -11,10 +12,12 @@ from ray.util.placement_group import PlacementGroup, placement_group_table
 
 from raykd.driver import trainables
 from raykd.driver.leftovers import temporary_folder
+from raykd.driver.pooled_search import PooledSearch
 from raykd.driver.resources import get_size, list_nodes, worker_slots
 from raykd.driver.same_code import get_fingerprint
 from raykd.driver.scheduler import OptunaPruningScheduler
 from raykd.driver.searcher import StudySearch
+from raykd.driver.study_run import StudyRun
 from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 from raykd.training import trial
@@ -51,45 +54,52 @@ class PlacementGroupCleanup(Callback):
 
 
 def search(
-    study: Study,
-    run_files: RunFiles,
+    runs: Sequence[StudyRun],
+    owner: RunFiles,
     make_job: Callable[..., trial.Job],
-    on_update: Callable[[dict[str, Any]], None],
-) -> StudySearch:
-    """Runs trials until the study has all that it asked for, or is interrupted; returns the searcher.
+    on_update: Callable[[str, dict[str, Any]], None],
+    share: bool = False,
+) -> list[StudySearch]:
+    """Runs trials until each study has all that it asked for, or is interrupted; returns their searchers.
 
     Args:
-        study: The study.
-        run_files: Of its run.
-        make_job: (recipe, folder) -> a trial's Job.
-        on_update: Is called at every change of a trial's row.
+        runs: The studies, whose trials take equally much of the cluster.
+        owner: Of the run or the comparison that holds them.
+        make_job: (study, recipe, folder) -> a trial's Job.
+        on_update: Is called with the method and the trial's row at every change of a row.
+        share: Whether each study tries what the others have learnt of the fields that they share.
 
     Raises:
         UserError: As for `open_optuna_study`.
     """
-    cluster, size = study.cluster, get_size(study)
+    cluster, size = runs[0].study.cluster, get_size(runs[0].study)
 
     def num_slots() -> int:
         return worker_slots(list_nodes(), size) // cluster.workers
 
-    def make_config(number: int, params: dict[str, Any]) -> dict[str, Any]:
-        job = make_job(study.recipe_with(params), run_files.trial(number).uri)
-        return {
-            "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": size.cpus,
-            "gpus": size.gpus, "name": f"{run_files.name}-{number:05d}", "driver": get_fingerprint(),
-        }  # fmt: skip
+    def open_search(study: Study, run_files: RunFiles) -> StudySearch:
+        def make_config(number: int, params: dict[str, Any]) -> dict[str, Any]:
+            job = make_job(study, study.recipe_with(params), run_files.trial(number).uri)
+            return {
+                "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": size.cpus,
+                "gpus": size.gpus, "name": f"{run_files.name}-{number:05d}", "driver": get_fingerprint(),
+            }  # fmt: skip
 
-    searcher = StudySearch(study, run_files, make_config, num_slots, on_update)
-    if not searcher.is_done():
+        method = study.recipe.method.name
+        return StudySearch(study, run_files, make_config, num_slots, partial(on_update, method))
+
+    searchers = [open_search(*run) for run in runs]
+    if not all(searcher.is_done() for searcher in searchers):
         if cluster.uses_ray_train:
             trainable = tune.with_resources(trainables.run_nested_trial, DRIVER_RESOURCES)
         else:
             trainable = tune.with_resources(trainables.run_in_tune, {"cpu": size.cpus, "gpu": size.gpus})
-        run_trials(searcher, trainable, reuse_actors=not cluster.uses_ray_train)
-    return searcher
+        pool = PooledSearch(searchers, owner, num_slots, share)
+        run_trials(pool, trainable, reuse_actors=not cluster.uses_ray_train)
+    return searchers
 
 
-def run_trials(searcher: StudySearch, trainable: Any, reuse_actors: bool) -> None:
+def run_trials(searcher: StudySearch | PooledSearch, trainable: Any, reuse_actors: bool) -> None:
     """Runs a Tune experiment of all the trials that the searcher has to give.
 
     Of Tune's own files nothing is read again: they are gone afterwards.

@@ -33,6 +33,8 @@ class Plan:
     paper_point: dict[str, Any]
     boundary_points: int  # of the space; a trial could begin at each
     trials: int  # the budget's, or as many as the space has points
+    device_hours: float | None  # of the budget, for the search
+    devices_per_trial: float
     resources: str  # in words: what a trial takes here, or on the cluster that was probed
     shortage: str  # in words that these are fewer; "" when they are not
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
@@ -101,6 +103,8 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         paper_point=dict(study.paper_point()),
         boundary_points=num_boundary_points,
         trials=trials,
+        device_hours=study.budget.device_hours,
+        devices_per_trial=study.cluster.workers * (study.cluster.num_gpus or study.cluster.num_cpus),
         resources=resolution.description,
         shortage=study.describe_shortage(),
         search_warnings=tuple(list_search_warnings(study)),

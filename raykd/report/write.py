@@ -18,25 +18,29 @@ GENERATOR = b'<meta name="generator" content="raykd">'  # of page/templates/layo
 def write_report(runs: Sequence[str], out: Path | None = None) -> str:
     """Writes a page, and returns its path or URI.
 
-    Default places: RUN/report; of several runs comparison/ in the folder that holds them all.
+    Default places: RUN/report, of a comparison's runs too; of several runs comparison/ in the folder that
+    holds them all.
 
     Raises:
         UserError: There is no run at one of the places, or `out` holds files that are no report.
     """
-    all_run_files = list({run_files.folder.uri: run_files for run_files in map(RunFiles.open, runs)}.values())
-    is_single = len(all_run_files) == 1
+    owners = list({run_files.folder.uri: run_files for run_files in map(RunFiles.open_any, runs)}.values())
+    all_run_files = [run_files for owner in owners for run_files in owner.list_runs()]
+    has_own_folder = out is None and len(owners) == 1
     folder = (
         Folder(str(out))
         if out
-        else all_run_files[0].folder / file_names.REPORT
-        if is_single
-        else _comparison_folder(all_run_files)
+        else owners[0].folder / file_names.REPORT
+        if len(owners) == 1
+        else _comparison_folder(owners)
     )
-    if out is not None or not is_single:
+    if not has_own_folder:
         folder.reject_foreign_files(_is_report(folder), "report")
     with folder.staging_dir() as path:
         run_data = [collect(run_files) for run_files in all_run_files]
-        page = write_page(run_data[0], path) if is_single else write_comparison(run_data, path)
+        page = (
+            write_page(run_data[0], path) if all_run_files == owners[:1] else write_comparison(run_data, path)
+        )
     return join_uri(folder.uri, page.name)
 
 

@@ -22,6 +22,9 @@ RUN/teacher/                     the same files while the study trains its teach
 RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set, and
                  analysis.json   what the student is like beyond its accuracy (training/analysis.py)
 RUN/report/, RUN/export/         the page and the exported student
+COMPARISON/study.yaml            a study of several methods; state.json, driver.lock and report/ as above
+COMPARISON/methods.json          their names, which make it a comparison
+COMPARISON/<method>/             the run of each
 STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the runs beside them
 """
 
@@ -29,7 +32,7 @@ STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the r
 STUDY, STATE, LOCK, JOURNAL = "study.yaml", "state.json", "driver.lock", "optuna.journal"
 IDENTITY = "identity.json"
 TRIALS, CONFIRM, TEACHER, REPORT, EXPORT = "trials", "confirm", "teacher", "report", "export"
-SESSION, RESOURCES = "session.json", "resources.json"
+SESSION, RESOURCES, METHODS = "session.json", "resources.json", "methods.json"
 TEACHERS = "teachers"  # beside the runs of a storage
 
 # of a trial, a retraining, a teacher's training or an exported student; PROVENANCE is of a run too

@@ -1,5 +1,6 @@
 """The files of a run as methods; their names are in file_names.py."""
 
+import copy
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,7 +41,7 @@ def replace_auto(cluster: dict[str, Any], cpus: float = 1.0, gpus: float = 0.0) 
 
 
 class RunFiles:
-    """The files of one run, which may not exist yet.
+    """The files of a run, or of a comparison (a run of each of its methods); it may not exist yet.
 
     Raises:
         UserError: Its storage does not answer.
@@ -56,17 +57,48 @@ class RunFiles:
         """Returns the files of a run that exists.
 
         Raises:
-            UserError: There is no run.
+            UserError: There is no run, or there are several.
+        """
+        run_files = RunFiles.open_any(uri)
+        if methods := run_files.list_methods():
+            runs = ", ".join(run_files.method_run(method).folder.uri for method in methods)
+            raise UserError([f"{uri}: a comparison of several runs; name one of them: {runs}"])
+        return run_files
+
+    @staticmethod
+    def open_any(uri: str) -> "RunFiles":
+        """Returns the files of a run or a comparison that exists.
+
+        Raises:
+            UserError: There is none.
         """
         run_files = RunFiles(uri)
         if not run_files.exists():
             raise UserError([f"{uri}: no run here (a run holds {file_names.STUDY})"])
         return run_files
 
+    def list_methods(self) -> list[str]:
+        """Returns the methods of a comparison, in the order of its runs; none of a single run."""
+        methods: list[str] = self.folder.read_json(file_names.METHODS) or []
+        return methods
+
+    def list_runs(self) -> list["RunFiles"]:
+        """Returns the runs of a comparison that have begun; of a single run itself."""
+        runs = [self.method_run(method) for method in self.list_methods()]
+        return [run for run in runs if run.exists()] if runs else [self]
+
+    def method_run(self, method: str) -> "RunFiles":
+        """Returns the run of one of a comparison's methods."""
+        run_files = copy.copy(self)
+        run_files.folder = self.folder / method
+        run_files.name = method
+        return run_files
+
     @property
     def storage(self) -> Folder:
-        """The folder that holds this run and its neighbours."""
-        return self.folder.parent
+        """The folder that holds this run, or the comparison that it is part of, and its neighbours."""
+        parent = self.folder.parent
+        return parent.parent if parent.exists(file_names.METHODS) else parent
 
     def exists(self) -> bool:
         """Returns whether the run was begun."""
@@ -89,6 +121,11 @@ class RunFiles:
     def write_study(self, study: dict[str, Any]) -> None:
         """Writes the study anew: its budget may be another than when the run was begun."""
         self.folder.write_yaml(file_names.STUDY, study)
+
+    def begin_comparison(self, study: dict[str, Any], methods: list[str]) -> None:
+        """Writes which runs it holds, and its study. The comparison exists from then on."""
+        self.folder.write_json(file_names.METHODS, methods)
+        self.write_study(study)
 
     def begin(self, study: dict[str, Any]) -> None:
         """Writes where the run comes from, and its study. The run exists from then on."""

@@ -16,12 +16,6 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
     State, trials by state, the best so far, time spent, saved and left, disk, the confirmation.
     """
     study, rows = run_files.resolved_study(), run_files.trials()
-    counts = {
-        state.lower(): sum(row["state"] == state for row in rows)
-        for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
-    }
-    best = next(iter(rank_trials(rows)), None)
-    paper = next((row for row in rows if row["role"] == "paper"), None)
     return {
         "run": run_files.folder.uri,
         "study": study["name"],
@@ -29,12 +23,7 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
         "state": run_files.state(),
         "stop_reason": run_files.stop_reason(),
         "lock_holder": run_files.lock_holder(),
-        "budget_trials": study["budget"]["trials"],
-        "trials": counts,
-        "best": _summarize(best),
-        "paper": _summarize(paper),
-        "device": "GPU" if study["cluster"]["gpus"] else "CPU",
-        "device_hours": device_hours(study, rows),
+        **summarize_trials(study, rows),
         "saved_by_pruning": saved_by_pruning(study, rows),
         "disk_bytes": sum(run_files.folder.file_sizes().values()),
         "disk_gb": study["budget"].get("disk_gb"),
@@ -50,6 +39,37 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
         "failures": [
             {"trial": row["number"], "reason": row["reason"]} for row in rows if row["state"] == "FAIL"
         ],
+    }
+
+
+def summarize_trials(study: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the part of a run's status that follows from its study and the rows of its trials."""
+    counts = {
+        state.lower(): sum(row["state"] == state for row in rows)
+        for state in ("RUNNING", "WAITING", "COMPLETE", "PRUNED", "FAIL")
+    }
+    best = next(iter(rank_trials(rows)), None)
+    paper = next((row for row in rows if row["role"] == "paper"), None)
+    return {
+        "budget_trials": study["budget"]["trials"],
+        "budget_device_hours": study["budget"].get("device_hours"),
+        "trials": counts,
+        "best": _summarize(best),
+        "paper": _summarize(paper),
+        "device": "GPU" if replace_auto(study["cluster"])["gpus"] else "CPU",
+        "device_hours": device_hours(study, rows),
+    }
+
+
+def get_comparison_status(run_files: RunFiles) -> dict[str, Any]:
+    """Returns the status of a comparison, as plain data: its own, and by method the status of each run."""
+    return {
+        "run": run_files.folder.uri,
+        "study": run_files.study()["name"],
+        "state": run_files.state(),
+        "stop_reason": run_files.stop_reason(),
+        "lock_holder": run_files.lock_holder(),
+        "methods": {run.name: get_status(run) for run in run_files.list_runs()},
     }
 
 

@@ -90,6 +90,9 @@ class Confirm(Spec):
     workers: Count = 1
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class Study(Spec):
     """What is searched, how, and with what: a study file.
 
@@ -97,7 +100,7 @@ class Study(Spec):
     fixes fields of the recipe.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     recipe: Recipe
     space: Annotated[dict[str, Any], Field(default_factory=dict)]
     search: Search = Search()
@@ -167,13 +170,7 @@ class Study(Spec):
             UserError: Every mistake in it, a line each.
         """
         plain = read_yaml(Path(path))
-        override(
-            plain,
-            tuple(
-                o if o.split("/")[0].split("=")[0] not in Recipe.model_fields else f"recipe/{o}"
-                for o in overrides
-            ),
-        )
+        insert_overrides(plain, overrides)
         return Study.parse(plain, str(path))
 
     @staticmethod
@@ -203,6 +200,10 @@ class Study(Spec):
         """Returns the study with these CPUs and GPUs of a worker."""
         cluster = self.cluster.model_copy(update={"cpus": cpus, "gpus": gpus})
         return self.model_copy(update={"cluster": cluster})
+
+    def with_trials(self, trials: int) -> "Study":
+        """Returns the study with a budget of so many trials."""
+        return self.model_copy(update={"budget": self.budget.model_copy(update={"trials": trials})})
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the study as plain data (dict, list, str, numbers), for a file or another process."""
@@ -247,3 +248,10 @@ class Study(Spec):
                 elif not space[path].contains(value):
                     errors.append(f"enqueue/{place}/{path} = {shorten(str(value))}: outside {space[path]}")
         return errors
+
+
+def insert_overrides(plain: dict[str, Any], overrides: tuple[str, ...]) -> None:
+    """Puts path=value into a study's plain settings; a path that begins in the recipe needs no `recipe/`."""
+    names = [item.split("/")[0].split("=")[0] for item in overrides]
+    in_recipe = [name in Recipe.model_fields for name in names]
+    override(plain, tuple(f"recipe/{o}" if r else o for o, r in zip(overrides, in_recipe, strict=True)))

@@ -81,8 +81,9 @@ def override(plain: dict[str, Any], overrides: tuple[str, ...]) -> None:
             raise UserError([f"--set {shorten(item)}: should be path=value"])
         node: Any = plain
         *parents, last = path.split("/")
-        if parents and parents[0] == "space":
-            parents, last = ["space"], path.removeprefix("space/")
+        if "space" in parents:  # its keys are paths
+            place = parents.index("space") + 1
+            parents, last = parents[:place], "/".join([*parents[place:], last])
         for parent in parents:
             if not isinstance(node.get(parent), dict):
                 node[parent] = {}

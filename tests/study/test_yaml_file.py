@@ -11,6 +11,7 @@ import pytest
 
 from raykd.driver.train_one import read_recipe
 from raykd.errors import MAX_LINE, MAX_SHOWN, UserError
+from raykd.study.comparison import read_study
 from raykd.study.study import Study
 from raykd.study.yaml_file import MAX_ALIASES, MAX_BYTES, TOO_DEEP, parse_yaml, read_yaml
 
@@ -83,7 +84,7 @@ def read_mutations(path: Path, sources: list[bytes], number: int, read) -> int:
 
 def test_a_mutated_study_is_read_or_refused(tmp_path: Path) -> None:
     sources = [path.read_bytes() for path in STUDIES]
-    assert 10 < read_mutations(tmp_path / "study.yaml", sources, 300, Study.read) < 200
+    assert 10 < read_mutations(tmp_path / "study.yaml", sources, 300, read_study) < 200
 
 
 def test_a_mutated_recipe_is_read_or_refused(tmp_path: Path) -> None:

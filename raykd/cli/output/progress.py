@@ -3,28 +3,33 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
 from raykd.cli.output.tables import console, format_duration, format_params, format_percent
+from raykd.store.run_files import replace_auto
 from raykd.store.status import estimate_seconds_left, rank_trials
 
 
-@contextmanager
-def show_progress(
-    study: dict[str, Any], run: str, rows: list[dict[str, Any]]
-) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Shows the phases and changes of a run: a live table on a terminal, plain lines elsewhere.
+class Board(Protocol):
+    """What is known of a run while it goes on."""
 
-    Args:
-        study: The study as plain data.
-        run: Its folder or URI.
-        rows: Of the trials that it has already.
-    """
-    board = ProgressBoard(study, run, rows)
+    def update(self, phase: str, details: dict[str, Any]) -> None:
+        """Takes in a change."""
+
+    def print_line(self, phase: str, details: dict[str, Any]) -> None:
+        """Takes in a change, and prints a plain line if it matters."""
+
+    def render(self) -> Group:
+        """Returns the live table."""
+
+
+@contextmanager
+def show_progress(board: Board) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Shows the phases and changes of a run: a live table on a terminal, plain lines elsewhere."""
     if not console.is_terminal:
         yield board.print_line
         return
@@ -40,19 +45,29 @@ def show_progress(
 
 
 class ProgressBoard:
-    """What is known of a run while it goes on."""
+    """What is known of one study's run while it goes on.
 
-    def __init__(self, study: dict[str, Any], run: str, rows: list[dict[str, Any]]) -> None:
-        self.study, self.run, self.phase = study, run, "starting"
+    Args:
+        study: The study as plain data.
+        run: Its folder or URI.
+        rows: Of the trials that it has already.
+        label: Stands before each of its lines.
+    """
+
+    def __init__(self, study: dict[str, Any], run: str, rows: list[dict[str, Any]], label: str = "") -> None:
+        self.study, self.run, self.phase, self._label = study, run, "starting", label
         self.epochs = study["recipe"]["epochs"]
         self.rows = {row["number"]: row for row in rows}
         self.started = time.monotonic()
 
     def update(self, phase: str, details: dict[str, Any]) -> None:
         """Takes in a phase and, in the search, a trial's row."""
-        self.phase = _describe_phase(phase, details)
+        self.phase = describe_phase(phase, details)
         if phase == "search" and "number" in details:
             self.rows[details["number"]] = details
+        if phase == "resources":
+            cluster = replace_auto(self.study["cluster"], details["cpus"], details["gpus"])
+            self.study = self.study | {"cluster": cluster}
 
     def print_line(self, phase: str, details: dict[str, Any]) -> None:
         """Takes in a change, and prints a plain line if it matters."""
@@ -60,12 +75,11 @@ class ProgressBoard:
         self.update(phase, details)
         if phase == "search" and "number" in details:
             if details["state"] in ("COMPLETE", "PRUNED", "FAIL", "WAITING"):
-                self._print(_describe_trial(details) + f"  [{self._format_counts()}]")
+                print_after(
+                    self.started, self._label + _describe_trial(details) + f"  [{self._format_counts()}]"
+                )
         elif self.phase != previous_phase:
-            self._print(self.phase)
-
-    def _print(self, text: str) -> None:
-        print(f"{format_duration(time.monotonic() - self.started):>7}  {text}", flush=True)
+            print_after(self.started, self._label + self.phase)
 
     def _format_counts(self) -> str:
         states = [row["state"] for row in self.rows.values()]
@@ -95,7 +109,13 @@ class ProgressBoard:
         return Group(table, f"{self._format_counts()}    {self.run}")
 
 
-def _describe_phase(phase: str, details: dict[str, Any]) -> str:
+def print_after(started: float, text: str) -> None:
+    """Prints a line, with the time since `started` (of the monotonic clock)."""
+    print(f"{format_duration(time.monotonic() - started):>7}  {text}", flush=True)
+
+
+def describe_phase(phase: str, details: dict[str, Any]) -> str:
+    """Returns in words what a run does."""
     return {
         "resources": str(details.get("message", "")),
         "teacher": f"training the teacher {details.get('net', '')}, once",

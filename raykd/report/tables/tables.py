@@ -36,7 +36,11 @@ def build_trials(run: RunData) -> pa.Table:
         Column("trial", INT64, "", "number of the trial", lambda t: t.number),
         Column("state", STRING, "", "COMPLETE, PRUNED, FAIL, RUNNING or WAITING", lambda t: t.state),
         Column(
-            "role", STRING, "", "paper: the paper's point; enqueued: the study's; searched", lambda t: t.role
+            "role",
+            STRING,
+            "",
+            "paper: the paper's point; enqueued: the study's; shared: other methods'; searched",
+            lambda t: t.role,
         ),
         Column(
             "held_out_accuracy", FLOAT64, "%", "averaged weights, at its last epoch", lambda t: t.accuracy

@@ -1,0 +1,125 @@
+"""A comparison: its progress, its status and its plan, with a row for each method."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Column, Table
+
+from raykd.cli.output.plan import format_number
+from raykd.cli.output.progress import ProgressBoard, describe_phase, print_after
+from raykd.cli.output.tables import console, format_duration, format_percent
+from raykd.store.status import summarize_trials
+
+
+class ComparisonBoard:
+    """What is known of a comparison while it goes on.
+
+    Args:
+        name: Of the comparison.
+        run: Its folder or URI.
+        boards: Of the methods.
+    """
+
+    def __init__(self, name: str, run: str, boards: Mapping[str, ProgressBoard]) -> None:
+        self._name, self._run, self._boards, self._phase = name, run, boards, "starting"
+        self._started = time.monotonic()
+
+    def update(self, phase: str, details: dict[str, Any]) -> None:
+        """Takes in a phase and, in the search, the row of a method's trial."""
+        boards = [self._boards[details["method"]]] if "method" in details else self._boards.values()
+        for board in boards:
+            board.update(phase, details)
+        self._phase = describe_phase(phase, details)
+
+    def print_line(self, phase: str, details: dict[str, Any]) -> None:
+        """Takes in a change, and prints a plain line if it matters."""
+        if "method" in details:
+            self._boards[details["method"]].print_line(phase, details)
+            return
+        previous_phase = self._phase
+        self.update(phase, details)
+        if self._phase != previous_phase:
+            print_after(self._started, self._phase)
+
+    def render(self) -> Group:
+        """Returns the live table."""
+        rows = {}
+        for method, board in self._boards.items():
+            rows[method] = summarize_trials(board.study, list(board.rows.values()))
+        table = make_method_table(rows)
+        table.title, table.title_justify = f"{self._name}: {self._phase}", "left"
+        return Group(table, self._run)
+
+
+def make_method_table(statuses: Mapping[str, dict[str, Any]]) -> Table:
+    """Returns a table of the methods' trials, accuracies and costs.
+
+    Args:
+        statuses: By method; of each at least what `summarize_trials` returns.
+    """
+    first = next(iter(statuses.values()))
+    names = ("running", "done", "pruned", "failed", "best", "paper's", f"{first['device']}-hours")
+    table = Table("method", *(Column(name, justify="right") for name in names))
+    for method, status in statuses.items():
+        counts = status["trials"]
+        table.add_row(
+            method, str(counts["running"] + counts["waiting"]),
+            *(str(counts[state]) for state in ("complete", "pruned", "fail")),
+            *(format_percent(status[key] and status[key]["accuracy"]) for key in ("best", "paper")),
+            f"{status['device_hours']:.2f}",
+        )  # fmt: skip
+    hours = first["budget_device_hours"]
+    limit = f" or {hours:g} {first['device']}-hours" if hours else ""
+    table.caption = f"held-out accuracies; each method gets {first['budget_trials']} trials{limit}"
+    table.caption_justify = "left"
+    return table
+
+
+def print_comparison_status(status: dict[str, Any]) -> None:
+    """Prints what `store.status.get_comparison_status` says: a row for each method, then what is special."""
+    methods = status["methods"]
+    reason = f", {status['stop_reason']}" if status["stop_reason"] else ""
+    console.print(f"{status['study']}: {status['state']}{reason}", soft_wrap=True)
+    console.print(make_method_table(methods))
+    for method, run in methods.items():
+        for role, accuracies in run["test_accuracies"].items():
+            mean = sum(accuracies) / len(accuracies)
+            console.print(f"test      {method}, {role}: {mean:.2f} % (n = {len(accuracies)})")
+        for failure in run["failures"][:3]:
+            line = f"failed    {method}, trial {failure['trial']}: {failure['reason']}"
+            console.print(line, soft_wrap=True, markup=False)
+    if status["lock_holder"]:
+        console.print(f"driver    {status['lock_holder']}", soft_wrap=True)
+
+
+def print_comparison_plan(plans: Mapping[str, Any]) -> None:
+    """Prints the Plan of each method: what it searches, and how far its budget reaches."""
+    first = next(iter(plans.values()))
+    names = ("fields", "one trial", "trials", f"{first.device}-hours", "confirm", "banks MiB")
+    table = Table("method", *(Column(name, justify="right") for name in names))
+    for method, plan in plans.items():
+        times = (plan.trial_seconds, plan.confirm_seconds)
+        trial, confirm = ("-" if seconds is None else format_duration(seconds) for seconds in times)
+        trials, hours = _estimate_search(plan)
+        size = f"{plan.bank_bytes / 2**20:.1f}"
+        table.add_row(method, str(len(plan.space)), trial, trials, hours, confirm, size)
+    console.print(table)
+    console.print(f"  resources  {first.resources}", soft_wrap=True)
+    if first.not_measured:
+        reason = f"not measured: {first.not_measured}; see --images-per-second and --probe"
+        console.print(f"    seconds  {reason}", soft_wrap=True)
+    for line in dict.fromkeys(line for plan in plans.values() for line in plan.search_warnings):
+        console.print(line, soft_wrap=True)
+
+
+def _estimate_search(plan: Any) -> tuple[str, str]:
+    """About how many trials a method gets, and their device-hours: the budget's where these are fewer."""
+    if plan.pruned_seconds is None:
+        return str(plan.trials), "-" if plan.device_hours is None else f"{plan.device_hours:g}"
+    hours = plan.pruned_seconds * plan.devices_per_trial / 3600  # of all trials
+    limit = plan.device_hours
+    if limit is None or limit >= hours:
+        return str(plan.trials), format_number(hours)
+    return f"about {max(1, round(plan.trials * limit / hours))}", format_number(limit)
