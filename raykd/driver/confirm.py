@@ -60,9 +60,15 @@ def select_recipes(study: Study, rows: list[dict[str, Any]]) -> dict[str, tuple[
     return recipes
 
 
+# mdistiller's, configs/imagenet/*/kd.yaml: its KD on ImageNet has other values than on CIFAR-100
+IMAGENET_KD = {"name": "kd", "temperature": 1.0, "weights": {"task": 0.5, "kd": 0.5}}
+
+
 def make_control(recipe: Recipe, name: str) -> Recipe:
-    """Returns the same recipe with another method at its paper's point, alone."""
-    return recipe.with_settings({"method": {"name": name}, "plus_kd": None})
+    """Returns the same recipe with another method at its paper's point for the data, alone."""
+    is_imagenet_kd = name == "kd" and recipe.data.name == "imagenet"
+    method = IMAGENET_KD if is_imagenet_kd else {"name": name}
+    return recipe.with_settings({"method": method, "plus_kd": None})
 
 
 def make_retraining_recipe(recipe: Recipe, seed: int) -> Recipe:

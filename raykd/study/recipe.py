@@ -36,6 +36,7 @@ def _check_net(name: str) -> str:
 
 
 Net = Annotated[str, AfterValidator(_check_net)]
+LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
 
 
 class StudentSpec(Spec):
@@ -53,6 +54,7 @@ class TeacherTraining(Spec):
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
+    label_smoothing: LabelSmoothing = 0.0
     seed: Seed = 0
 
 
@@ -97,6 +99,7 @@ class Recipe(Spec):
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
+    label_smoothing: LabelSmoothing = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1), Choice((0.9, 0.99, 0.999))] = 0.99  # a step; 0: no average
     batch_norm: Literal["local", "synced"] = "local"  # a worker's own statistics, or those of all workers
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -54,7 +54,7 @@ class Distiller(nn.Module):
                 f"{recipe.method.name} needs data/rotations = {rotations}, but it is {recipe.data.rotations}"
             )
         self._plus_kd = recipe.plus_kd
-        self._rotations = recipe.data.rotations
+        self._rotations, self._label_smoothing = recipe.data.rotations, recipe.label_smoothing
         self.bf16 = False
 
     def deployed_student(self) -> nn.Module:
@@ -76,12 +76,15 @@ class Distiller(nn.Module):
             student: Outputs = self.student(batch.images)
         upright = slice(None, None, self._rotations)
         method_batch = MethodBatch(batch.labels, batch.index, progress, student, teacher, self._rotations)
-        terms = {"task": F.cross_entropy(student.logits[upright].float(), batch.labels[upright])}
+        logits, labels = student.logits[upright].float(), batch.labels[upright]
+        terms = {"task": F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)}
         terms |= self.method(method_batch)
         if self._plus_kd is not None:
             options = self._plus_kd
-            logits = prepare_logits(student.logits[upright], teacher.logits[upright], options.standardize)
-            terms["plus_kd"] = kd_loss(*logits, options.temperature)
+            both_logits = prepare_logits(
+                student.logits[upright], teacher.logits[upright], options.standardize
+            )
+            terms["plus_kd"] = kd_loss(*both_logits, options.temperature)
         return terms
 
 

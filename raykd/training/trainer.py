@@ -134,7 +134,7 @@ class Trainer:
             epoch=epoch,
             accuracy=accuracy,
             accuracy_raw=accuracy_raw,
-            lr=self._learning_rate(epoch),
+            lr=self._compute_lr(epoch, self.steps_per_epoch - 1),
             seconds=self.partial_epoch.seconds + time.perf_counter() - began,
             teacher_seconds=self.partial_epoch.teacher_seconds,
             teacher_hits=self.partial_epoch.teacher_hits,
@@ -144,8 +144,10 @@ class Trainer:
             terms=self.partial_epoch.mean_terms(),
         )
 
-    def _learning_rate(self, epoch: int) -> float:
-        return self.recipe.optimizer.scaled_lr * self.recipe.schedule.scale(epoch, self.recipe.epochs)
+    def _compute_lr(self, epoch: int, step: int) -> float:
+        step += (epoch - 1) * self.steps_per_epoch
+        recipe = self.recipe
+        return recipe.optimizer.compute_lr(recipe.schedule, step, self.steps_per_epoch, recipe.epochs)
 
     def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], float]:
         """Takes one step of the optimiser; returns the raw terms, and the seconds that the teacher took.
@@ -171,14 +173,15 @@ class Trainer:
                 totals[name] = (
                     totals.get(name, torch.zeros_like(term)) + term.detach() / self.num_micro_batches
                 )
-        self._set_learning_rates(epoch, progress)
+        self._set_learning_rates(self._compute_lr(epoch, step), progress)
+        if self.recipe.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self._update_ema(self.steps_per_epoch * (epoch - 1) + step)
         return totals, teacher_seconds
 
-    def _set_learning_rates(self, epoch: int, progress: float) -> None:
+    def _set_learning_rates(self, lr: float, progress: float) -> None:
         """Those of this step. A part whose rate is 0 rests: its weights and momentum stay as they are."""
-        lr = self._learning_rate(epoch)
         for group in self.optimizer.param_groups:
             own_rate = self.learning_rates.get(group["part"])
             group["lr"] = lr if own_rate is None else own_rate(progress, lr)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from raykd.driver.confirm import make_control
 from raykd.study.recipe import make_teacher_recipe
 from raykd.study.study import Study
 
@@ -30,7 +31,8 @@ def sgd(epochs: int, batch: int, lr: float, decay: float, milestones: tuple[int,
         fractions = [m / epochs for m in milestones]
         schedule = {"schedule/kind": "step", "schedule/milestones": fractions, "schedule/factor": 0.1}
     optimizer = {"lr": lr, "batch_size": batch, "weight_decay": decay, "momentum": 0.9, "nesterov": False}
-    optimizer |= {"lr_base_size": None, "accumulate": 1}
+    optimizer |= {"name": "sgd", "lr_base_size": None, "accumulate": 1, "warmup": 0, "lr_updates": "epoch"}
+    optimizer |= {"clip_norm": None, "decay_vectors": True}
     return {"epochs": epochs, **schedule} | {f"optimizer/{name}": value for name, value in optimizer.items()}
 
 
@@ -216,6 +218,7 @@ DIST_IMAGENET: list[tuple[str, Values]] = [
         method(temperature=1, weights={"inter": 2, "intra": 2}),
     ),
     (f"{DIST}, tools/train.py:137", {"optimizer/nesterov": True}),
+    (f"{DIST}, lib/utils/optim.py:57-63", {"optimizer/decay_vectors": False}),
 ]
 SIMKD_IMAGENET: list[tuple[str, Values]] = [
     (
@@ -319,3 +322,12 @@ def test_sdds_other_point_is_tried_too() -> None:
         expected = method(temperature=4, divergence={"kind": "kd"}, weights={"task": 0.1, "kd": 0.9})
         assert {path: value_at(recipe, path) for path in expected} == expected
         assert recipe["method"]["finest"] == study.recipe.to_dict()["method"]["finest"]
+
+
+@pytest.mark.parametrize(
+    "study", ["imagenet/dist.yaml", "imagenet/ckd-MobileNetV1.yaml", "cifar100/dist.yaml"]
+)
+def test_the_control_kd_has_the_values_of_the_data(study: str) -> None:
+    control = make_control(Study.read(STUDIES / study).recipe, "kd").method
+    kd = Study.read(STUDIES / study.split("/")[0] / "kd.yaml").recipe.method
+    assert control == kd

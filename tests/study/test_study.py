@@ -172,7 +172,7 @@ def test_conditional_parts_are_drawn_only_when_active(tmp_path: Path) -> None:
     for point in points:
         assert ("schedule/factor" in point) == (point["schedule/kind"] == "step")
         assert study.recipe_with(point).schedule.kind == point["schedule/kind"]
-    assert {p["schedule/kind"] for p in points} == {"step", "cosine"}
+    assert {p["schedule/kind"] for p in points} == {"step", "cosine", "wsd"}
 
 
 def test_one_rule_says_which_workers_share_a_batch(tmp_path: Path) -> None:
@@ -236,8 +236,8 @@ def test_points_of_a_space_are_counted(tmp_path: Path) -> None:
     )
     assert count(optimizer__lr={"low": 0.05, "high": 0.25, "step": 0.1}) == 3
     assert count(optimizer__lr={"low": 0.01, "high": 0.5}) is None
-    assert count(schedule__kind="open") == 2
-    assert count(schedule__kind="open", schedule__factor={"choices": [0.1, 0.2, 0.3]}) == 1 + 3
+    assert count(schedule__kind="open") == 3
+    assert count(schedule__kind="open", schedule__factor={"choices": [0.1, 0.2, 0.3]}) == 2 + 3
     assert count(schedule__kind="open", schedule__factor="open") is None
 
 

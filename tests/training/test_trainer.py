@@ -44,9 +44,21 @@ def test_float32_is_float32_on_a_gpu_too(cudnn: Any, bf16: bool, convolutions: s
     assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
-@pytest.mark.parametrize(("name", "precision"), [("dcd", "float32"), ("crd", "float32"), ("dcd", "bfloat16")])
-def test_resumed_is_uninterrupted(name: str, precision: str) -> None:
-    settings = recipe(method={"name": name}, precision=precision)
+TODAY = {  # the recipe of today
+    "optimizer": {
+        "name": "adamw", "lr": 1e-3, "batch_size": 32, "warmup": 0.2, "lr_updates": "step", "clip_norm": 1.0
+    },
+    "schedule": {"kind": "cosine"},
+    "label_smoothing": 0.1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("dcd", {}), ("crd", {}), ("dcd", {"precision": "bfloat16"}), ("kd", TODAY)],
+)
+def test_resumed_is_uninterrupted(name: str, settings: dict[str, Any]) -> None:
+    settings = recipe(method={"name": name}, **settings)
     rows = [comparable_metrics(row) for row in make_trainer(settings).run()]
     first = make_trainer(settings)
     again = [comparable_metrics(next(first.run()))]
@@ -138,6 +150,24 @@ def test_learnable_scalars_take_no_weight_decay() -> None:
         groups = settings.make(dcd).param_groups
         assert {g["weight_decay"] for g in groups for p in g["params"] if p.ndim == 0} == {expected}
         assert {g["weight_decay"] for g in groups for p in g["params"] if p.ndim > 0} == {5e-4}
+
+
+def test_gradients_are_clipped_by_their_common_norm() -> None:
+    trainer = make_trainer(recipe(optimizer={"batch_size": 32, "clip_norm": 1e-3}))
+    trainer.train_step(1, 0, trainer.get_batches(1))
+    gradients = [p.grad for p in trainer.distiller.parameters() if p.grad is not None]
+    assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_label_smoothing_is_the_mean_over_smoothed_labels(smoothing: float) -> None:
+    trainer = make_trainer(recipe(label_smoothing=smoothing))
+    batch = next(trainer.get_batches(1))
+    logits = copy.deepcopy(trainer.student)(batch.images).logits
+    labels = torch.nn.functional.one_hot(batch.labels, 10) * (1 - smoothing) + smoothing / 10
+    expected = -(labels * logits.log_softmax(1)).sum(1).mean()
+    term = trainer.distiller(batch, trainer.teacher.get_outputs(batch), 0.0)["task"]
+    torch.testing.assert_close(term, expected)
 
 
 def test_ema_student_is_the_moving_average_of_weights_and_statistics() -> None:
