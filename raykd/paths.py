@@ -84,3 +84,13 @@ def get_default_folder(variable: str, name: str) -> Path:
         return Path(resolve(os.environ.get(variable) or f"~/.cache/raykd/{name}"))
     except ValueError as error:
         raise UserError([f"${variable}: {error}; set it to a folder"]) from None
+
+
+def get_cache_folder() -> Path:
+    """Returns the folder of this machine's caches: $RAYKD_CACHE, by default ~/.cache/raykd; or UserError."""
+    return get_default_folder("RAYKD_CACHE", "")
+
+
+def get_given_cache_folder() -> str:
+    """Returns $RAYKD_CACHE as an absolute path, "" where it is not set. UserError: it cannot be used."""
+    return str(get_cache_folder()) if os.environ.get("RAYKD_CACHE") else ""

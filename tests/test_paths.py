@@ -16,12 +16,18 @@ name: small
 recipe:
   data: {name: folder, path: d}
   teacher: {net: resnet14, weights: t.pth}
-  student: {net: resnet8}
+  student: {net: resnet8, weights: s.pth}
   method: {name: kd}
 search: {storage: "sqlite:///s.db"}
 warm_start: r
 """
-FIELDS = ("recipe/data/path", "recipe/teacher/weights", "search/storage", "warm_start")
+FIELDS = (
+    "recipe/data/path",
+    "recipe/teacher/weights",
+    "search/storage",
+    "warm_start",
+    "recipe/student/weights",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +54,7 @@ def test_a_study_holds_absolute_paths_wherever_it_is_read_again(
     assert study.recipe.teacher is not None
     assert study.recipe.teacher.weights == str(tmp_path / "t.pth") and study.warm_start == str(tmp_path / "r")
     assert study.search.storage == f"sqlite:///{tmp_path}/s.db"
+    assert study.recipe.student.weights == str(tmp_path / "s.pth")
     monkeypatch.chdir("/")
     assert Study.parse(study.to_dict(), "again") == study
 
@@ -69,7 +76,7 @@ def test_home_and_variables_are_replaced_everywhere(tmp_path: Path) -> None:
 def test_empty_values_and_unset_variables_are_refused_in_one_line(
     tmp_path: Path, field: int, value: str, expected: str
 ) -> None:
-    values = ["d", "t.pth", "sqlite:///s.db", "r"]
+    values = ["d", "t.pth", "sqlite:///s.db", "r", "s.pth"]
     with pytest.raises(UserError) as error:
         read(tmp_path, *values[:field], value, *values[field + 1 :])
     (line,) = error.value.lines
@@ -91,11 +98,12 @@ def test_databases_that_are_no_files_stay_as_they_are() -> None:
 def test_a_recipes_paths_are_absolute_too(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(
-        "{data: {name: digits}, teacher: {net: resnet8, weights: t.pth}, student: {net: resnet8}, "
-        "method: {name: kd}}"
+        "{data: {name: digits}, teacher: {net: resnet8, weights: t.pth}, "
+        "student: {net: resnet8, weights: s.pth}, method: {name: kd}}"
     )
     recipe = read_recipe(path)
     assert recipe.teacher is not None and recipe.teacher.weights == str(tmp_path / "t.pth")
+    assert recipe.student.weights == str(tmp_path / "s.pth")
 
 
 def test_without_a_home_the_default_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

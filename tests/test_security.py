@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name
 from raykd import models
 from raykd.errors import UserError, mask_passwords
 from raykd.store.folder import Folder
-from raykd.teachers import teacher
+from raykd.study.recipe import TeacherSpec
+from raykd.training.start import make_started
 
 ROOT = Path(__file__).parents[1]
 SECRET = "hunter2"
@@ -47,9 +48,9 @@ def test_a_checkpoint_of_another_hash_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "teacher.pth"
     torch.save(models.make("resnet8", 10).state_dict(), path)
     right = hashlib.sha256(path.read_bytes()).hexdigest()
-    teacher.load("resnet8", str(path), 10, right, tmp_path)
+    make_started(TeacherSpec(net="resnet8", weights=str(path), sha256=right), 10)
     with pytest.raises(UserError, match=f"its SHA-256 is {right}, expected 0000"):
-        teacher.load("resnet8", str(path), 10, "0" * 64, tmp_path)
+        make_started(TeacherSpec(net="resnet8", weights=str(path), sha256="0" * 64), 10)
 
 
 def test_a_checkpoint_from_a_url_needs_its_hash(verb: Any, small: Path) -> None:

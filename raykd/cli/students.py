@@ -58,7 +58,7 @@ def transfer(
     loaded = load(folder)
     overrides = tuple([*set_, f"seeds={seeds}"] if seeds else set_)
     settings = linear_probe.make_probe(to, loaded, root, overrides)
-    teacher_net = linear_probe.load_teacher(folder, loaded, teacher, root)
+    teacher_net = linear_probe.load_teacher(folder, loaded, teacher)
     result = linear_probe.transfer(loaded, teacher_net, settings, root, download, tables.print_probe)
     linear_probe.write_result(folder, to, result)
     print(json.dumps(result, indent=1)) if as_json else tables.print_transfer(to, result, folder)

@@ -16,7 +16,7 @@ from raykd import data
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
 from raykd.store.processors import count_cpus, has_bf16, name_device
-from raykd.teachers.teacher import compute_sha256
+from raykd.training.start import compute_sha256
 
 PACKAGES = ("raykd", "torch", "torchvision", "ray", "optuna", "numpy", "pyarrow", "pydantic")
 TOKEN_FILE = ".doctor"  # a file in the storage

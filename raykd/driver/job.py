@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raykd.paths import get_given_cache_folder
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training import trial
@@ -29,4 +30,5 @@ def make_trial_job(
     return trial.Job(
         recipe.to_dict(), folder, teacher, str(root.absolute()), download, threads, test,
         teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,
+        cache=get_given_cache_folder(),
     )  # fmt: skip

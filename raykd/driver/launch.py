@@ -16,7 +16,7 @@ from raykd.study import space_check
 from raykd.study.comparison import Comparison, parse_study
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
-from raykd.training import distiller, trial
+from raykd.training import distiller, start
 
 
 def launch(
@@ -46,6 +46,7 @@ def launch(
     from raykd.driver.optuna_check import check_memory
 
     check_local_session(address)
+    study = pin_weights(study, download)
     root, owner = data_root or data.default_root(), RunFiles(join_uri(storage, study.name))
     runs = list_runs(study, owner)
     _check_studies([run.study for run in runs], root, download)
@@ -89,6 +90,15 @@ def list_runs(study: Study | Comparison, owner: RunFiles) -> list[StudyRun]:
     return [StudyRun(one, owner.method_run(method)) for method, one in study.studies().items()]
 
 
+def pin_weights(study: Study | Comparison, download: bool) -> Study | Comparison:
+    """Returns the study with the SHA-256 of all weights that it names; see `start.pin_weights`."""
+    if isinstance(study, Study):
+        return study.with_recipe(start.pin_weights(study.recipe, download))
+    recipe = start.pin_weights(next(iter(study.studies().values())).recipe, download).to_dict()
+    nets = {key: recipe[key] for key in ("student", "teacher") if key in study.recipe}
+    return study.model_copy(update={"recipe": study.recipe | nets})
+
+
 def check_same_study(study: Study | Comparison, run_files: RunFiles) -> None:
     """Raises UserError when the run was begun from another study (its budget may differ)."""
     launched, existing = study.to_dict(), run_files.study()
@@ -107,17 +117,13 @@ def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo
     """Returns what is known of the data. Nothing is trained.
 
     Raises:
-        UserError: They are missing, the method cannot serve the nets, or the teacher's file, where it is seen
+        UserError: They are missing, the method cannot serve the nets, or a file of weights, where it is seen
             from here, cannot be read.
     """
     try:
         info = data.load(recipe.data, root, download).info
         distiller.build_on_meta(recipe, *info)
-        teacher = recipe.teacher
-        if (
-            teacher and teacher.weights and Path(teacher.weights).expanduser().is_file()
-        ):  # else the nodes' own
-            trial.load_teacher_net(teacher, teacher.weights, info.classes, root)
+        start.check_starts(recipe, info.classes)
         return info
     except UserError:
         raise

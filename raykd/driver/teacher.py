@@ -32,8 +32,8 @@ def get_teacher_weights(
     teacher = study.recipe.teacher
     if teacher is None:
         return ""
-    if teacher.weights is not None:
-        return teacher.weights
+    if teacher.train is None:
+        return teacher.weights or ""
     folder = run_files.folder / file_names.TEACHER
     weights = find_stored_teacher(study.recipe, run_files.storage)
     if weights is None:

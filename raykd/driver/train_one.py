@@ -14,6 +14,7 @@ from raykd.driver.resources import WorkerSize
 from raykd.driver.session import connect
 from raykd.driver.teacher import find_stored_teacher, store_teacher
 from raykd.errors import UserError, validate
+from raykd.paths import get_given_cache_folder
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.processors import count_cpus
@@ -22,6 +23,7 @@ from raykd.study.recipe import Recipe, digest, make_teacher_recipe
 from raykd.study.yaml_file import override, parse_yaml, read_yaml
 from raykd.training import trial
 from raykd.training.nonfinite import NonFiniteLoss
+from raykd.training.start import pin_weights
 
 EpochHandler = Callable[[dict[str, Any]], None]  # called with each epoch's row
 
@@ -66,6 +68,7 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
         UserError: The recipe cannot be trained, or the folder holds something else.
     """
     Folder(options.storage).check_reachable()
+    recipe = pin_weights(recipe, options.download)
     folder = Folder(str(options.out or join_uri(options.storage, f"train-{digest(recipe)}")))
     if (row := _find_trained(recipe, folder, options.test)) is not None:
         return Trained(row, folder, was_done=True)
@@ -73,7 +76,7 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
     if options.workers is None:
         _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)
     else:
-        trains_teacher = recipe.teacher is not None and recipe.teacher.weights is None
+        trains_teacher = recipe.teacher is not None and recipe.teacher.train is not None
         for trained_recipe in [make_teacher_recipe(recipe), recipe] if trains_teacher else [recipe]:
             try:
                 trained_recipe.optimizer.check_batch_size(options.workers)
@@ -128,6 +131,7 @@ def _make_job(recipe: Recipe, folder: Folder, teacher: str, options: TrainOption
         options.download,
         threads,
         test,
+        cache=get_given_cache_folder(),
     )
 
 
@@ -136,8 +140,8 @@ def _get_teacher(
 ) -> str:
     if recipe.teacher is None:
         return ""
-    if recipe.teacher.weights is not None:
-        return recipe.teacher.weights
+    if recipe.teacher.train is None:
+        return recipe.teacher.weights or ""
     storage = Folder(options.storage)
     if (weights := find_stored_teacher(recipe, storage)) is None:
         teacher = make_teacher_recipe(recipe)

@@ -1,6 +1,5 @@
 """The model card: what a student is, how good, how to load it, how to train it again."""
 
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -13,6 +12,7 @@ from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import test_accuracies
 from raykd.study.recipe import Recipe
+from raykd.study.starts import describe_start
 
 STATUS_TEXT = {
     "official": "follows the authors' official code",
@@ -43,12 +43,11 @@ def render_card(
     choice: StudentChoice,
     dataset: Dataset[Any],
     checks: dict[str, ProgramCheck],
-    root: Path,
 ) -> str:
-    """Returns Markdown. `root`: where data sets, and copies of teachers from object stores, lie."""
+    """Returns Markdown."""
     recipe, provenance = choice.recipe, choice.folder.read_json(file_names.PROVENANCE) or {}
     mean_, std = ([round(x, 4) for x in three] for three in (dataset.mean, dataset.std))
-    facts = _gather_facts(choice, dataset, provenance, root)
+    facts = _gather_facts(choice, dataset, provenance)
     param_lines = [f"- `{path}`: {value}" for path, value in choice.row["params"].items()]
     workers = _describe_workers(provenance)
     return f"""{format_title(recipe)}
@@ -107,9 +106,7 @@ def _describe_origin(run_files: RunFiles, choice: StudentChoice) -> str:
     )
 
 
-def _gather_facts(
-    choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any], root: Path
-) -> dict[str, str]:
+def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any]) -> dict[str, str]:
     recipe = choice.recipe
     method = methods.get_module(recipe.method.name).Method
     beside_kd = " beside KD" if recipe.plus_kd else ""
@@ -117,21 +114,24 @@ def _gather_facts(
     return {
         "Data": f"{recipe.data.name}: {num_images:,} training images, {num_held_out:,} held out for "
         f"selection; {len(dataset.classes)} classes",
-        "Teacher": _describe_teacher(choice, root),
+        "Teacher": _describe_teacher(choice),
         "Method": f"{recipe.method.name}{beside_kd}: {STATUS_TEXT[method.status]} ({method.paper})",
+        "Start": describe_start(recipe.to_dict()["student"]),
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
         "Made with": f"raykd {provenance.get('raykd')} (commit {provenance.get('commit')}), "
         f"torch {provenance.get('torch')}, on {provenance.get('hardware')}, {_describe_workers(provenance)}",
     }
 
 
-def _describe_teacher(choice: StudentChoice, root: Path) -> str:
+def _describe_teacher(choice: StudentChoice) -> str:
     """Net, file and SHA-256 of the teacher's weights."""
     teacher = choice.recipe.teacher
     if teacher is None:
         return "none"
-    uri, sha256 = locate_teacher(choice, root)
-    origin = "trained by the study with cross-entropy" if teacher.train else "given"
+    uri, sha256 = locate_teacher(choice)
+    plain = teacher.model_dump(mode="json")
+    start = f" from {describe_start(plain)}" if teacher.weights else ""
+    origin = f"trained by the study with cross-entropy{start}" if teacher.train else "given"
     name = uri.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
     return f"{teacher.net}, {origin}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
 

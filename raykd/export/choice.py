@@ -1,7 +1,6 @@
 """Which student of a run is handed on."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from raykd.errors import UserError
@@ -10,8 +9,7 @@ from raykd.store.folder import Folder
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
 from raykd.study.recipe import Recipe
-from raykd.teachers.teacher import compute_sha256
-from raykd.training import trial
+from raykd.training.start import compute_sha256, fetch_weights
 from raykd.training.student import read_recipe
 
 
@@ -60,22 +58,26 @@ def choose_student(run_files: RunFiles, number: int | None) -> StudentChoice:
     return StudentChoice(row, folder, read_recipe(folder), confirmed)
 
 
-def locate_teacher(choice: StudentChoice, root: Path) -> tuple[str, str | None]:
+def locate_teacher(choice: StudentChoice) -> tuple[str, str | None]:
     """Returns where the teacher's weights lay ("": not known), and their SHA-256 if they still do."""
     uri = str((choice.folder.read_json(file_names.PROVENANCE) or {}).get("teacher", ""))
-    teacher, file = choice.recipe.teacher, Path(trial.fetch_weights(uri, root / "teachers"))
-    if teacher is not None and teacher.sha256 is not None:
+    teacher = choice.recipe.teacher
+    if teacher is None or not uri:
+        return uri, None
+    teacher = teacher.with_weights(uri)
+    if teacher.sha256 is not None:
         return uri, teacher.sha256
+    file = fetch_weights(teacher, None, download=False)
     return uri, compute_sha256(file) if file.is_file() else None
 
 
-def make_export_recipe(choice: StudentChoice, root: Path) -> Recipe:
+def make_export_recipe(choice: StudentChoice) -> Recipe:
     """Returns the recipe that trains these weights again.
 
     A retraining names the study's own teacher by its file: from its own data, in which nothing is held out,
     another teacher would be trained.
     """
-    uri, sha256 = locate_teacher(choice, root)
+    uri, sha256 = locate_teacher(choice)
     teacher = choice.recipe.teacher
     if not choice.confirmed or teacher is None or teacher.train is None or sha256 is None:
         return choice.recipe

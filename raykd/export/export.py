@@ -53,7 +53,7 @@ def export(
             files that are no earlier export of this student.
     """
     choice, root = choose_student(run_files, number), root or data.default_root()
-    recipe, export_recipe, folder = choice.recipe, make_export_recipe(choice, root), Folder(str(out))
+    recipe, export_recipe, folder = choice.recipe, make_export_recipe(choice), Folder(str(out))
     if folder.uri != (run_files.folder / file_names.EXPORT).uri:  # there the study's result may change
         folder.reject_foreign_files(is_export(folder, export_recipe), "export of this student")
     dataset = data.load(recipe.data, root, False)
@@ -67,5 +67,5 @@ def export(
     (out / file_names.STUDENT).write_bytes(safetensors.torch.save(weights, {"format": "pt"} | metadata))
     (out / file_names.PREPROCESSING).write_text(json.dumps(preprocessing_values, indent=1) + "\n")
     checks = programs.write_programs(net, programs.take_training_images(recipe.data, dataset), metadata, out)
-    (out / CARD).write_text(card.render_card(run_files, choice, dataset, checks, root), encoding="utf-8")
+    (out / CARD).write_text(card.render_card(run_files, choice, dataset, checks), encoding="utf-8")
     return {name: check.message for name, check in checks.items() if not check.is_written}

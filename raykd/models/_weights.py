@@ -10,13 +10,30 @@ from raykd.models._base import Net
 BATCH_COUNTER = ".num_batches_tracked"  # of a batch norm: old files lack it, and no net here reads it
 
 
-def load_weights(net: Net, weights: Mapping[str, Any]) -> None:
-    """Copies a state_dict into the net. ValueError, the net untouched, when it does not fit."""
+def load_weights(net: Net, weights: Mapping[str, Any], new_head: bool = False) -> None:
+    """Copies a state_dict into the net. ValueError, the net untouched, when `check_weights` refuses it."""
+    check_weights(net, weights, new_head)
+    net.load_state_dict(weights, strict=False)
+
+
+def check_weights(net: Net, weights: Mapping[str, Any], new_head: bool = False) -> None:
+    """Checks that a state_dict is of the net: names, shapes, classes.
+
+    Args:
+        net: Where it belongs.
+        weights: All of the net's, where `new_head` less those of its classifier.
+        new_head: Whether the classifier stays as it was drawn.
+
+    Raises:
+        ValueError: It is not; says in words why.
+    """
     net_state = net.state_dict()
+    if new_head:
+        net_state = {name: value for name, value in net_state.items() if not name.startswith(f"{net.head}.")}
     _check_names(net_state, weights)
-    _check_classes(net, net_state, weights)
+    if not new_head:
+        _check_classes(net, net_state, weights)
     _check_shapes(net_state, weights)
-    net.load_state_dict(weights)
 
 
 def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any]) -> None:
@@ -32,7 +49,10 @@ def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any]) ->
 def _check_classes(net: Net, net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     name = f"{net.head}.bias"
     if weights[name].shape != net_state[name].shape:
-        raise ValueError(f"its head has {len(weights[name])} classes, the data has {len(net_state[name])}")
+        raise ValueError(
+            f"its head has {len(weights[name])} classes, the data has {len(net_state[name])}; "
+            "head = new draws another, where the net is trained"
+        )
 
 
 def _check_shapes(net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

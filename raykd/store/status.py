@@ -6,6 +6,7 @@ from typing import Any
 
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, replace_auto
+from raykd.study.starts import describe_starts
 
 RECENT = 8  # trials that show the pace and the use of the teacher's cache
 
@@ -20,6 +21,7 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
         "run": run_files.folder.uri,
         "study": study["name"],
         "method": study["recipe"]["method"]["name"],
+        "starts": describe_starts(study["recipe"]),
         "state": run_files.state(),
         "stop_reason": run_files.stop_reason(),
         "lock_holder": run_files.lock_holder(),

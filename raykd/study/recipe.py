@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
@@ -11,9 +11,10 @@ from raykd import methods, models
 from raykd.data import AnyData
 from raykd.errors import suggest_nearest
 from raykd.methods._base import MethodConfig
-from raykd.paths import AbsolutePath
+from raykd.paths import resolve
 from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
+from raykd.study.starts import PRETRAINED
 
 
 class _MethodByName:
@@ -39,10 +40,40 @@ Net = Annotated[str, AfterValidator(_check_net)]
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
 
 
-class StudentSpec(Spec):
-    """The net that learns."""
+def _resolve_weights(weights: str) -> str:
+    return weights if weights == PRETRAINED else resolve(weights)
+
+
+class NetSpec(Spec):
+    """A net, and what it begins with.
+
+    `weights` is a path (relative to the current folder), a URL with its `sha256`, or `pretrained`: those that
+    the net's own library publishes, fetched where --download allows it. Without weights the start is random.
+    `head: new` draws the classifier anew, for data of other classes than those of the weights.
+    """
+
+    role: ClassVar[str]  # in messages
 
     net: Net
+    weights: Annotated[str, AfterValidator(_resolve_weights)] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the file; filled in at launch
+    head: Literal["loaded", "new"] = "loaded"
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights is None and (self.sha256 is not None or self.head == "new"):
+            raise ValueError("sha256 and head are of weights, and there are none")
+        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
+            raise ValueError("weights from a URL need their sha256, by which the download is verified")
+        if self.weights == PRETRAINED and not models.has_pretrained(self.net):
+            raise ValueError(f"no library publishes weights of {self.net}: name a file or a URL")
+        return self
+
+
+class StudentSpec(NetSpec):
+    """The net that learns."""
+
+    role = "student"
 
 
 class TeacherTraining(Spec):
@@ -58,25 +89,28 @@ class TeacherTraining(Spec):
     seed: Seed = 0
 
 
-class TeacherSpec(Spec):
-    """Where the teacher comes from: a checkpoint (`weights`) or the study's own training (`train`).
+class TeacherSpec(NetSpec):
+    """Where the teacher comes from: weights as they are, or the study's own training (`train`).
 
-    `weights` is a path, relative to the current folder, or a URI.
+    With both, the training begins with the weights.
     """
 
-    net: Net
-    weights: AbsolutePath | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    role = "teacher"
+
     train: TeacherTraining | None = None
+
+    def with_weights(self, place: str) -> "TeacherSpec":
+        """Returns the teacher as it teaches, by its weights at a place."""
+        sha256 = None if self.train else self.sha256  # that of a trained one is of its start
+        update = {"weights": place, "sha256": sha256, "head": "loaded", "train": None}
+        return self.model_copy(update=update)
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if (self.weights is None) == (self.train is None):
-            raise ValueError(
-                "say either weights (a checkpoint) or train (settings of its training), not both"
-            )
-        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
-            raise ValueError("weights from a URL need their sha256, by which the download is verified")
+        if self.weights is None and self.train is None:
+            raise ValueError("say weights (a checkpoint), train (settings of its training), or both")
+        if self.train is None and self.head == "new":
+            raise ValueError("head = new: a new classifier knows nothing; say train (how it learns)")
         return self
 
 
@@ -110,6 +144,10 @@ class Recipe(Spec):
         """Whether a loss term reads the teacher's outputs: the method's own, or that of `plus_kd`."""
         return bool(methods.get_module(self.method.name).Method.needs) or self.plus_kd is not None
 
+    def list_nets(self) -> tuple[NetSpec, ...]:
+        """Returns the student and the teacher, if there is one."""
+        return (self.student, self.teacher) if self.teacher else (self.student,)
+
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
         if self.needs_teacher and self.teacher is None:
@@ -141,7 +179,7 @@ def make_teacher_recipe(recipe: Recipe) -> Recipe:
         json.dumps(
             {
                 "data": recipe.to_dict()["data"] | {"rotations": 1},
-                "student": {"net": recipe.teacher.net},
+                "student": recipe.teacher.model_dump(mode="json", exclude={"train"}),
                 "method": {"name": "ce"},
                 "precision": recipe.precision,
                 **training.model_dump(mode="json"),

@@ -196,6 +196,10 @@ class Study(Spec):
         plain = self.to_dict() | {"enqueue": enqueue, "warm_start": warm_start or self.warm_start}
         return Study.parse(plain, "--enqueue")
 
+    def with_recipe(self, recipe: Recipe) -> "Study":
+        """Returns the study with another recipe."""
+        return self.model_copy(update={"recipe": recipe})
+
     def with_resources(self, cpus: float, gpus: float) -> "Study":
         """Returns the study with these CPUs and GPUs of a worker."""
         cluster = self.cluster.model_copy(update={"cpus": cpus, "gpus": gpus})

@@ -1,9 +1,9 @@
 """A teacher whose outputs are cached in a file that all trials on a node share."""
 
 import logging
-import os
 import time
 from collections import deque
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,8 @@ from torch import Tensor
 
 from raykd.batch import Batch, Outputs
 from raykd.data import ViewIndex
+from raykd.errors import UserError
+from raykd.paths import get_cache_folder
 from raykd.teachers.cache_file import CacheFile, open_cache_file
 from raykd.teachers.teacher import CacheStats, LiveTeacher, Teacher
 
@@ -109,7 +111,13 @@ class CachedTeacher:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
 
-def add_cache(live: LiveTeacher, view_index: ViewIndex | None, gib: float, device: torch.device) -> Teacher:
+def add_cache(
+    live: LiveTeacher,
+    view_index: ViewIndex | None,
+    gib: float,
+    device: torch.device,
+    folder: Path | None = None,
+) -> Teacher:
     """Returns the teacher with its cache on this node's disk.
 
     The live one where views have no numbers (`view_index` None) or the disk allows no cache.
@@ -119,20 +127,20 @@ def add_cache(live: LiveTeacher, view_index: ViewIndex | None, gib: float, devic
         view_index: The numbers of the views.
         gib: What all caches of the node may take together; 0: no cache.
         device: Of the outputs.
+        folder: Of all caches; None: this node's own.
     """
     if view_index is None or gib == 0:
         return live
     rows, width = view_index.views * view_index.images, live.shapes.classes + live.shapes.embedding
     try:
-        cache = open_cache_file(
-            cache_folder(), live.compute_cache_key(view_index), rows, width, int(gib * 2**30)
-        )
-    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home directory
-        logging.getLogger(__name__).warning("no cache of the teacher's outputs: %s", error)
+        folder = (folder or get_cache_folder()) / "teachers"
+        cache = open_cache_file(folder, live.compute_cache_key(view_index), rows, width, int(gib * 2**30))
+    except (OSError, UserError) as error:  # UserError: there is no home directory
+        _warn_once(f"no cache of the teacher's outputs: {error}")
         return live
     return CachedTeacher(live, cache, device)
 
 
-def cache_folder() -> Path:
-    """Returns where this node keeps caches: $RAYKD_CACHE/teachers, or ~/.cache/raykd/teachers."""
-    return Path(os.environ.get("RAYKD_CACHE") or Path.home() / ".cache/raykd") / "teachers"
+@lru_cache
+def _warn_once(message: str) -> None:
+    logging.getLogger(__name__).warning(message)

@@ -12,7 +12,7 @@ the recipe alone: a state written by some workers goes on with any other number 
 import copy
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from raykd import models
 from raykd.batch import Batch
 from raykd.data import Dataset, draw_view_ids, epoch_permutation
 from raykd.maths.norm import convert_sync_batchnorm
@@ -39,11 +40,20 @@ LARGE_BANK_BYTES = 64 * 2**20  # a larger bank is not written into every checkpo
 class Trainer:
     """The training of one student. Under torch.distributed each rank takes its share of every batch.
 
+    `start`: the weights that the student begins with, less those of a new head; None: random ones.
+
     Raises:
         ValueError: The method cannot serve the nets, or the batch cannot be divided among the ranks.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset[Any], teacher: Teacher, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dataset: Dataset[Any],
+        teacher: Teacher,
+        device: torch.device,
+        start: Mapping[str, Tensor] | None = None,
+    ) -> None:
         set_numerics(device, uses_bf16(recipe, device))
         torch.manual_seed(recipe.seed)
         self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
@@ -52,6 +62,8 @@ class Trainer:
         self.source = recipe.data.make_source(dataset, device)
         self.labels = dataset.train.labels.to(device)
         self.distiller = Distiller(recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes)
+        if start is not None:
+            models.load_weights(self.distiller.student, start, recipe.student.head == "new")
         if recipe.batch_norm == "synced" and self.world > 1:
             convert_sync_batchnorm(self.distiller)
         self.distiller.to(device).to(memory_format=torch.channels_last)

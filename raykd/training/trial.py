@@ -25,20 +25,22 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from raykd import data, methods, models
 from raykd.data import AnyData, Dataset
 from raykd.errors import first_line, shorten
 from raykd.store import file_names
-from raykd.store.folder import Folder, StorageError, split_uri
+from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
 from raykd.study.recipe import Recipe, TeacherSpec
 from raykd.teachers.cached import CACHEABLE, add_cache
-from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher, load
+from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
 from raykd.training.metrics import EpochMetrics
 from raykd.training.nonfinite import NonFiniteLoss
+from raykd.training.start import make_started, read_start
 from raykd.training.student import describe_preprocessing
 from raykd.training.trainer import Trainer
 
@@ -67,6 +69,7 @@ class Job:
     threads: int  # CPU threads of one worker
     test: bool = False  # open the test set after the last epoch
     teacher_cache_gib: float = 8.0  # of the node's disk for teachers' outputs
+    cache: str = ""  # the folder of caches on every node; "": each node's own
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
 
 
@@ -91,10 +94,16 @@ def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
         raise
 
 
-def _make_trainer(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Trainer:
+def _make_trainer(
+    job: Job,
+    recipe: Recipe,
+    dataset: Dataset[Any],
+    device: torch.device,
+    start: dict[str, Tensor] | None,
+) -> Trainer:
     """RuntimeError with NCCL's reason where the workers' GPUs cannot work together."""
     try:
-        return Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device)
+        return Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device, start)
     except dist.DistBackendError as error:
         if PEER_IS_GONE.search(str(error)):
             raise
@@ -142,7 +151,10 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     # read before the workers meet: afterwards the first one writes
     checkpoint, banks = (_load_checkpoint(folder, name) for name in (file_names.CHECKPOINT, file_names.BANKS))
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
-    trainer = _make_trainer(job, recipe, dataset, device)
+    start = None
+    if checkpoint is None and recipe.student.weights is not None:
+        start = read_start(recipe.student, len(dataset.classes), _cache_folder(job), job.download)
+    trainer = _make_trainer(job, recipe, dataset, device, start)
     rows: list[dict[str, Any]] = []
 
     def complete_epoch(is_written: bool) -> None:
@@ -188,8 +200,7 @@ def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     recipe, dataset = trainer.recipe, trainer.dataset
     teacher: models.Net | None = None
     if recipe.teacher is not None:
-        root = Path(job.data_root)
-        teacher = load_teacher_net(recipe.teacher, job.teacher, len(dataset.classes), root).to(trainer.device)
+        teacher = _load_teacher(job, recipe.teacher, len(dataset.classes)).to(trainer.device)
         teacher.to(memory_format=torch.channels_last)  # as the student, so that their speeds compare
     bf16 = uses_bf16(recipe, trainer.device)
     return analyse(trainer.ema_student, teacher, dataset, trainer.source, bf16)
@@ -252,28 +263,26 @@ def _load_dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
 def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Teacher:
     if recipe.teacher is None or not recipe.needs_teacher:
         return NoTeacher()
-    net = load_teacher_net(recipe.teacher, job.teacher, len(dataset.classes), Path(job.data_root))
+    net = _load_teacher(job, recipe.teacher, len(dataset.classes))
     live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
     needs = methods.get_module(recipe.method.name).Method.needs
     if not needs <= CACHEABLE:
         return live
-    return add_cache(live, recipe.data.index_views(dataset), job.teacher_cache_gib, device)
+    return add_cache(
+        live, recipe.data.index_views(dataset), job.teacher_cache_gib, device, _cache_folder(job)
+    )
 
 
-def load_teacher_net(teacher: TeacherSpec, place: str, classes: int, root: Path) -> models.Net:
-    """Returns the teacher whose weights lie at `place`: a path, a URL, or a file on a storage.
-
-    A URL's file and a storage's are fetched into `root`, the folder of the data. UserError: see `load`.
-    """
-    return load(teacher.net, fetch_weights(place, root / "teachers"), classes, teacher.sha256, root)
+def _load_teacher(job: Job, teacher: TeacherSpec, classes: int) -> models.Net:
+    return load_teacher_net(teacher, job.teacher, classes, _cache_folder(job), job.download)
 
 
-def fetch_weights(place: str, cache: Path) -> str:
-    """Returns a teacher's file as a path on this machine, fetched from its storage into `cache` if need be.
+def load_teacher_net(
+    teacher: TeacherSpec, place: str, classes: int, cache: Path | None = None, download: bool = False
+) -> models.Net:
+    """Returns the teacher whose weights, as they teach, lie at `place`; see `make_started`."""
+    return make_started(teacher.with_weights(place), classes, cache, download)
 
-    A URL stays as it is: `teachers.teacher.load` fetches it.
-    """
-    if "://" not in place or place.startswith(("http://", "https://", "file://")):
-        return place
-    folder, name = split_uri(place)
-    return str(Folder(folder).fetch(name, cache))
+
+def _cache_folder(job: Job) -> Path | None:
+    return Path(job.cache) if job.cache else None

@@ -26,6 +26,7 @@ from raykd.maths.interval import half_width
 from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.store.provenance import record_provenance
+from raykd.study.starts import PRETRAINED
 from raykd.study.yaml_file import override
 from raykd.training import trial
 from raykd.training.evaluation import set_numerics
@@ -58,13 +59,17 @@ def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[st
     return validate(Probe, plain, "transfer")
 
 
-def load_teacher(folder: Folder, student: TrainedStudent, file: str | None, root: Path) -> nn.Module | None:
+def load_teacher(folder: Folder, student: TrainedStudent, file: str | None) -> nn.Module | None:
     """Returns the student's teacher, from `file` or from where it lay; None when it is not there any more."""
     spec = student.recipe.teacher
     place = file or (folder.read_json(file_names.PROVENANCE) or {}).get("teacher", "")
-    if spec is None or not place or (file is None and "://" not in place and not Path(place).is_file()):
+    if spec is None or not place or (file is None and not _may_be_there(place)):
         return None
-    return trial.load_teacher_net(spec, place, len(student.classes), root)
+    return trial.load_teacher_net(spec, place, len(student.classes))
+
+
+def _may_be_there(place: str) -> bool:
+    return "://" in place or place == PRETRAINED or Path(place).is_file()
 
 
 def transfer(

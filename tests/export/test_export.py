@@ -206,11 +206,11 @@ def test_the_recipe_of_a_retraining_names_the_teacher_that_the_study_trained(tmp
     }
     recipe = Recipe.model_validate_json(json.dumps(recipe_values))
     folder = Folder(str(tmp_path))
-    teacher = make_export_recipe(StudentChoice({}, folder, recipe, confirmed=True), tmp_path).teacher
+    teacher = make_export_recipe(StudentChoice({}, folder, recipe, confirmed=True)).teacher
     assert teacher is not None and teacher.train is None
     assert teacher.weights == str(tmp_path / "teacher.safetensors")
     assert teacher.sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert make_export_recipe(StudentChoice({}, folder, recipe, confirmed=False), tmp_path) == recipe
+    assert make_export_recipe(StudentChoice({}, folder, recipe, confirmed=False)) == recipe
 
 
 RECIPE = {

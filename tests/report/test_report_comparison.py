@@ -16,7 +16,7 @@ from raykd.report.comparison.figures import best_so_far, method_style
 from raykd.report.comparison.recipe_results import RecipeResult, build_pair_tables
 from raykd.report.comparison.setting_differences import find_setting_differences
 from raykd.report.rows.collect import collect
-from raykd.report.rows.study_file import find_published
+from raykd.report.rows.study_file import StudyFile, find_published
 from raykd.report.rows.types import ConfirmationRow, PublishedRow, RunData
 from raykd.report.write import write_report
 
@@ -119,6 +119,28 @@ def test_a_mixture_inside_a_run_is_listed_even_where_the_runs_are_alike() -> Non
     assert dict(find_setting_differences([alike[0], unknown])) == {
         "trials' precision": {"float32": ["kd-run"], "unknown": ["crd-run"]},
         "trials' device": {"CPU": ["kd-run"], "unknown": ["crd-run"]},
+    }
+
+
+def make_started_run(name: str, teacher: str, **start: str) -> RunData:
+    recipe = {"student": {"net": "resnet8"} | start, "teacher": {"net": "resnet20", "weights": teacher}}
+    study_file = StudyFile({"recipe": recipe}, None)
+    return replace(make_method_run(name, best=(75.0,)), conditions=study_file.get_conditions())
+
+
+def test_unequal_starts_are_named_and_equal_ones_are_not_by_their_places() -> None:
+    file = {"weights": "/a/s.pth", "sha256": "ab" * 32}
+    runs = [
+        make_started_run("kd", "/a/t.pth"),
+        make_started_run("crd", "/b/t.pth", **file),
+        make_started_run("dkd", "/a/t.pth", **file | {"weights": "/b/s.pth"}),
+        make_started_run("at", "/a/t.pth", **file | {"weights": "pretrained", "head": "new"}),
+    ]
+    [(path, values)] = find_setting_differences(runs)
+    assert path == "recipe/student/start" and values == {
+        "random": ["kd-run"],
+        "s.pth, SHA-256 abababababab": ["crd-run", "dkd-run"],
+        "pretrained, SHA-256 abababababab, new head": ["at-run"],
     }
 
 

@@ -100,6 +100,7 @@ def test_a_mixture_of_precisions_or_devices_is_named(small: Path, tmp_path: Path
 def test_status_says_what_was_spent_saved_and_kept(small: Path, tmp_path: Path, verb: Any) -> None:
     run_files = write_run(small, tmp_path / "run", 8)
     status = json.loads(verb("status", str(tmp_path / "run"), "--json").stdout)
+    assert status["starts"] == {"student": "random", "teacher": "teacher.pth"}
     assert status == json.loads(json.dumps(get_status(run_files)))
     assert status["device_hours"] == pytest.approx((6 * 30 + 2 * 10) * 2 / 3600)
     assert status["saved_by_pruning"] == {"epochs": 4, "device_hours": pytest.approx(2 * 2 * 10 * 2 / 3600)}
@@ -109,6 +110,7 @@ def test_status_says_what_was_spent_saved_and_kept(small: Path, tmp_path: Path, 
     output = verb("status", str(tmp_path / "run")).stdout
     for words in (
         "0.11 CPU-hours", "0.02 CPU-hours by pruning (4 epochs)", "of 1000 MB (budget/disk_gb)",
+        "starts    student: random, teacher: teacher.pth",
         "90.0 % of its outputs", "1 lost and tried again",
     ):  # fmt: skip
         assert words in output, output

@@ -84,7 +84,10 @@ def test_round_trip(tmp_path: Path) -> None:
         (("net: resnet8", "net: resnet9"), "no such net. Did you mean 'resnet8'?"),
         (("name: digits", "name: digit"), "recipe/data/name = digit: unknown. Did you mean 'digits'?"),
         (("name: dcd}", "name: dcd, weights: {contrast: -1}}"), "recipe/method/weights/contrast = -1"),
-        (("train: {epochs: 2}", "weights: x.pth, train: {epochs: 2}"), "either weights"),
+        (
+            ("{net: resnet20, train: {epochs: 2}}", "{net: resnet20}"),
+            "recipe/teacher: say weights (a checkpoint), train",
+        ),
         (("teacher: {net: resnet20, train: {epochs: 2}}", ""), "needs a teacher"),
         (("name: small", "name: 'no good'"), 'name = "no good"'),
         (("epochs: 3", "epochs: 3\nbudgett: {trials: 3}"), "budgett: no such field. Did you mean 'budget'?"),

@@ -15,6 +15,8 @@ def print_status(status: dict[str, Any]) -> None:
         f"trials    {counts['complete']} done, {counts['pruned']} pruned, {counts['fail']} failed, "
         f"{counts['running'] + counts['waiting']} under way, of {status['budget_trials']}",
     ]
+    if any(start != "random" for start in status["starts"].values()):
+        lines.append(f"starts    {', '.join(f'{role}: {start}' for role, start in status['starts'].items())}")
     for name in ("best", "paper"):
         if row := status[name]:
             lines.append(

@@ -8,9 +8,11 @@ from raykd.spec import Scalar
 
 PATH_ORDER = (  # what a reader must know before any number
     "trials' ", "budget/", "trials that ended", "recipe/epochs", "recipe/data/", "seeds on the test set",
-    "confirm/", "search/", "recipe/seed", "commit", "hardware", "recipe/",
+    "confirm/", "search/", "recipe/student/", "recipe/seed", "commit", "hardware", "recipe/",
 )  # fmt: skip
-PER_PAIR_PREFIXES = ("recipe/teacher/", "recipe/optimizer/", "recipe/schedule/")  # each pair may have its own
+PER_PAIR_PREFIXES = (  # each pair may have its own
+    "recipe/student/", "recipe/teacher/", "recipe/optimizer/", "recipe/schedule/",
+)  # fmt: skip
 MIXABLE = {"trials' precision": "precision", "trials' device": "device"}  # trials of one run may differ too
 SettingDifference = tuple[str, dict[str, list[str]]]  # the path, and {value: names of runs}
 

@@ -83,6 +83,7 @@ def _gather_facts(
         "trial": f"{study_file.get_text('recipe/epochs')} epochs, "
         f"batch {study_file.get_text('recipe/optimizer/batch_size')}, "
         f"seed {study_file.get_text('recipe/seed')}, precision {study_file.get_text('recipe/precision')}",
+        **{f"start of the {role}": start for role, start in study_file.get_starts().items()},
         "split": f"{study_file.get_number(HOLDOUT):.0%} of the training images, stratified, seed "
         f"{study_file.get_text(SPLIT_SEED)}; selected by the averaged weights at the last epoch",
     }

@@ -14,12 +14,16 @@ from raykd.report.rows.types import PublishedRow
 from raykd.spec import Scalar, get_value
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
+from raykd.study.starts import describe_starts
 from raykd.study.study import Study
 
-# What runs that are compared may differ in: the method, the nets (each pair has its own table), the name.
+NET_FIELDS = ("net", "weights", "sha256", "head")
+# What runs that are compared may differ in: the method, the nets (each pair has its own table), the name; the
+# files that nets start from are compared as starts.
 MAY_DIFFER = (
-    "name", "recipe/method/", "recipe/plus_kd", "recipe/student/", "recipe/teacher/net", "space/", "enqueue",
-    "keep", "search/storage", "confirm/controls",
+    "name", "recipe/method/", "recipe/plus_kd", "space/", "enqueue", "keep",
+    *(f"recipe/{role}/{field}" for role in ("student", "teacher") for field in NET_FIELDS),
+    "search/storage", "confirm/controls",
 )  # fmt: skip
 
 
@@ -59,7 +63,14 @@ class StudyFile:
 
     def get_conditions(self) -> dict[str, Scalar | None]:
         """Returns {path: value} of all that runs should share to be compared."""
-        return {path: v for path, v in flatten_settings("", self.content) if not path.startswith(MAY_DIFFER)}
+        settings = flatten_settings("", self.content)
+        starts = {f"recipe/{role}/start": start for role, start in self.get_starts().items()}
+        return {path: v for path, v in settings if not path.startswith(MAY_DIFFER)} | starts
+
+    def get_starts(self) -> dict[str, str]:
+        """Returns in words what the student and the teacher begin with; no paths."""
+        recipe = self.get_value("recipe")
+        return describe_starts(recipe) if isinstance(recipe, dict) else {}
 
     def find_published_rows(self) -> list[PublishedRow]:
         """Returns what papers and official codes print of this method on this pair and data set."""

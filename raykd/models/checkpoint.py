@@ -62,7 +62,7 @@ SAFE_GLOBALS: list[Any] = [
 ]
 
 
-def read_weights(path: Path, net_state: Mapping[str, Tensor]) -> dict[str, Any]:
+def read_weights(path: Path, net_state: Mapping[str, Tensor], without: str = "") -> dict[str, Any]:
     """Returns the weights in a file that are nearest to a net's, under the net's names.
 
     All names and shapes of the net where the file has them, else those that most of its names are among.
@@ -70,6 +70,7 @@ def read_weights(path: Path, net_state: Mapping[str, Tensor]) -> dict[str, Any]:
     Args:
         path: The file.
         net_state: The net's own state_dict: names and shapes.
+        without: A module of the net, whose weights are left out whether the file has them or not; "": none.
 
     Raises:
         ValueError: The file holds no weights, or those of this net more than once; the message says what it
@@ -78,10 +79,19 @@ def read_weights(path: Path, net_state: Mapping[str, Tensor]) -> dict[str, Any]:
     content = _load(path)
     if not isinstance(content, Mapping):
         raise ValueError(f"holds {_describe(content)}, no state_dict: {ADVICE}")
-    parts = dict(_list_parts(content, net_state))
+    if without:
+        net_state = _leave_out(without, net_state)
+    parts = {
+        place: _leave_out(without, part) if without else part
+        for place, part in _list_parts(content, net_state)
+    }
     if not parts:
         raise ValueError(f"holds {_describe(content)} and no weights: {ADVICE}")
     return _choose(parts, net_state)
+
+
+def _leave_out(module: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in weights.items() if not name.startswith(f"{module}.")}
 
 
 def _load(path: Path) -> Any:

@@ -17,14 +17,15 @@ import torch
 
 from raykd.errors import UserError
 from raykd.models import make
-from raykd.teachers import teacher
+from raykd.study.recipe import TeacherSpec
+from raykd.training.start import make_started
 
 State = dict[str, Any]
 ADVICE = "save the weights by torch.save(model.state_dict(), PATH)"
 
 
 def load(path: Path) -> State:
-    return teacher.load("resnet8", str(path), 10, None, path.parent).state_dict()
+    return make_started(TeacherSpec(net="resnet8", weights=str(path)), 10).state_dict()
 
 
 def error_of(path: Path) -> str:
@@ -143,7 +144,7 @@ REFUSED_VALUES: dict[str, tuple[Any, str]] = {
     ),
     "other classes": (
         {"model": make("resnet8", 100).state_dict()},
-        "its head has 100 classes, the data has 10",
+        "its head has 100 classes, the data has 10; head = new draws another, where the net is trained",
     ),
 }
 
