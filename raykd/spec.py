@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from annotated_types import MaxLen
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
@@ -127,6 +128,10 @@ def collect_dimensions(
             elif isinstance(item, Choice):
                 space[path] = replace(item, conditions=conditions)
         arms = list(_iterate_specs(field.annotation))
+        if get_origin(field.annotation) is tuple:
+            for number in range(_get_max_length(field) if arms else 0):
+                space |= collect_dimensions(arms[0], f"{path}/{number}/", conditions)
+            continue
         if field.discriminator is not None:
             tag = f"{path}/{field.discriminator}"
             tags = {_get_tag(arm, str(field.discriminator)): arm for arm in arms}
@@ -141,9 +146,13 @@ def collect_dimensions(
 def _iterate_specs(annotation: Any) -> Iterator[type[Spec]]:
     if isinstance(annotation, type) and issubclass(annotation, Spec):
         yield annotation
-    elif get_origin(annotation) is Annotated or get_origin(annotation) in (Union, type(int | str)):
+    elif get_origin(annotation) in (Annotated, Union, type(int | str), tuple):
         for part in get_args(annotation):
             yield from _iterate_specs(part)
+
+
+def _get_max_length(field: FieldInfo) -> int:
+    return next(item.max_length for item in field.metadata if isinstance(item, MaxLen))
 
 
 def _get_tag(arm: type[Spec], discriminator: str) -> str:
@@ -159,7 +168,10 @@ def is_active(dimension: Dimension, params: dict[str, Scalar]) -> bool:
 def get_value(plain: Any, path: str) -> Any:
     """Returns the value at a path ("method/temperature") of plain settings; None where there is none."""
     for part in path.split("/"):
-        plain = plain.get(part) if isinstance(plain, dict) else None
+        if isinstance(plain, list):
+            plain = dict(enumerate(plain)).get(int(part)) if part.isdecimal() else None
+        else:
+            plain = plain.get(part) if isinstance(plain, dict) else None
     return plain
 
 
@@ -168,14 +180,17 @@ def apply_params(base: dict[str, Any], params: dict[str, Scalar]) -> dict[str, A
 
     Where a union's tag ("kind") changes, the other fields beside it go.
     """
-    result = dict(base)
+    result: Any = dict(base)
     for path, value in params.items():
         *parents, last = path.split("/")
         node = result
         for parent in parents:
-            node[parent] = dict(node.get(parent) or {})
-            node = node[parent]
+            key: Any = int(parent) if isinstance(node, list) else parent
+            child = node[key] if isinstance(node, list) else node.get(key)
+            node[key] = list(child) if isinstance(child, list) else dict(child or {})
+            node = node[key]
         if last == "kind" and node.get(last) != value:
             node.clear()
         node[last] = value
-    return result
+    plain: dict[str, Any] = result
+    return plain

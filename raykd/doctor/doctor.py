@@ -17,6 +17,7 @@ from raykd.driver.resources import describe_idle_gpus, find_misfit, list_nodes, 
 from raykd.driver.session import connect
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
+from raykd.study.starts import PRETRAINED
 from raykd.study.study import Study
 
 TIMEOUT_S = 90.0  # seconds that the nodes have for each question
@@ -83,7 +84,7 @@ def _examine(health: Health, address: str | None, storage: str, root: Path, stud
         token=_write_token(health, storage),
         data_root=str(root.absolute()),
         data=study.recipe.to_dict()["data"] if study else None,
-        teacher=_get_teacher_file(study),
+        weights=_list_weight_files(study),
     )
     probes = {name: _start_probe(node) for name, node in nodes.items()}
     answers = _collect_answers(
@@ -143,12 +144,14 @@ def _check_room(health: Health, study: Study) -> None:
         health.add_warning("cluster", "GPUs", idle, "--set cluster/gpus=auto")
 
 
-def _get_teacher_file(study: Study | None) -> tuple[str, str | None] | None:
-    """The checkpoint that every node must read, and its hash."""
-    teacher = study.recipe.teacher if study else None
-    if teacher is None or teacher.weights is None or teacher.weights.startswith(("http:", "https:")):
-        return None
-    return teacher.weights, teacher.sha256
+def _list_weight_files(study: Study | None) -> list[tuple[str, str, str | None]]:
+    """The files of weights that every node must read: of which net, where, and their hashes."""
+    nets = (study.recipe.student, *study.recipe.list_teachers()) if study else ()
+    return [
+        (net.role, net.weights, net.sha256)
+        for net in nets
+        if net.weights and net.weights != PRETRAINED and not net.weights.startswith(("http:", "https:"))
+    ]
 
 
 def _write_token(health: Health, storage: str) -> str:

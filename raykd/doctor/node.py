@@ -31,7 +31,7 @@ class NodeRequest:
     token: str  # what TOKEN_FILE in the storage holds; "" where it could not be written
     data_root: str
     data: dict[str, Any] | None  # the study's data set
-    teacher: tuple[str, str | None] | None  # the study's checkpoint, and its SHA-256
+    weights: list[tuple[str, str, str | None]]  # the study's files: student or teacher, path, SHA-256
 
 
 class Check(NamedTuple):
@@ -47,8 +47,7 @@ def collect_facts(request: NodeRequest) -> dict[str, Any]:
     """Returns what a node can say of itself and of what a study needs there, as plain data."""
     storage_check = _check_storage(request)
     checks = [*([storage_check] if storage_check else []), _check_data(request)]
-    if request.teacher is not None:
-        checks.append(_check_teacher(*request.teacher))
+    checks += [_check_weights(*weights) for weights in request.weights]
     return {
         "versions": get_versions(),
         "devices": _describe_devices(),
@@ -145,12 +144,12 @@ def _check_data(request: NodeRequest) -> Check:
     return Check("data", True, message)
 
 
-def _check_teacher(weights: str, sha256: str | None) -> Check:
+def _check_weights(role: str, weights: str, sha256: str | None) -> Check:
     path = Path(weights.removeprefix("file://")).expanduser()
     if not path.is_file():
         fix = "name the checkpoint by a path that all nodes share, or by its URL"
-        return Check("teacher", False, f"{path.absolute()}: no such file", fix)
+        return Check(role, False, f"{path.absolute()}: no such file", fix)
     if sha256 is not None and compute_sha256(path) != sha256:
-        fix = "copy the right checkpoint there, or say its hash in recipe/teacher/sha256"
-        return Check("teacher", False, f"{path}: its SHA-256 is not {sha256}", fix)
-    return Check("teacher", True, f"{path} is there" + (", by its hash" if sha256 else ""))
+        fix = "copy the right checkpoint there, or say its hash (sha256)"
+        return Check(role, False, f"{path}: its SHA-256 is not {sha256}", fix)
+    return Check(role, True, f"{path} is there" + (", by its hash" if sha256 else ""))

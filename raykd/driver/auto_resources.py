@@ -24,6 +24,7 @@ from raykd.errors import UserError, first_line
 from raykd.store.processors import count_cpus
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher
 from raykd.training.evaluation import uses_bf16
 from raykd.training.trainer import Trainer
@@ -42,9 +43,10 @@ class GpuMemory(NamedTuple):
 def make_untrained_trainer(recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Trainer:
     """Returns a recipe's trainer beside a teacher of random weights: as fast and as large as the real one."""
     teacher: Any = NoTeacher()
-    if recipe.teacher is not None and recipe.needs_teacher:
-        net = models.make(recipe.teacher.net, len(dataset.classes))
-        teacher = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
+    if recipe.needs_teacher:
+        nets = [models.make(spec.net, len(dataset.classes)) for spec in recipe.list_teachers()]
+        teachers = [LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device)) for net in nets]
+        teacher = EnsembleTeacher(teachers, [1.0] * len(nets)) if len(nets) > 1 else teachers[0]
     return Trainer(recipe, dataset, teacher, device)
 
 

@@ -13,12 +13,18 @@ EventHandler = Callable[[str, dict[str, Any]], None]  # (phase, details)
 
 
 def make_trial_job(
-    teacher: str, root: Path, download: bool, study: Study, recipe: Recipe, folder: str, test: bool = False
+    teachers: tuple[str, ...],
+    root: Path,
+    download: bool,
+    study: Study,
+    recipe: Recipe,
+    folder: str,
+    test: bool = False,
 ) -> trial.Job:
     """Returns the job of one recipe of a study.
 
     Args:
-        teacher: The file of the teacher's weights; "" for none.
+        teachers: The file of each teacher's weights.
         root: Where data sets lie on the nodes.
         download: Whether a missing one may be fetched.
         study: Its `auto` must have become numbers.
@@ -28,7 +34,7 @@ def make_trial_job(
     """
     threads, cluster = max(1, round(study.cluster.num_cpus)), study.cluster
     return trial.Job(
-        recipe.to_dict(), folder, teacher, str(root.absolute()), download, threads, test,
+        recipe.to_dict(), folder, teachers, str(root.absolute()), download, threads, test,
         teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,
         cache=get_given_cache_folder(),
     )  # fmt: skip

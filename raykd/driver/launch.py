@@ -95,7 +95,7 @@ def pin_weights(study: Study | Comparison, download: bool) -> Study | Comparison
     if isinstance(study, Study):
         return study.with_recipe(start.pin_weights(study.recipe, download))
     recipe = start.pin_weights(next(iter(study.studies().values())).recipe, download).to_dict()
-    nets = {key: recipe[key] for key in ("student", "teacher") if key in study.recipe}
+    nets = {key: recipe[key] for key in ("student", "teacher", "teachers") if key in study.recipe}
     return study.model_copy(update={"recipe": study.recipe | nets})
 
 

@@ -1,4 +1,4 @@
-"""The study's teacher: named by its file, stored by an earlier study, or trained once and stored."""
+"""A study's teachers: named by their files, stored by an earlier study, or trained once and stored."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +11,9 @@ from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles, drop_checkpoints
-from raykd.study.recipe import Recipe, digest, make_teacher_recipe
+from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
 from raykd.study.study import Study
+from raykd.training.trial import Job
 
 
 class TeacherTrainingError(RuntimeError):
@@ -21,32 +22,38 @@ class TeacherTrainingError(RuntimeError):
 
 def get_teacher_weights(
     study: Study, run_files: RunFiles, root: Path, download: bool, on_event: EventHandler
-) -> str:
-    """Returns the file of the teacher's weights; "" where the study has no teacher.
+) -> tuple[str, ...]:
+    """Returns the file of each teacher's weights.
 
     Named by the study, stored by an earlier one, or trained now and stored.
 
     Raises:
-        TeacherTrainingError: It could not be trained; says why.
+        TeacherTrainingError: One could not be trained; says why.
     """
-    teacher = study.recipe.teacher
-    if teacher is None:
-        return ""
-    if teacher.train is None:
-        return teacher.weights or ""
-    folder = run_files.folder / file_names.TEACHER
-    weights = find_stored_teacher(study.recipe, run_files.storage)
-    if weights is None:
+
+    def get_weights(place: str, teacher: TeacherSpec) -> str:
+        if teacher.train is None:
+            return str(teacher.weights)
+        recipe, folder = make_teacher_recipe(study.recipe, teacher), run_files.folder / place
+        if weights := find_stored_teacher(recipe, run_files.storage):
+            _clear(folder)  # of a driver that was killed when it had stored the teacher
+            return weights
         on_event("teacher", {"net": teacher.net})
-        workers = study.confirm.workers if study.confirm else study.cluster.workers
-        job = make_trial_job("", root, download, study, make_teacher_recipe(study.recipe), folder.uri)
-        train = partial(trainables.run_train_job, [job], workers, get_size(study), "teacher", False)
-        if reason := _train_with_retries(train, folder):
-            raise TeacherTrainingError(f"the teacher {teacher.net} was not trained: {reason}")
-        weights = store_teacher(study.recipe, folder, run_files.storage)
-    else:
-        _clear(folder)  # of a driver that was killed when it had stored the teacher
-    return weights
+        _train(study, make_trial_job((), root, download, study, recipe, folder.uri))
+        return store_teacher(recipe, folder, run_files.storage)
+
+    teachers = study.recipe.list_teachers()
+    places = [file_names.TEACHER] if study.recipe.teacher else file_names.list_teacher_folders(len(teachers))
+    return tuple(map(get_weights, places, teachers))
+
+
+def _train(study: Study, job: Job) -> None:
+    """TeacherTrainingError when it fails."""
+    workers = study.confirm.workers if study.confirm else study.cluster.workers
+    train = partial(trainables.run_train_job, [job], workers, get_size(study), "teacher", False)
+    if reason := _train_with_retries(train, Folder(job.folder)):
+        net = job.recipe["student"]["net"]
+        raise TeacherTrainingError(f"the teacher {net} was not trained: {reason}")
 
 
 def _train_with_retries(train: Callable[[], None], folder: Folder) -> str:
@@ -66,13 +73,13 @@ def _train_with_retries(train: Callable[[], None], folder: Folder) -> str:
 
 
 def find_stored_teacher(recipe: Recipe, storage: Folder) -> str | None:
-    """Returns the file or URI of the teacher that a recipe trains; None where the storage has none."""
+    """Returns the file or URI of a teacher by its own recipe; None where the storage has none."""
     folder, name = storage / file_names.TEACHERS, _teacher_file_name(recipe)
     return join_uri(folder.uri, name) if folder.exists(name) else None
 
 
 def store_teacher(recipe: Recipe, folder: Folder, storage: Folder) -> str:
-    """Moves a trained teacher's weights into the storage; returns where they are then."""
+    """Moves a teacher's weights, trained by its own recipe, into the storage; returns where they are then."""
     (storage / file_names.TEACHERS).write(_teacher_file_name(recipe), folder.read(file_names.STUDENT))
     _clear(folder)
     return join_uri((storage / file_names.TEACHERS).uri, _teacher_file_name(recipe))
@@ -86,5 +93,4 @@ def _clear(folder: Folder) -> None:
 
 def _teacher_file_name(recipe: Recipe) -> str:
     """Named by the hash of all that decides it."""
-    assert recipe.teacher is not None
-    return f"{recipe.teacher.net}-{digest(make_teacher_recipe(recipe))}.safetensors"
+    return f"{recipe.student.net.replace('/', '--')}-{digest(recipe)}.safetensors"

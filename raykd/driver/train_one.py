@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.processors import count_cpus
 from raykd.store.run_files import drop_checkpoints
-from raykd.study.recipe import Recipe, digest, make_teacher_recipe
+from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
 from raykd.study.yaml_file import override, parse_yaml, read_yaml
 from raykd.training import trial
 from raykd.training.nonfinite import NonFiniteLoss
@@ -76,8 +77,8 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
     if options.workers is None:
         _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)
     else:
-        trains_teacher = recipe.teacher is not None and recipe.teacher.train is not None
-        for trained_recipe in [make_teacher_recipe(recipe), recipe] if trains_teacher else [recipe]:
+        trained = [make_teacher_recipe(recipe, t) for t in recipe.list_teachers() if t.train is not None]
+        for trained_recipe in [*trained, recipe]:
             try:
                 trained_recipe.optimizer.check_batch_size(options.workers)
             except ValueError as error:
@@ -116,17 +117,20 @@ def _train_teacher_and_student(
     train_function: TrainFunction,
     on_epoch: EpochHandler,
 ) -> None:
-    """The teacher, where there is one to train, and the student."""
-    teacher = _get_teacher(recipe, options, train_function, on_epoch)
-    train_function(_make_job(recipe, folder, teacher, options, options.test), options, on_epoch)
+    """The teachers that are to be trained, and the student."""
+    get_weights = partial(_get_teacher, recipe, options, train_function, on_epoch)
+    teachers = tuple(map(get_weights, recipe.list_teachers()))
+    train_function(_make_job(recipe, folder, teachers, options, options.test), options, on_epoch)
 
 
-def _make_job(recipe: Recipe, folder: Folder, teacher: str, options: TrainOptions, test: bool) -> trial.Job:
+def _make_job(
+    recipe: Recipe, folder: Folder, teachers: tuple[str, ...], options: TrainOptions, test: bool
+) -> trial.Job:
     threads = max(1, count_cpus() // (options.workers or 1))
     return trial.Job(
         recipe.to_dict(),
         folder.uri,
-        teacher,
+        teachers,
         str(options.data_root.absolute()),
         options.download,
         threads,
@@ -136,18 +140,19 @@ def _make_job(recipe: Recipe, folder: Folder, teacher: str, options: TrainOption
 
 
 def _get_teacher(
-    recipe: Recipe, options: TrainOptions, train_function: TrainFunction, on_epoch: EpochHandler
+    recipe: Recipe,
+    options: TrainOptions,
+    train_function: TrainFunction,
+    on_epoch: EpochHandler,
+    spec: TeacherSpec,
 ) -> str:
-    if recipe.teacher is None:
-        return ""
-    if recipe.teacher.train is None:
-        return recipe.teacher.weights or ""
-    storage = Folder(options.storage)
-    if (weights := find_stored_teacher(recipe, storage)) is None:
-        teacher = make_teacher_recipe(recipe)
+    if spec.train is None:
+        return str(spec.weights)
+    storage, teacher = Folder(options.storage), make_teacher_recipe(recipe, spec)
+    if (weights := find_stored_teacher(teacher, storage)) is None:
         folder = storage / f"train-{digest(teacher)}"
-        train_function(_make_job(teacher, folder, "", options, False), options, on_epoch)
-        weights = store_teacher(recipe, folder, storage)
+        train_function(_make_job(teacher, folder, (), options, False), options, on_epoch)
+        weights = store_teacher(teacher, folder, storage)
     return weights
 
 

@@ -1,4 +1,4 @@
-"""The work of studies, one after another: the teacher once, all searches, all confirmations."""
+"""The work of studies, one after another: the teachers once, all searches, all confirmations."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,10 +18,10 @@ def train_all(runs: Sequence[StudyRun], owner: RunFiles, options: DriveOptions, 
     """Teacher, search and confirmation; returns how each run has ended."""
     root, download, on_event = options.data_root, options.download, options.on_event
     try:
-        teacher = get_teacher_weights(*runs[0], root, download, on_event)
+        teachers = get_teacher_weights(*runs[0], root, download, on_event)
     except TeacherTrainingError as error:
         return [("stopped", str(error))] * len(runs)
-    make_job = partial(make_trial_job, teacher, root, download)
+    make_job = partial(make_trial_job, teachers, root, download)
     searchers = search(runs, owner, make_job, partial(_pass_on_row, on_event), share)
     if not all(searcher.is_done() for searcher in searchers):
         return [("interrupted", "")] * len(runs)

@@ -5,13 +5,13 @@ from typing import Any
 
 from raykd import methods
 from raykd.data import Dataset
-from raykd.export.choice import StudentChoice, locate_teacher
+from raykd.export.choice import StudentChoice, locate_teachers
 from raykd.export.programs import ONNX, PROGRAM, ProgramCheck
 from raykd.maths.interval import half_width
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import test_accuracies
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import Recipe, TeacherSpec
 from raykd.study.starts import describe_start
 
 STATUS_TEXT = {
@@ -34,8 +34,8 @@ net = onnxruntime.InferenceSession("student.onnx")
 
 def format_title(recipe: Recipe) -> str:
     """Returns the card's first line."""
-    teacher = recipe.teacher.net if recipe.teacher else "no teacher"
-    return f"# {recipe.student.net}, trained by {teacher} with {recipe.method.name}"
+    teachers = " + ".join(teacher.net for teacher in recipe.list_teachers()) or "no teacher"
+    return f"# {recipe.student.net}, trained by {teachers} with {recipe.method.name}"
 
 
 def render_card(
@@ -114,7 +114,7 @@ def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict
     return {
         "Data": f"{recipe.data.name}: {num_images:,} training images, {num_held_out:,} held out for "
         f"selection; {len(dataset.classes)} classes",
-        "Teacher": _describe_teacher(choice),
+        "Teacher": _describe_teachers(choice),
         "Method": f"{recipe.method.name}{beside_kd}: {STATUS_TEXT[method.status]} ({method.paper})",
         "Start": describe_start(recipe.to_dict()["student"]),
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
@@ -123,14 +123,14 @@ def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict
     }
 
 
-def _describe_teacher(choice: StudentChoice) -> str:
-    """Net, file and SHA-256 of the teacher's weights."""
-    teacher = choice.recipe.teacher
-    if teacher is None:
-        return "none"
-    uri, sha256 = locate_teacher(choice)
-    plain = teacher.model_dump(mode="json")
-    start = f" from {describe_start(plain)}" if teacher.weights else ""
+def _describe_teachers(choice: StudentChoice) -> str:
+    """Net, file and SHA-256 of each teacher's weights."""
+    teachers = zip(choice.recipe.list_teachers(), locate_teachers(choice), strict=True)
+    return "; ".join(_describe_teacher(teacher, *place) for teacher, place in teachers) or "none"
+
+
+def _describe_teacher(teacher: TeacherSpec, uri: str, sha256: str | None) -> str:
+    start = f" from {describe_start(teacher.model_dump())}" if teacher.weights else ""
     origin = f"trained by the study with cross-entropy{start}" if teacher.train else "given"
     name = uri.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
     return f"{teacher.net}, {origin}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"

@@ -8,7 +8,7 @@ from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import Recipe, TeacherSpec
 from raykd.training.start import compute_sha256, fetch_weights
 from raykd.training.student import read_recipe
 
@@ -58,11 +58,17 @@ def choose_student(run_files: RunFiles, number: int | None) -> StudentChoice:
     return StudentChoice(row, folder, read_recipe(folder), confirmed)
 
 
-def locate_teacher(choice: StudentChoice) -> tuple[str, str | None]:
-    """Returns where the teacher's weights lay ("": not known), and their SHA-256 if they still do."""
-    uri = str((choice.folder.read_json(file_names.PROVENANCE) or {}).get("teacher", ""))
-    teacher = choice.recipe.teacher
-    if teacher is None or not uri:
+def locate_teachers(choice: StudentChoice) -> list[tuple[str, str | None]]:
+    """Returns where each teacher's weights lay ("": not known), and their SHA-256 if they still do."""
+    uris = (choice.folder.read_json(file_names.PROVENANCE) or {}).get("teachers") or []
+    teachers = choice.recipe.list_teachers()
+    return [
+        _locate(teacher, uri) for teacher, uri in zip(teachers, uris or [""] * len(teachers), strict=True)
+    ]
+
+
+def _locate(teacher: TeacherSpec, uri: str) -> tuple[str, str | None]:
+    if not uri:
         return uri, None
     teacher = teacher.with_weights(uri)
     if teacher.sha256 is not None:
@@ -77,11 +83,12 @@ def make_export_recipe(choice: StudentChoice) -> Recipe:
     A retraining names the study's own teacher by its file: from its own data, in which nothing is held out,
     another teacher would be trained.
     """
-    uri, sha256 = locate_teacher(choice)
-    teacher = choice.recipe.teacher
-    if not choice.confirmed or teacher is None or teacher.train is None or sha256 is None:
-        return choice.recipe
-    return choice.recipe.with_settings({"teacher": {"net": teacher.net, "weights": uri, "sha256": sha256}})
+    plain = choice.recipe.to_dict()
+    settings = [plain["teacher"]] if choice.recipe.teacher else plain["teachers"]
+    for teacher, (uri, sha256) in zip(settings, locate_teachers(choice), strict=True):
+        if choice.confirmed and teacher["train"] and sha256 is not None:
+            teacher |= {"weights": uri, "sha256": sha256, "head": "loaded", "train": None}
+    return choice.recipe.with_settings(plain)
 
 
 def _find_row(run_files: RunFiles, number: int) -> dict[str, Any]:

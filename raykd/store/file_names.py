@@ -19,6 +19,7 @@ RUN/trials/00007/recipe.yaml     everything that decides the trial, written befo
                  unreadable.json images that others stood in for, if any             (the trial writes)
                  checkpoint.pt, banks.pt   while it goes on; student.safetensors afterwards
 RUN/teacher/                     the same files while the study trains its teacher
+RUN/teacher-<i>/                 likewise for each of several teachers
 RUN/confirm/<role>-seed<k>/      the same files for each retraining on the full training set, and
                  analysis.json   what the student is like beyond its accuracy (training/analysis.py)
 RUN/report/, RUN/export/         the page and the exported student
@@ -40,3 +41,8 @@ TRIAL, RECIPE, PROVENANCE, ENVIRONMENT = "trial.json", "recipe.yaml", "provenanc
 PREPROCESSING, EPOCHS, FAILURE = "preprocessing.json", "epochs.json", "failure.json"
 UNREADABLE, ANALYSIS, TRANSFER = "unreadable.json", "analysis.json", "transfer.json"
 CHECKPOINT, BANKS, STUDENT = "checkpoint.pt", "banks.pt", "student.safetensors"
+
+
+def list_teacher_folders(count: int) -> list[str]:
+    """Returns the names of the folders in which so many teachers are trained."""
+    return [f"{TEACHER}-{number}" for number in range(count)]

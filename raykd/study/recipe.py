@@ -114,6 +114,12 @@ class TeacherSpec(NetSpec):
         return self
 
 
+class WeightedTeacher(TeacherSpec):
+    """One of several teachers, whose logits are averaged with weights."""
+
+    weight: Annotated[float, Field(gt=0), Range(0.1, 10, log=True)] = 1.0  # beside the others'
+
+
 class PlusKD(Spec):
     """KD beside another method, as the papers' "+KD" rows."""
 
@@ -127,6 +133,7 @@ class Recipe(Spec):
 
     data: AnyData
     teacher: TeacherSpec | None = None
+    teachers: Annotated[tuple[WeightedTeacher, ...], Field(max_length=8)] = ()  # instead of one
     student: StudentSpec
     method: Annotated[MethodConfig, _MethodByName()]
     plus_kd: PlusKD | None = None
@@ -144,13 +151,21 @@ class Recipe(Spec):
         """Whether a loss term reads the teacher's outputs: the method's own, or that of `plus_kd`."""
         return bool(methods.get_module(self.method.name).Method.needs) or self.plus_kd is not None
 
-    def list_nets(self) -> tuple[NetSpec, ...]:
-        """Returns the student and the teacher, if there is one."""
-        return (self.student, self.teacher) if self.teacher else (self.student,)
+    def list_teachers(self) -> tuple[TeacherSpec, ...]:
+        """Returns the teacher, or all of several; empty without one."""
+        return (self.teacher,) if self.teacher else self.teachers
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
-        if self.needs_teacher and self.teacher is None:
+        if self.teacher and self.teachers:
+            raise ValueError("say either teacher (one) or teachers (several, averaged)")
+        needs = methods.get_module(self.method.name).Method.needs
+        if len(self.teachers) > 1 and not needs <= {"logits"}:
+            raise ValueError(
+                f"teachers: method '{self.method.name}' reads {', '.join(sorted(needs - {'logits'}))} of its "
+                f"teacher; several serve methods that read logits alone: {', '.join(_list_logit_methods())}"
+            )
+        if self.needs_teacher and not self.list_teachers():
             raise ValueError(f"method '{self.method.name}' needs a teacher, and the recipe names none")
         if self.plus_kd and self.method.name == "kd":
             raise ValueError("plus_kd adds KD to another method; the method is kd already")
@@ -171,15 +186,19 @@ class Recipe(Spec):
         return Recipe.model_validate_json(json.dumps(self.to_dict() | settings))
 
 
-def make_teacher_recipe(recipe: Recipe) -> Recipe:
-    """Returns the recipe of the study's own teacher: cross-entropy, on the same training part."""
-    assert recipe.teacher is not None and recipe.teacher.train is not None
-    training = recipe.teacher.train
+def _list_logit_methods() -> list[str]:
+    return [name for name in methods.names() if methods.get_module(name).Method.needs == {"logits"}]
+
+
+def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:
+    """Returns the recipe of a study's own teacher: cross-entropy, on the same training part."""
+    training = teacher.train
+    assert training is not None
     return Recipe.model_validate_json(
         json.dumps(
             {
                 "data": recipe.to_dict()["data"] | {"rotations": 1},
-                "student": recipe.teacher.model_dump(mode="json", exclude={"train"}),
+                "student": teacher.model_dump(mode="json", exclude={"train", "weight"}),
                 "method": {"name": "ce"},
                 "precision": recipe.precision,
                 **training.model_dump(mode="json"),

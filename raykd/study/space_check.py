@@ -13,6 +13,7 @@ from raykd.spec import Choice, Dimension, Scalar, apply_params
 from raykd.study.recipe import Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
+from raykd.teachers.ensemble import merge_shapes
 
 
 def check(study: Study, info: DatasetInfo) -> int:
@@ -77,13 +78,10 @@ def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]
     for workers in worker_counts:
         recipe.optimizer.check_batch_size(workers, info.images)
     student = _output_shapes(recipe.student.net, info.classes, info.size)
-    teacher = _output_shapes(recipe.teacher.net, info.classes, info.size) if recipe.teacher else NO_TEACHER
+    teacher = merge_shapes([_output_shapes(t.net, info.classes, info.size) for t in recipe.list_teachers()])
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
         methods.make(recipe.method.name, MethodContext(student, teacher, labels), recipe.method)
-
-
-NO_TEACHER = OutputShapes(0, 0, ())
 
 
 @lru_cache(maxsize=64)

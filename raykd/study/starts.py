@@ -15,6 +15,15 @@ def describe_start(net: dict[str, Any]) -> str:
 
 
 def describe_starts(recipe: dict[str, Any]) -> dict[str, str]:
-    """Returns {"student" or "teacher": its start}; a teacher that is not trained starts as it teaches."""
+    """Returns {"student", "teacher" or "teachers/0": its start}; one that is not trained starts as it is."""
+    several = recipe.get("teachers")
     nets = {role: recipe.get(role) for role in ("student", "teacher")}
+    nets |= {f"teachers/{i}": net for i, net in enumerate(several if isinstance(several, list) else [])}
     return {role: describe_start(net) for role, net in nets.items() if isinstance(net, dict)}
+
+
+def name_teachers(recipe: dict[str, Any]) -> str:
+    """Returns the nets of the teachers; "none" without one."""
+    several = recipe.get("teachers")
+    nets = [recipe.get("teacher"), *(several if isinstance(several, list) else [])]
+    return " + ".join(str(net.get("net")) for net in nets if isinstance(net, dict)) or "none"

@@ -130,12 +130,14 @@ class Study(Spec):
                     f"cluster/gpus = {self.cluster.gpus:g}: each of {workers} workers ({place}) needs "
                     "whole GPUs: NCCL refuses two on one"
                 )
-        teacher, (place, workers) = self.recipe.teacher, list(self.worker_counts().items())[-1]
-        if teacher is not None and teacher.train is not None:  # it is trained by the last of them
+        place, workers = list(self.worker_counts().items())[-1]  # these train the teachers
+        for number, teacher in enumerate(self.recipe.list_teachers()):
+            path = "teacher" if self.recipe.teacher else f"teachers/{number}"
             try:
-                teacher.train.optimizer.check_batch_size(workers)
+                if teacher.train is not None:
+                    teacher.train.optimizer.check_batch_size(workers)
             except ValueError as error:
-                raise ValueError(f"{place} = {workers}: recipe/teacher/train/{error}") from None
+                raise ValueError(f"{place} = {workers}: recipe/{path}/train/{error}") from None
         return self
 
     def worker_counts(self) -> dict[str, int]:

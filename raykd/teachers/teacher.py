@@ -26,7 +26,11 @@ class Teacher(Protocol):
     """What a student's training needs of a teacher: its Outputs of a batch, and their shapes."""
 
     shapes: OutputShapes
-    cache_stats: CacheStats
+
+    @property
+    def cache_stats(self) -> CacheStats:
+        """What its cache has given so far."""
+        ...
 
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns the outputs of each view in the batch, on its device."""

@@ -12,6 +12,7 @@ from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes
 from raykd.maths.logits import prepare_logits
 from raykd.methods.kd import kd_loss
 from raykd.study.recipe import Recipe
+from raykd.teachers.ensemble import merge_shapes
 
 
 class StudentWithHead(nn.Module):
@@ -95,9 +96,6 @@ def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int
         ValueError: The method cannot serve the two nets.
     """
     with torch.device("meta"):
-        shapes = (
-            models.make(recipe.teacher.net, classes).shapes(image_size)
-            if recipe.teacher
-            else OutputShapes(0, 0, ())
-        )
+        teachers = [models.make(teacher.net, classes) for teacher in recipe.list_teachers()]
+        shapes = merge_shapes([teacher.shapes(image_size) for teacher in teachers])
         return Distiller(recipe, torch.zeros(num_images, dtype=torch.int64), classes, image_size, shapes)

@@ -28,20 +28,20 @@ def make_started(
     spec: NetSpec, classes: int, cache: Path | None = None, download: bool = False
 ) -> models.Net:
     """Returns a net with its weights; the rest as for `read_start`."""
-    weights = read_start(spec, classes, cache, download)
     net = models.make(spec.net, classes)
+    weights = read_start(spec, net, cache, download)
     models.load_weights(net, weights, spec.head == "new")
     return net
 
 
 def read_start(
-    spec: NetSpec, classes: int, cache: Path | None = None, download: bool = False
+    spec: NetSpec, net: models.Net, cache: Path | None = None, download: bool = False
 ) -> dict[str, Tensor]:
     """Returns a net's weights, less those of a classifier that is drawn anew; no code of the file runs.
 
     Args:
         spec: Of the net; it has weights.
-        classes: Of the data.
+        net: A net of its kind, for as many classes as the data have.
         cache: The folder of caches; None: this node's own.
         download: Whether `pretrained` weights that are not here may be fetched.
 
@@ -54,8 +54,6 @@ def read_start(
             raise ValueError("is a folder" if path.is_dir() else "no such file")
         if spec.sha256 is not None and (actual := compute_sha256(path)) != spec.sha256:
             raise ValueError(f"its SHA-256 is {actual}, expected {spec.sha256}")
-        with torch.device("meta"):
-            net = models.make(spec.net, classes)
         is_new = spec.head == "new"
         weights = read_weights(path, net.state_dict(), net.head if is_new else "")
         models.check_weights(net, weights, is_new)
@@ -131,8 +129,10 @@ def pin_weights(recipe: Recipe, download: bool) -> Recipe:
         UserError: `pretrained` weights could not be fetched.
     """
     plain = recipe.to_dict()
-    for spec, settings in [(recipe.student, plain["student"]), (recipe.teacher, plain["teacher"])]:
-        if spec is not None and spec.sha256 is None:
+    teachers = [plain["teacher"]] if recipe.teacher else plain["teachers"]
+    nets = (recipe.student, *recipe.list_teachers())
+    for spec, settings in zip(nets, [plain["student"], *teachers], strict=True):
+        if spec.sha256 is None:
             settings["sha256"] = _find_sha256(spec, download)
     return recipe.with_settings(plain)
 
@@ -153,9 +153,9 @@ def check_starts(recipe: Recipe, classes: int) -> None:
     Raises:
         UserError: A file cannot be read, or holds other weights.
     """
-    for spec in recipe.list_nets():
+    for spec in (recipe.student, *recipe.list_teachers()):
         if spec.weights is not None and (spec.weights == PRETRAINED or Path(spec.weights).is_file()):
-            read_start(spec, classes)
+            make_started(spec, classes)
 
 
 def _name(spec: NetSpec) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from raykd import data, methods, models
 from raykd.data import AnyData, Dataset
@@ -35,6 +35,7 @@ from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
 from raykd.study.recipe import Recipe, TeacherSpec
 from raykd.teachers.cached import CACHEABLE, add_cache
+from raykd.teachers.ensemble import EnsembleNet, EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
@@ -63,7 +64,7 @@ class Job:
 
     recipe: dict[str, Any]
     folder: str  # where this trial writes
-    teacher: str  # the file of the teacher's weights; "" where the method needs none
+    teachers: tuple[str, ...]  # the file of each teacher's weights; empty where the method needs none
     data_root: str
     download: bool  # whether a missing data set may be fetched
     threads: int  # CPU threads of one worker
@@ -153,7 +154,8 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
     start = None
     if checkpoint is None and recipe.student.weights is not None:
-        start = read_start(recipe.student, len(dataset.classes), _cache_folder(job), job.download)
+        net = models.make(recipe.student.net, len(dataset.classes))
+        start = read_start(recipe.student, net, _cache_folder(job), job.download)
     trainer = _make_trainer(job, recipe, dataset, device, start)
     rows: list[dict[str, Any]] = []
 
@@ -190,7 +192,7 @@ def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dic
         "device": str(device),
         "workers": dist.get_world_size() if dist.is_initialized() else 1,
         "threads": job.threads,
-        "teacher": job.teacher,
+        "teachers": job.teachers,
         "worker": f"{socket.gethostname()} {os.getpid()}",
     }
 
@@ -198,10 +200,10 @@ def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dic
 def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     """Of the deployed student, against the teacher also where the method needs none."""
     recipe, dataset = trainer.recipe, trainer.dataset
-    teacher: models.Net | None = None
-    if recipe.teacher is not None:
-        teacher = _load_teacher(job, recipe.teacher, len(dataset.classes)).to(trainer.device)
-        teacher.to(memory_format=torch.channels_last)  # as the student, so that their speeds compare
+    teacher: nn.Module | None = None
+    if nets := _load_teachers(job, recipe, len(dataset.classes)):
+        teacher = EnsembleNet(nets, [t.weight for t in recipe.teachers]) if len(nets) > 1 else nets[0]
+        teacher.to(trainer.device).to(memory_format=torch.channels_last)  # as the student: speeds compare
     bf16 = uses_bf16(recipe, trainer.device)
     return analyse(trainer.ema_student, teacher, dataset, trainer.source, bf16)
 
@@ -261,9 +263,17 @@ def _load_dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
 
 
 def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Teacher:
-    if recipe.teacher is None or not recipe.needs_teacher:
+    if not recipe.needs_teacher:
         return NoTeacher()
-    net = _load_teacher(job, recipe.teacher, len(dataset.classes))
+    nets = _load_teachers(job, recipe, len(dataset.classes))
+    teachers = [_add_cache(job, recipe, dataset, net, device) for net in nets]
+    return teachers[0] if len(nets) == 1 else EnsembleTeacher(teachers, [t.weight for t in recipe.teachers])
+
+
+def _add_cache(
+    job: Job, recipe: Recipe, dataset: Dataset[Any], net: models.Net, device: torch.device
+) -> Teacher:
+    """The teacher live, or with its cache where the method reads what one holds."""
     live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
     needs = methods.get_module(recipe.method.name).Method.needs
     if not needs <= CACHEABLE:
@@ -273,8 +283,11 @@ def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch
     )
 
 
-def _load_teacher(job: Job, teacher: TeacherSpec, classes: int) -> models.Net:
-    return load_teacher_net(teacher, job.teacher, classes, _cache_folder(job), job.download)
+def _load_teachers(job: Job, recipe: Recipe, classes: int) -> list[models.Net]:
+    return [
+        load_teacher_net(teacher, place, classes, _cache_folder(job), job.download)
+        for teacher, place in zip(recipe.list_teachers(), job.teachers, strict=True)
+    ]
 
 
 def load_teacher_net(

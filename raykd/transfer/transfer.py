@@ -60,9 +60,13 @@ def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[st
 
 
 def load_teacher(folder: Folder, student: TrainedStudent, file: str | None) -> nn.Module | None:
-    """Returns the student's teacher, from `file` or from where it lay; None when it is not there any more."""
+    """Returns the student's teacher, from `file` or from where it lay.
+
+    None when it is not there any more, and where several taught: they share no features.
+    """
     spec = student.recipe.teacher
-    place = file or (folder.read_json(file_names.PROVENANCE) or {}).get("teacher", "")
+    places = (folder.read_json(file_names.PROVENANCE) or {}).get("teachers") or [""]
+    place = file or places[0]
     if spec is None or not place or (file is None and not _may_be_there(place)):
         return None
     return trial.load_teacher_net(spec, place, len(student.classes))

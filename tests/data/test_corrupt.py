@@ -74,7 +74,7 @@ def test_a_trial_counts_on_after_it_resumes(damaged: Path, tmp_path: Path) -> No
     settings = photograph_settings(images=None, holdout=0, size=32, max_corrupt=1).model_dump(mode="json")
     plain = {"data": settings, "student": {"net": "resnet18"}, "method": {"name": "ce"}, "epochs": 2}
     recipe = Recipe.model_validate_json(json.dumps(plain | {"optimizer": {"batch_size": 12}})).to_dict()
-    job = trial.Job(recipe, str(tmp_path / "trial"), "", str(damaged), False, 1)
+    job = trial.Job(recipe, str(tmp_path / "trial"), (), str(damaged), False, 1)
     trial.run(job, lambda row: None, torch.device("cpu"))
     (line,) = json.loads((tmp_path / "trial/unreadable.json").read_text())
     assert line.startswith(whole.name(8))

@@ -14,7 +14,7 @@ def make_request(tmp_path: Path, **changes: Any) -> NodeRequest:
     (tmp_path / "runs").mkdir(exist_ok=True)
     (tmp_path / "runs" / node.TOKEN_FILE).write_text("word")
     plain = {"storage": str(tmp_path / "runs"), "token": "word", "data_root": str(tmp_path), "data": None}
-    return NodeRequest(**(plain | {"teacher": None} | changes))
+    return NodeRequest(**(plain | {"weights": []} | changes))
 
 
 def add_findings(facts: dict[str, Any]) -> dict[str, findings.Finding]:
@@ -38,7 +38,7 @@ def test_what_is_wrong_with_a_node_is_named_with_its_fix(tmp_path: Path) -> None
     wrong: dict[str, tuple[dict[str, Any], str]] = {
         "storage": ({"token": "another"}, "what was written elsewhere is not seen"),
         "data": ({"data": {"name": "cifar100"}}, "no such file"),
-        "teacher": ({"teacher": (str(teacher), "0" * 64)}, "its SHA-256 is not 0000"),
+        "teacher": ({"weights": [("teacher", str(teacher), "0" * 64)]}, "its SHA-256 is not 0000"),
     }
     for check, (changes, words) in wrong.items():
         finding = add_findings(node.collect_facts(make_request(tmp_path, **changes)))[check]
@@ -47,13 +47,14 @@ def test_what_is_wrong_with_a_node_is_named_with_its_fix(tmp_path: Path) -> None
         tmp_path,
         storage=str(tmp_path / "file/runs"),
         data_root=str(tmp_path / "none"),
-        teacher=("no.pth", None),
+        weights=[("teacher", "no.pth", None), ("student", "no.pth", None)],
     )
     by_check = add_findings(node.collect_facts(nowhere))
     assert {check for check, one in by_check.items() if one.level == "error"} == {
         "storage",
         "data",
         "teacher",
+        "student",
     }
     assert (
         "cannot be used from here" in by_check["storage"].message and "no folder" in by_check["data"].message

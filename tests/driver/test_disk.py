@@ -133,7 +133,7 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
     searcher = StudySearch(study, run_files, lambda number, params: params, lambda: 1, lambda row: None)
     assert isinstance(searcher.suggest("a"), dict)
     folder = run_files.trial(0)
-    job = trial.Job(study.recipe.to_dict(), folder.uri, "", "unused", False, 1)
+    job = trial.Job(study.recipe.to_dict(), folder.uri, (), "unused", False, 1)
     ballast = fill(little_disk, 100_000)
     with pytest.raises(StorageError, match=r"checkpoint.pt: [\d,]+ bytes could not be written \(No space"):
         trial.run(job, lambda row: None, torch.device("cpu"))

@@ -274,8 +274,10 @@ def test_a_state_goes_on_under_another_number_of_workers_in_bfloat16() -> None:
 
 
 def make_job(folder: Path, settings: Recipe, minutes: float = 10.0) -> trial.Job:
-    teacher = str(folder.parent / "teacher.pth")
-    return trial.Job(settings.to_dict(), str(folder), teacher, "unused", False, 1, checkpoint_minutes=minutes)
+    teachers = (str(folder.parent / "teacher.pth"),)
+    return trial.Job(
+        settings.to_dict(), str(folder), teachers, "unused", False, 1, checkpoint_minutes=minutes
+    )
 
 
 @pytest.fixture

@@ -42,12 +42,12 @@ def run(tmp_path: Path, small: Path) -> MakeRun:
         study = Study.read(small, ("epochs=2", "data/images=100", *overrides))
         run_files = RunFiles(str(tmp_path / "runs/small"))
         run_files.begin(study.to_dict())
-        point, teacher = study.paper_point(), str(tmp_path / "teacher.pth")
+        point, teachers = study.paper_point(), (str(tmp_path / "teacher.pth"),)
         recipe = study.recipe_with(point)
 
         def train(folder: Any, recipe: Any, row: dict[str, Any], test: bool) -> None:
             num_threads = os.cpu_count() or 1  # as `raykd train`
-            job = trial.Job(recipe.to_dict(), folder.uri, teacher, str(tmp_path), False, num_threads, test)
+            job = trial.Job(recipe.to_dict(), folder.uri, teachers, str(tmp_path), False, num_threads, test)
             trial.run(job, lambda metadata: None, CPU)
             last_epoch = folder.read_json("epochs.json")[-1]
             folder.write_json("trial.json", row | {"accuracy": last_epoch["accuracy"]})
@@ -197,7 +197,9 @@ def test_a_net_of_many_shapes_becomes_a_program(tmp_path: Path) -> None:
 
 def test_the_recipe_of_a_retraining_names_the_teacher_that_the_study_trained(tmp_path: Path) -> None:
     (tmp_path / "teacher.safetensors").write_bytes(b"weights")
-    (tmp_path / "provenance.json").write_text(json.dumps({"teacher": str(tmp_path / "teacher.safetensors")}))
+    (tmp_path / "provenance.json").write_text(
+        json.dumps({"teachers": [str(tmp_path / "teacher.safetensors")]})
+    )
     recipe_values = {
         "data": {"name": "digits", "holdout": 0.0},
         "teacher": {"net": "resnet14", "train": {"epochs": 1}},

@@ -307,7 +307,7 @@ def test_a_study_has_the_official_values_and_names_their_sources(name: str) -> N
 def test_a_studys_own_teacher_is_trained_by_repdistillers_recipe(name: str) -> None:
     """train_teacher.py:31-40 and 55-56, with flips also where the student sees four rotations."""
     recipe = Study.read(STUDIES / f"{name}.yaml").recipe
-    teacher = make_teacher_recipe(recipe).to_dict()
+    teacher = make_teacher_recipe(recipe, recipe.teacher).to_dict()
     lr = SLOW if teacher["student"]["net"] in ("MobileNetV2", "ShuffleV1", "ShuffleV2") else {}
     for path, value in (CIFAR | lr | {"data/flip": True, "data/rotations": 1}).items():
         assert value_at(teacher, path) == value, path

@@ -126,7 +126,7 @@ def test_a_retraining_that_opens_the_test_set_writes_its_analysis(tmp_path: Path
     }
     recipe = Recipe.model_validate_json(json.dumps(plain)).to_dict()
     for name, test in (("opened", True), ("closed", False)):
-        job = trial.Job(recipe, str(tmp_path / name), str(tmp_path / "teacher.pth"), "", False, 1, test)
+        job = trial.Job(recipe, str(tmp_path / name), (str(tmp_path / "teacher.pth"),), "", False, 1, test)
         trial.run(job, lambda row: None, CPU)
     result = json.loads((tmp_path / "opened/analysis.json").read_text())
     rows = json.loads((tmp_path / "opened/epochs.json").read_text())
@@ -134,7 +134,7 @@ def test_a_retraining_that_opens_the_test_set_writes_its_analysis(tmp_path: Path
     assert result["agreement"] is not None  # also of a control that needs no teacher
     assert not (tmp_path / "closed/analysis.json").exists()
     provenance = json.loads((tmp_path / "opened/provenance.json").read_text())
-    assert provenance["teacher"] == str(tmp_path / "teacher.pth") and (
+    assert provenance["teachers"] == [str(tmp_path / "teacher.pth")] and (
         provenance["workers"],
         provenance["threads"],
     ) == (

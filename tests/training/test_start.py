@@ -93,7 +93,7 @@ def make_started_trainer(start: dict[str, torch.Tensor], **student: Any) -> Trai
 
 def test_a_student_begins_with_the_weights(tmp_path: Path) -> None:
     state = save(tmp_path / "s.pth")
-    start = read_start(StudentSpec(net="resnet8", weights=str(tmp_path / "s.pth")), 10)
+    start = read_start(StudentSpec(net="resnet8", weights=str(tmp_path / "s.pth")), make("resnet8", 10))
     trainer = make_started_trainer(start)
     for net in (trainer.student, trainer.ema_student):
         torch.testing.assert_close(net.state_dict(), state, rtol=0, atol=0)
@@ -102,7 +102,7 @@ def test_a_student_begins_with_the_weights(tmp_path: Path) -> None:
 def test_a_new_head_is_the_seeds_own_and_all_else_the_files(tmp_path: Path) -> None:
     state = save(tmp_path / "s.pth", classes=100)
     spec = StudentSpec(net="resnet8", weights=str(tmp_path / "s.pth"), head="new")
-    begun = make_started_trainer(read_start(spec, 10), head="new").student.state_dict()
+    begun = make_started_trainer(read_start(spec, make("resnet8", 10)), head="new").student.state_dict()
     random = make_trainer(recipe(**CE)).student.state_dict()
     assert begun.keys() == state.keys()
     for name, value in begun.items():
@@ -110,7 +110,7 @@ def test_a_new_head_is_the_seeds_own_and_all_else_the_files(tmp_path: Path) -> N
         torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
     headless = {name: value for name, value in state.items() if not name.startswith("fc.")}
     torch.save({f"module.{name}": value for name, value in headless.items()}, tmp_path / "s.pth")
-    assert read_start(spec, 10).keys() == headless.keys()  # of a net that never had classes
+    assert read_start(spec, make("resnet8", 10)).keys() == headless.keys()  # of a net that never had classes
 
 
 def run_trial(folder: Path, weights: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def run_trial(folder: Path, weights: Path, stop_after: int | None = None) -> lis
         if len(rows) == stop_after:
             raise trial.ReporterGone("killed")
 
-    trial.run(trial.Job(settings.to_dict(), str(folder), "", "unused", False, 1), report, CPU)
+    trial.run(trial.Job(settings.to_dict(), str(folder), (), "unused", False, 1), report, CPU)
     return [*map(comparable_metrics, rows)]
 
 
@@ -154,13 +154,13 @@ def test_controls_retrainings_and_the_teachers_training_have_the_start(tmp_path:
     assert pinned.student.sha256 == hashlib.sha256((tmp_path / "s.pth").read_bytes()).hexdigest()
     assert make_control(pinned, "ce").student == pinned.student
     assert make_retraining_recipe(pinned, 2).student == pinned.student
-    teacher = make_teacher_recipe(pinned).student
+    teacher = make_teacher_recipe(pinned, pinned.list_teachers()[0]).student
     assert (teacher.weights, teacher.head) == (str(tmp_path / "t.pth"), "new") and teacher.sha256
-    trained = pinned.teacher.with_weights("/storage/teachers/t.safetensors") if pinned.teacher else None
+    [trained] = [t.with_weights("/storage/teachers/t.safetensors") for t in pinned.list_teachers()]
     assert trained == TeacherSpec(net="resnet14", weights="/storage/teachers/t.safetensors")
     save(tmp_path / "s.pth", seed=4)
     with pytest.raises(UserError, match=f"expected {pinned.student.sha256}"):
-        read_start(pinned.student, 10)
+        read_start(pinned.student, make(pinned.student.net, 10))
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
@@ -210,11 +210,17 @@ def test_a_url_is_fetched_once_by_its_hash_and_another_hash_is_refused(
     url = f"http://127.0.0.1:{server.server_port}/s.pth"
     spec = StudentSpec(net="resnet8", weights=url, sha256=sha256)
     for _ in range(2):
-        torch.testing.assert_close(read_start(spec, 10, tmp_path / "cache"), state, rtol=0, atol=0)
+        torch.testing.assert_close(
+            read_start(spec, make("resnet8", 10), tmp_path / "cache"), state, rtol=0, atol=0
+        )
     assert server.paths == ["/s.pth"] and (tmp_path / f"cache/weights/{sha256}/s.pth").is_file()
     for weights, sha in ((url, "0" * 64), (url.replace("s.pth", "other.pth"), sha256)):
         with pytest.raises(UserError) as error:
-            read_start(StudentSpec(net="resnet8", weights=weights, sha256=sha), 10, tmp_path / "other")
+            read_start(
+                StudentSpec(net="resnet8", weights=weights, sha256=sha),
+                make("resnet8", 10),
+                tmp_path / "other",
+            )
         assert error.value.lines[0].startswith(f"student resnet8: {weights}: could not be fetched (")
 
 
@@ -237,7 +243,7 @@ def test_pretrained_weights_are_fetched_with_download_alone_and_then_kept_by_has
     assert kept.name == f"{pinned.student.sha256}.safetensors"
     (tmp_path / "torch/hub/checkpoints" / name).unlink()
     assert pin_weights(settings, download=False) == pinned
-    start = read_start(pinned.student, 10)
+    start = read_start(pinned.student, make(pinned.student.net, 10))
     assert (
         torch.equal(start["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"]) and "fc.bias" not in start
     )

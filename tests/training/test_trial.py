@@ -46,7 +46,7 @@ def run(folder: Path, teacher: Path) -> list[Row]:
         epochs=NUM_EPOCHS,
         optimizer={"batch_size": 16},
     )
-    job = trial.Job(settings.to_dict(), str(folder), str(teacher), "unused", False, 1, test=True)
+    job = trial.Job(settings.to_dict(), str(folder), (str(teacher),), "unused", False, 1, test=True)
     reported: list[Row] = []
     trial.run(job, reported.append, CPU)
     return reported

@@ -39,7 +39,7 @@ def trial_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "precision": "float32",
     }
     recipe = Recipe.model_validate_json(json.dumps(plain)).to_dict()
-    job = trial.Job(recipe, str(folder / "trial"), str(folder / "teacher.pth"), "", False, 1)
+    job = trial.Job(recipe, str(folder / "trial"), (str(folder / "teacher.pth"),), "", False, 1)
     trial.run(job, lambda row: None, CPU)
     return folder / "trial"
 

@@ -11,7 +11,7 @@ PATH_ORDER = (  # what a reader must know before any number
     "confirm/", "search/", "recipe/student/", "recipe/seed", "commit", "hardware", "recipe/",
 )  # fmt: skip
 PER_PAIR_PREFIXES = (  # each pair may have its own
-    "recipe/student/", "recipe/teacher/", "recipe/optimizer/", "recipe/schedule/",
+    "recipe/student/", "recipe/teacher/", "recipe/teachers/", "recipe/optimizer/", "recipe/schedule/",
 )  # fmt: skip
 MIXABLE = {"trials' precision": "precision", "trials' device": "device"}  # trials of one run may differ too
 SettingDifference = tuple[str, dict[str, list[str]]]  # the path, and {value: names of runs}

@@ -37,6 +37,11 @@ def collect(run_files: RunFiles) -> RunData:
     method, status, paper = study_file.describe_method()
     trials = read_trials(run_files, problems)
     teacher_epochs = (run_files.folder / file_names.TEACHER).read_json(file_names.EPOCHS) or []
+    several_epochs = [
+        epoch
+        for name in file_names.list_teacher_folders(study_file.count_teachers())
+        for epoch in (run_files.folder / name).read_json(file_names.EPOCHS) or []
+    ]
     environments = run_files.environments([trial.number for trial in trials if trial.epochs])
     for key, counts in find_mixtures(environments).items():
         shown = format_counts(counts)
@@ -45,7 +50,7 @@ def collect(run_files: RunFiles) -> RunData:
     return RunData(
         name=study_file.get_text("name", run_files.name), method=method, status=status, paper=paper,
         student=study_file.get_text("recipe/student/net"),
-        teacher=study_file.get_text("recipe/teacher/net", "none"),
+        teacher=study_file.name_teachers(),
         dataset=study_file.get_text("recipe/data/name"),
         state=RUN_STATES.get(run_files.state(), "finished"),
         facts=_gather_facts(study_file, provenance, teacher_epochs),
@@ -60,7 +65,7 @@ def collect(run_files: RunFiles) -> RunData:
         confirmations=read_confirmations(run_files, problems), published=study_file.find_published_rows(),
         device_kind="GPU" if study_file.get_number("cluster/gpus") else "CPU",
         trial_devices=study_file.count_devices("cluster/workers"), retraining_devices=retraining_devices,
-        teacher_hours=sum_seconds(teacher_epochs) / 3600 * retraining_devices,
+        teacher_hours=sum_seconds([*teacher_epochs, *several_epochs]) / 3600 * retraining_devices,
         method_settings=tuple(flatten_settings("", study_file.get_value("recipe/method") or {})),
         conditions=study_file.get_conditions() | {key: provenance.get(key) for key in ("commit", "hardware")},
         environments=environments, problems=problems.lines(),

@@ -14,15 +14,16 @@ from raykd.report.rows.types import PublishedRow
 from raykd.spec import Scalar, get_value
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
-from raykd.study.starts import describe_starts
+from raykd.study.starts import describe_starts, name_teachers
 from raykd.study.study import Study
 
+NET_PLACES = ("student", "teacher", *(f"teachers/{number}" for number in range(8)))
 NET_FIELDS = ("net", "weights", "sha256", "head")
 # What runs that are compared may differ in: the method, the nets (each pair has its own table), the name; the
 # files that nets start from are compared as starts.
 MAY_DIFFER = (
     "name", "recipe/method/", "recipe/plus_kd", "space/", "enqueue", "keep",
-    *(f"recipe/{role}/{field}" for role in ("student", "teacher") for field in NET_FIELDS),
+    *(f"recipe/{place}/{field}" for place in NET_PLACES for field in NET_FIELDS),
     "search/storage", "confirm/controls",
 )  # fmt: skip
 
@@ -67,6 +68,16 @@ class StudyFile:
         starts = {f"recipe/{role}/start": start for role, start in self.get_starts().items()}
         return {path: v for path, v in settings if not path.startswith(MAY_DIFFER)} | starts
 
+    def name_teachers(self) -> str:
+        """Returns the nets of the teachers; "none" without one."""
+        recipe = self.get_value("recipe")
+        return name_teachers(recipe) if isinstance(recipe, dict) else "none"
+
+    def count_teachers(self) -> int:
+        """Returns how many teachers `teachers` names."""
+        teachers = self.get_value("recipe/teachers")
+        return len(teachers) if isinstance(teachers, list) else 0
+
     def get_starts(self) -> dict[str, str]:
         """Returns in words what the student and the teacher begin with; no paths."""
         recipe = self.get_value("recipe")
@@ -74,10 +85,13 @@ class StudyFile:
 
     def find_published_rows(self) -> list[PublishedRow]:
         """Returns what papers and official codes print of this method on this pair and data set."""
-        teacher, student = self.get_text("recipe/teacher/net", "none"), self.get_text("recipe/student/net")
-        plus_kd = self.get_value("recipe/plus_kd") is not None
+        student, plus_kd = self.get_text("recipe/student/net"), self.get_value("recipe/plus_kd") is not None
         return find_published(
-            self.describe_method()[0], plus_kd, self.get_text("recipe/data/name"), teacher, student
+            self.describe_method()[0],
+            plus_kd,
+            self.get_text("recipe/data/name"),
+            self.name_teachers(),
+            student,
         )
 
 
@@ -126,5 +140,8 @@ def flatten_settings(path: str, node: Any) -> Iterator[tuple[str, Scalar | None]
     if isinstance(node, dict):
         for key, value in node.items():
             yield from flatten_settings(f"{path}/{key}" if path else str(key), value)
+    elif isinstance(node, list) and all(isinstance(value, dict) for value in node):
+        for number, value in enumerate(node):
+            yield from flatten_settings(f"{path}/{number}", value)
     else:
         yield path, node if node is None or isinstance(node, bool | int | float | str) else str(node)
