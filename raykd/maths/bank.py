@@ -126,10 +126,20 @@ class MemoryBank(nn.Module):
         for chosen, negatives in self.draw_negatives(index):
             for anchors, bank, z in sides:
                 losses.append(nce(anchors[chosen], bank[index[chosen]], bank, negatives, self.num, z))
+        self.update(student, teacher, index)
+        return torch.cat(losses).sum() / len(index)
+
+    def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
+        """Ends a step: moves the rows at index [n] towards features [n, d], [n, d], and counts it."""
         update_bank(self.student, index, student, self.momentum)
         update_bank(self.teacher, index, teacher, self.momentum)
         self.steps += 1
-        return torch.cat(losses).sum() / len(index)
+
+    @torch.no_grad()
+    def normalize(self) -> None:
+        """Scales the rows of both banks to length 1, as all are after their first update."""
+        for bank in (self.student, self.teacher):
+            bank.copy_(F.normalize(bank, dim=1))
 
     @torch.no_grad()
     def _set_z(self, z: Tensor, anchors: Tensor, bank: Tensor, index: Tensor) -> None:

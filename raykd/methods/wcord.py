@@ -28,7 +28,6 @@ Of rotated views only the upright ones are compared: a bank has one row an image
 import warnings
 from typing import Annotated, Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -112,9 +111,7 @@ class Method(_base.Method):
         self.memory = MemoryBank(
             context.labels, config.dim, config.negatives, config.sampling, config.temperature, config.momentum
         )
-        with torch.no_grad():  # CRD's first rows may be longer than 1, and the critic then steeper
-            for bank in (self.memory.student, self.memory.teacher):
-                bank.copy_(F.normalize(bank, dim=1))
+        self.memory.normalize()  # CRD's first rows may be longer than 1, and the critic then steeper
         self.warned = False
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:

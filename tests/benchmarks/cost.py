@@ -35,6 +35,7 @@ from raykd.training.trainer import Trainer
 ROUNDS = 5
 ROTATED = ("pckd", "sskd")
 OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "crcd": [{"weights": {"gradient": 0.0}}, {}, {"sampling": "per_sample"}],
     "crd": [{"sampling": "shared"}, {"sampling": "per_sample"}],
     "wcord": [{"sampling": "shared"}, {"sampling": "per_sample"}],
     "sdd": [{}, {"divergence": {"kind": "dkd"}}],

@@ -16,6 +16,7 @@ from raykd.training.trainer import LARGE_BANK_BYTES
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGENET = 1_281_167
+BANKS = {"crcd": "feature.bank.memory", "crd": "memory", "wcord": "memory"}  # where a method keeps them
 
 
 def test_the_list_says_status_needs_ranges_and_paper() -> None:
@@ -45,7 +46,7 @@ def test_what_a_comparison_with_a_paper_must_know_is_said_with_its_setting(
     entry = describe(name)
     settings = [note["setting"] for note in entry["notes"] if note["setting"]]
     assert {"precision=float32", "ema_decay=0.0", "data/holdout=0.0"} <= set(settings)
-    assert ("method/sampling=per_sample" in settings) == (name in ("crd", "wcord"))
+    assert ("method/sampling=per_sample" in settings) == (name in BANKS)
     study = Study.read(STUDIES / "cifar100" / f"{name}.yaml")
     changed = Study.read(STUDIES / "cifar100" / f"{name}.yaml", tuple(settings)).recipe
     assert changed.precision == "float32" and changed.ema_decay == 0 and changed.data.holdout == 0
@@ -72,10 +73,10 @@ def test_a_method_has_its_four_studies_and_they_plan_without_data(name: str, tmp
         assert (study.recipe.teacher.net, study.recipe.student.net) == nets
         plan = make_plan(study, PlanOptions(tmp_path))
         assert plan.not_measured and plan.space and plan.bank_bytes < 1.5e9
-        assert name not in ("crd", "wcord") or plan.bank_bytes > 0
+        assert name not in BANKS or plan.bank_bytes > 0
 
 
-@pytest.mark.parametrize("name", ["crd", "wcord"])
+@pytest.mark.parametrize("name", BANKS)
 def test_banks_for_imagenet_fit_and_are_kept_out_of_checkpoints(name: str) -> None:
     study = Study.read(STUDIES / "imagenet" / f"{name}.yaml")
     distiller = build_on_meta(study.recipe, 1000, 224, IMAGENET)
@@ -85,7 +86,7 @@ def test_banks_for_imagenet_fit_and_are_kept_out_of_checkpoints(name: str) -> No
         if "." in key
     }
     large = {key: size for key, size in banks.items() if size > LARGE_BANK_BYTES}
-    assert set(large) == {"memory.student", "memory.teacher"}
+    assert set(large) == {f"{BANKS[name]}.student", f"{BANKS[name]}.teacher"}
     assert sum(banks.values()) < 1.5e9 and sum(large.values()) == 2 * IMAGENET * 128 * 4
 
 

@@ -35,6 +35,7 @@ from raykd.methods import Method, MethodConfig
 from raykd.spec import Dimension, Range, Scalar, apply_params, collect_dimensions, is_active
 
 UNLIKE_DEFAULT = {
+    "crcd": [{"sampling": "per_sample"}],
     "crd": [{"sampling": "per_sample"}, {"negatives": 9}],
     "ckd": [{"standardize": True}],
     "sdd": [{"divergence": {"kind": "dkd"}}],

@@ -45,7 +45,7 @@ def method(**values: Any) -> Values:
 RD, MD, CKD = "HobbitLong/RepDistiller", "megvii-research/mdistiller", "ZhouXinzzzzz/CKD"
 SDD, REVIEW, SIMKD = "shicaiwei123/SDD-CVPR2024", "dvlab-research/ReviewKD", "DefangChen/SimKD"
 SSKD, DCD, PCKD = "xuguodong03/SSKD", "giakoumoglou/distillers", "MuHeDing/PCKD"
-DIST = "hunto/image_classification_sota"
+DIST, CRCD = "hunto/image_classification_sota", "Lechatelia/CRCD"
 
 CIFAR = sgd(240, 64, 0.05, 5e-4, (150, 180, 210))
 SLOW = {"optimizer/lr": 0.01}  # of ShuffleNets and MobileNets
@@ -113,6 +113,15 @@ REVIEW_CIFAR: list[tuple[str, Values]] = [
     (f"{REVIEW}, CIFAR-100/train.py:50", method(warm_up=20 / 240)),
     (f"{REVIEW}, CIFAR-100/train.py:178-179", {"optimizer/nesterov": True}),
 ]
+CRCD_METHOD: list[tuple[str, Values]] = [
+    (f"{CRCD}, train_student.py:48-59", sgd(250, 64, 0.05, 5e-4, (150, 180, 210))),
+    (
+        f"{CRCD}, train_student.py:79-98",
+        method(dim=128, negatives=500, temperature=0.05, momentum=0.5, kd_temperature=4)
+        | method(weights={"task": 1, "kd": 0.9, "contrast": 1, "gradient": 1}),
+    ),
+    (f"{CRCD}, helper/loops.py:80-86", method(until=240 / 250)),
+]
 SIMKD_METHOD: list[tuple[str, Values]] = [
     (f"{SIMKD}, scripts/run_distill.sh:22", method(weights={"task": 0, "feature": 1})),
     (f"{SIMKD}, train_student.py:67", method(factor=2)),
@@ -149,6 +158,8 @@ CIFAR_STUDIES: Table = {
             sgd(480, 32, 0.01, 5e-4, ()) | method(temperature=1, weights={"task": 1, "contrast": 100}),
         )
     ],
+    "crcd": CRCD_METHOD,
+    "crcd-hetero": [*CRCD_METHOD, (f"{CRCD}, train_student.py:106-108", SLOW)],
     "dcd": [(f"{DCD}, cifar/train_student.py:35-45", CIFAR), *DCD_METHOD],
     "dcd-hetero": [
         (f"{DCD}, cifar/train_student.py:35-45", CIFAR),
@@ -207,7 +218,9 @@ CIFAR_STUDIES: Table = {
     "sskd-hetero": [*SSKD_METHOD, (f"{SSKD}, command.sh:29", SLOW)],
 }
 
-UNOFFICIAL = ("cc", "dcd", "fitnet", "mcld", "msdcrd", "pckd", "pkt", "rkd", "sp", "sskd", "vid", "wcord")
+UNOFFICIAL = (
+    "cc", "crcd", "dcd", "fitnet", "mcld", "msdcrd", "pckd", "pkt", "rkd", "sp", "sskd", "vid", "wcord"
+)  # fmt: skip
 HUNDRED_512 = sgd(100, 512, 0.2, 1e-4, (30, 60, 90))
 HUNDRED_256 = sgd(100, 256, 0.1, 1e-4, (30, 60, 90))
 DIST_IMAGENET: list[tuple[str, Values]] = [
@@ -287,7 +300,7 @@ OFFICIAL: Table = {
 
 def test_every_study_of_a_paper_is_in_the_table() -> None:
     files = {path.relative_to(STUDIES).with_suffix("").as_posix() for path in STUDIES.glob("*/*.yaml")}
-    assert set(OFFICIAL) == files and len(files) == 84
+    assert set(OFFICIAL) == files and len(files) == 88
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))
