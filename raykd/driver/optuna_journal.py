@@ -63,7 +63,8 @@ class TransactionalJournal(BaseJournalBackend):
             entries, self._pending = self._pending, None
             if entries:
                 self._journal.append_logs(entries)
-                self._num_read += len(entries)
+                # the file's backend finds only what was read: else it goes through the whole file next time
+                self._num_read += len(list(self._journal.read_logs(self._num_read)))
 
 
 class StoredJournal(BaseJournalBackend):

@@ -30,7 +30,7 @@ class Proposals:
     """
 
     def __init__(self, study: Study, optuna_study: FirstObjectiveStudy, storage: TrialStorage) -> None:
-        self._search, self._space = study.search, study.search_space()
+        self._study, self._space = study, study.search_space()
         self._optuna_study, self._storage = optuna_study, storage
         self.num_points = count_points(self._space)  # None where they are not countable
 
@@ -65,8 +65,7 @@ class Proposals:
     def _ask(self) -> Trial:
         trials = self._optuna_study.get_trials(deepcopy=False)
         number = next((trial.number for trial in trials if trial.state == TrialState.WAITING), len(trials))
-        settings, seed = self._search.sampler, self._search.seed
-        self._optuna_study.sampler = make_sampler(settings, seed, number, self._space)
+        self._optuna_study.sampler = make_sampler(self._study, number)
         return self._optuna_study.ask()
 
     def _draw_point(self, trial: Trial) -> dict[str, Scalar]:

@@ -3,8 +3,8 @@
 import optuna
 from optuna.samplers import BaseSampler
 
-from raykd.spec import Dimension
-from raykd.study.rungs import first_rung
+from raykd.driver import rungs_gp
+from raykd.study.rungs import first_rung, list_levels
 from raykd.study.search import (
     CMAES,
     GP,
@@ -15,18 +15,20 @@ from raykd.study.search import (
     Hyperband,
     Median,
     NoPruning,
-    Pruner,
     Random,
-    Sampler,
+    RungsGPPruner,
+    RungsGPSampler,
 )
 from raykd.study.search_warnings import learns_from_pruned
+from raykd.study.study import Study
 
 
-def make_sampler(settings: Sampler, seed: int, number: int, space: dict[str, Dimension]) -> BaseSampler:
+def make_sampler(study: Study, number: int) -> BaseSampler:
     """Returns the sampler of one trial; its randomness follows from the study's seed and the trial's number.
 
     What it cannot learn from is said once, at plan and launch (study/search_warnings.py).
     """
+    settings, seed, space = study.search.sampler, study.search.seed, study.search_space()
     trial_seed = (seed * 1_000_003 + number) % 2**31
     match settings:
         case TPE():
@@ -34,6 +36,10 @@ def make_sampler(settings: Sampler, seed: int, number: int, space: dict[str, Dim
                 n_startup_trials=settings.startup_trials, multivariate=settings.multivariate,
                 group=settings.grouped, constant_liar=True, seed=trial_seed,
             )  # fmt: skip
+        case RungsGPSampler():
+            return rungs_gp.RungsGPSampler(
+                space, list_levels(study), settings.startup_trials, settings.paper_share, trial_seed
+            )
         case GP():
             return optuna.samplers.GPSampler(
                 n_startup_trials=settings.startup_trials, warn_independent_sampling=False, seed=trial_seed
@@ -55,9 +61,14 @@ def make_sampler(settings: Sampler, seed: int, number: int, space: dict[str, Dim
             return optuna.samplers.RandomSampler(seed=trial_seed)
 
 
-def make_pruner(settings: Pruner, epochs: int) -> optuna.pruners.BasePruner:
-    """Returns the pruner of trials of so many epochs."""
+def make_pruner(study: Study) -> optuna.pruners.BasePruner:
+    """Returns a study's pruner."""
+    settings, epochs = study.search.pruner, study.recipe.epochs
     match settings:
+        case RungsGPPruner():
+            return rungs_gp.RungsGPPruner(
+                study.search_space(), list_levels(study), settings.eta, settings.kappa
+            )
         case Halving():
             return optuna.pruners.SuccessiveHalvingPruner(
                 min_resource=first_rung(settings.min_fraction, epochs), reduction_factor=settings.eta

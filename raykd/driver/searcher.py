@@ -19,6 +19,7 @@ from raykd.driver.disk_budget import DiskBudget
 from raykd.driver.end_of_search import EndOfSearch
 from raykd.driver.optuna_study import open_optuna_study
 from raykd.driver.proposals import Proposals
+from raykd.driver.rungs_history import DIVERGED
 from raykd.driver.samplers import make_pruner
 from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.spec import Scalar
@@ -63,7 +64,7 @@ class StudySearch(Searcher):
         self._counted_until: dict[int, float] = {}
         self._disk_budget = DiskBudget(study, run_files)
         self._end = EndOfSearch(study, run_files)
-        pruner = make_pruner(study.search.pruner, study.recipe.epochs)
+        pruner = make_pruner(study)
         self.optuna_study, self._storage = open_optuna_study(
             study, run_files, pruner, lambda message: on_update({"message": message})
         )
@@ -252,6 +253,8 @@ class StudySearch(Searcher):
                 self._write_row(row | {"state": "WAITING"})
             return
         diverged = failure is not None and failure["kind"] == "diverged"
+        if diverged:
+            self._storage.set_user_attr(number, DIVERGED, True)
         prune = diverged and self.study.cluster.on_divergence == "prune"
         self._tell(number, TrialState.PRUNED if prune else TrialState.FAIL, reason=row["reason"])
 

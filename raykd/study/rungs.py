@@ -1,5 +1,6 @@
 """The epochs at which a pruner may stop a trial."""
 
+from raykd.study.search import Halving
 from raykd.study.study import Study
 
 
@@ -9,12 +10,25 @@ def first_rung(min_fraction: float, epochs: int) -> int:
 
 
 def list_rungs(study: Study) -> list[int]:
-    """Returns the rungs of successive halving and of Hyperband, in epochs; of other pruners none."""
+    """Returns the rungs of halving and of Hyperband, in epochs; of other pruners none."""
     pruner, epochs = study.search.pruner, study.recipe.epochs
-    if pruner.kind not in ("halving", "hyperband"):
+    if pruner.kind not in ("halving", "rungs_gp", "hyperband"):
         return []
-    rung, rungs = first_rung(pruner.min_fraction, epochs), []
+    return _list_rungs(pruner.min_fraction, pruner.eta, epochs)
+
+
+def _list_rungs(min_fraction: float, eta: int, epochs: int) -> list[int]:
+    rung, rungs = first_rung(min_fraction, epochs), []
     while rung < epochs:
         rungs.append(rung)
-        rung *= pruner.eta
+        rung *= eta
     return rungs
+
+
+def list_levels(study: Study) -> list[int]:
+    """Returns the epochs at which a model compares trials: the rungs, or halving's where there are none.
+
+    The last is the end.
+    """
+    epochs = study.recipe.epochs
+    return [*(list_rungs(study) or _list_rungs(Halving().min_fraction, Halving().eta, epochs)), epochs]

@@ -19,6 +19,14 @@ class TPE(Spec):
     grouped: bool = True
 
 
+class RungsGPSampler(Spec):
+    """Expected improvement of the end by a Gaussian process over the rungs (maths/rungs_gp.py)."""
+
+    kind: Literal["rungs_gp"] = "rungs_gp"
+    startup_trials: Annotated[int, Field(ge=3)] = 8  # that reached a rung, before the model proposes
+    paper_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the first points; shrinks as trials come
+
+
 class GP(Spec):
     """Gaussian process (Optuna's GPSampler)."""
 
@@ -52,7 +60,7 @@ class Random(Spec):
     kind: Literal["random"] = "random"
 
 
-Sampler = Annotated[TPE | GP | CMAES | NSGA2 | QMC | Random, Field(discriminator="kind")]
+Sampler = Annotated[TPE | RungsGPSampler | GP | CMAES | NSGA2 | QMC | Random, Field(discriminator="kind")]
 
 
 class Halving(Spec):
@@ -61,6 +69,15 @@ class Halving(Spec):
     kind: Literal["halving"] = "halving"
     min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2  # the first rung, as a part of the epochs
     eta: Annotated[int, Field(ge=2)] = 3
+
+
+class RungsGPPruner(Spec):
+    """Halving by the ends that a Gaussian process over the rungs predicts (maths/rungs_gp.py)."""
+
+    kind: Literal["rungs_gp"] = "rungs_gp"
+    min_fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    eta: Annotated[int, Field(ge=2)] = 3
+    kappa: Annotated[float, Field(ge=0)] = 0.5  # standard deviations above the mean that a prediction counts
 
 
 class Hyperband(Spec):
@@ -85,7 +102,7 @@ class NoPruning(Spec):
     kind: Literal["none"] = "none"
 
 
-Pruner = Annotated[Halving | Hyperband | Median | NoPruning, Field(discriminator="kind")]
+Pruner = Annotated[Halving | RungsGPPruner | Hyperband | Median | NoPruning, Field(discriminator="kind")]
 
 
 Objective = Literal["accuracy", "seconds_per_epoch", "parameters"]
@@ -106,7 +123,9 @@ class Search(Spec):
         if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) != len(self.objectives):
             raise ValueError("objectives: should be distinct, and accuracy the first of them")
         if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
-            raise ValueError("sampler: cmaes takes one objective; all others take several")
+            raise ValueError("sampler: cmaes takes one objective; tpe, gp, nsga2 and random take several")
+        if len(self.objectives) > 1 and "rungs_gp" in (self.sampler.kind, self.pruner.kind):
+            raise ValueError("sampler, pruner: rungs_gp takes one objective; tpe and halving take several")
         if len(self.objectives) > 1 and self.pruner.kind == "hyperband":
             raise ValueError("pruner: hyperband takes one objective; all others take several")
         return self

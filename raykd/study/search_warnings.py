@@ -1,8 +1,12 @@
 """What a study's sampler makes nothing of, to be said before the study is run; as Optuna's samplers are."""
 
+import math
+
 from raykd.spec import Choice, Dimension
-from raykd.study.search import Sampler
+from raykd.study.search import CMAES, NSGA2, Sampler
 from raykd.study.study import Study
+
+ENOUGH_GENERATIONS = 10  # of an evolutionary sampler; with fewer it is little better than random draws
 
 
 def list_search_warnings(study: Study) -> list[str]:
@@ -12,19 +16,33 @@ def list_search_warnings(study: Study) -> list[str]:
         return []  # they never learn, as their names say
     if study.search.pruner.kind != "none" and not learns_from_pruned(sampler, space):
         limits.append("learns from complete trials alone, not from those that search/pruner stops")
+    generation = _count_generation(sampler, space)
+    if generation and study.budget.trials < ENOUGH_GENERATIONS * generation:
+        times = study.budget.trials // generation
+        limits.append(f"learns after each {generation} trials only: {times} times in {study.budget.trials}")
     if at_random := [path for path, dimension in space.items() if _is_random(sampler, dimension)]:
         limits.append(f"draws at random {', '.join(at_random)}")
     return [f"search/sampler: {sampler.kind} {', and '.join(limits)}; tpe learns from all"] if limits else []
 
 
+def _count_generation(sampler: Sampler, space: dict[str, Dimension]) -> int:
+    """The trials of a generation, after which an evolutionary sampler learns; 0: it learns after each."""
+    match sampler:
+        case NSGA2():
+            return sampler.population
+        case CMAES():
+            return 4 + math.floor(3 * math.log(max(1, len(space))))  # cmaes' own, by the number of fields
+    return 0
+
+
 def learns_from_pruned(sampler: Sampler, space: dict[str, Dimension]) -> bool:
     """Returns whether a sampler learns from pruned trials, too.
 
-    Optuna's TPESampler does. GPSampler and NSGAIISampler do not. CmaEsSampler does when it is told to, but
-    fails with it on a pruned trial that lacks a field which all complete ones have.
+    rungs_gp and Optuna's TPESampler do. GPSampler and NSGAIISampler do not. CmaEsSampler does when it is told
+    to, but fails with it on a pruned trial that lacks a field which all complete ones have.
     """
     is_conditional = any(dimension.conditions for dimension in space.values())
-    return sampler.kind == "tpe" or (sampler.kind == "cmaes" and not is_conditional)
+    return sampler.kind in ("tpe", "rungs_gp") or (sampler.kind == "cmaes" and not is_conditional)
 
 
 def _is_random(sampler: Sampler, dimension: Dimension) -> bool:

@@ -1,155 +1,104 @@
-"""How many device-hours a search needs, replayed in seconds on trials that were really trained.
+"""Which search finds the best point at the least cost, on real learning curves that others published.
 
-python tests/benchmarks/search.py record RUN    keep the complete trials of a run in recorded.parquet
-python tests/benchmarks/search.py [repeats]     replay searches on them
+python tests/benchmarks/search.py --out FOLDER [--curves FOLDER] [--envs FOLDER] [--first-seed 0]
+    [--seeds 20] [--searches A,B] [--regimes cn,an,cn-good] [--budget 50]
 
-A sampled point gets the results of the recorded trial nearest to it (ranges scaled to 0..1, logarithmic ones
-by the exponent; a choice that differs counts 1): its accuracies and seconds by epoch. The searcher, its
-sampler, its pruner and its journal are the real ones; only the training is looked up.
+Surrogates of the curves (search_bench/surrogate.py) answer the trainings; the searches are the real ones:
+raykd's StudySearch with its journal, and peers in environments of their own (search_bench/make_envs.sh).
+Results are kept in FOLDER/results.jsonl, one line a search, regime and seed; what is there is not run again.
+Tables of all results follow.
 """
 
-import heapq
+import argparse
 import json
-import math
-import statistics
-import sys
-import tempfile
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from search_bench.peers import PEERS, PeerSearch
+from search_bench.regimes import REGIMES, Regime, load_regime
+from search_bench.simulation import OurSearch, Search, simulate
+from search_bench.table import print_tables, read_results
 
-from raykd.driver.searcher import StudySearch
-from raykd.run import Run
-from raykd.spec import Choice, Dimension, Scalar
 from raykd.store.provenance import record_provenance
-from raykd.store.run_files import RunFiles
-from raykd.study.study import Study
 
-TABLE = Path(__file__).with_name("recorded.parquet")
-SLOTS, TRIALS = 4, 60
-NEAR = (0.2, 1.0)  # points: the goal, and one that more than a lucky trial reaches
-ARMS: dict[str, dict[str, Any]] = {
-    "random, no pruning": {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}},
-    "random, halving": {"sampler": {"kind": "random"}, "pruner": {"kind": "halving"}},
+CURVES = Path(__file__).parents[3] / "shared" / "data" / "curves"
+HALVING: dict[str, Any] = {"kind": "halving", "min_fraction": 0.2, "eta": 3}
+GP: dict[str, Any] = {"kind": "rungs_gp"}
+OURS: dict[str, dict[str, Any]] = {
+    "TPE + halving": {"sampler": {"kind": "tpe"}, "pruner": HALVING},
+    "rungs_gp": {"sampler": GP, "pruner": GP},
+    "rungs_gp, no prior": {"sampler": GP | {"paper_share": 0.0}, "pruner": GP},
+    "rungs_gp from 1/9": {"sampler": GP, "pruner": GP | {"min_fraction": 1 / 9}},
+    "rungs_gp from 1/27": {"sampler": GP, "pruner": GP | {"min_fraction": 1 / 27}},
+    "rungs_gp + halving": {"sampler": GP, "pruner": HALVING},
+    "rungs_gp, no pruning": {"sampler": GP, "pruner": {"kind": "none"}},
+    "TPE + halving from 1/27": {"sampler": {"kind": "tpe"}, "pruner": HALVING | {"min_fraction": 1 / 27}},
     "TPE, no pruning": {"sampler": {"kind": "tpe"}, "pruner": {"kind": "none"}},
-    "TPE, halving": {"sampler": {"kind": "tpe"}, "pruner": {"kind": "halving"}},
+    "random + halving": {"sampler": {"kind": "random"}, "pruner": HALVING},
+    "random, no pruning": {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}},
 }
 
 
-def record(path: str) -> None:
-    run = Run.open(path)
-    rows = [row for row in run.files.trials() if row["state"] == "COMPLETE"]
-    curves = [run.files.epochs(row["number"]) for row in rows]
-    table = pa.table(
-        {
-            "params": [json.dumps(row["params"]) for row in rows],
-            "accuracy": [[epoch["accuracy"] for epoch in curve] for curve in curves],
-            "accuracy_raw": [[epoch["accuracy_raw"] for epoch in curve] for curve in curves],
-            "seconds": [[epoch["seconds"] for epoch in curve] for curve in curves],
-        }
-    )
-    provenance = run.files.folder.read_json("provenance.json")
-    metadata = {"study": json.dumps(run.files.study()), "provenance": json.dumps(provenance)}
-    pq.write_table(table.replace_schema_metadata(metadata), TABLE, compression="zstd")
-    print(f"{TABLE.name}: {len(rows)} trials of {run.files.name}, {TABLE.stat().st_size:,} bytes")
+def find_search(name: str, regime: Regime, seed: int, envs: Path | None) -> Callable[[str], Search] | None:
+    """Returns what makes a search in a folder; None for a peer that is not installed."""
+    if name in OURS:
+        return lambda folder: OurSearch(regime, OURS[name] | {"seed": seed}, folder)
+    if envs is not None and PeerSearch.is_installed(name, envs):
+        return lambda folder: PeerSearch(name, regime, seed, envs)
+    return None
 
 
-def normalize(dimension: Dimension, value: Scalar) -> float | Scalar:
-    """Where a value stands in its range, 0 to 1; a choice stands for itself."""
-    if isinstance(dimension, Choice):
-        return value
-    position, low, high = (
-        math.log(v) if dimension.log else v for v in (value, dimension.low, dimension.high)
-    )
-    return (position - low) / (high - low)
+def run(arguments: argparse.Namespace) -> None:
+    """Runs what is missing, then prints the tables."""
+    path = arguments.out / "results.jsonl"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    done = {(row["search"], row["regime"], row["seed"]) for row in read_results(path)}
+    commit = record_provenance()["commit"]
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
+        for search in arguments.searches:
+            for name in arguments.regimes:
+                if (search, name, seed) in done:
+                    continue
+                regime = load_regime(name, arguments.curves, arguments.out)
+                make_search = find_search(search, regime, seed, arguments.envs)
+                if make_search is None:
+                    continue
+                result = simulate(regime, make_search, arguments.budget)
+                row = {"search": search, "regime": name, "seed": seed, "commit": commit, **result}
+                with path.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                del row["ends"]
+                print(row, flush=True)
+    for search in arguments.searches:
+        if search in PEERS and not PeerSearch.is_installed(search, arguments.envs):
+            print(f"{search}: not installed in {arguments.envs}; left out")
 
 
-def distance(space: dict[str, Dimension], a: dict[str, Scalar], b: dict[str, Scalar]) -> float:
-    total = 0.0
-    for path, dimension in space.items():
-        if (path in a) != (path in b):
-            total += 1
-        elif path in a:
-            x, y = normalize(dimension, a[path]), normalize(dimension, b[path])
-            total += float(x != y) if isinstance(dimension, Choice) else (x - y) ** 2
-    return total
-
-
-def replay(recorded: list[dict[str, Any]], plain: dict[str, Any]) -> list[tuple[float, float]]:
-    """Of each complete trial of a search: the device-seconds spent when it ended, and its accuracy."""
-    complete: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        study, run_files = Study.parse(plain, "replay"), RunFiles(f"{folder}/run")
-        run_files.begin(study.to_dict())
-        searcher = StudySearch(study, run_files, lambda _, params: params, lambda: SLOTS, lambda row: None)
-        running: list[
-            tuple[float, int, int, dict[str, Any]]
-        ] = []  # (when the epoch ends, number, epoch, recorded trial)
-        spent, clock, begun = 0.0, 0.0, 0
-        while True:
-            while isinstance(params := searcher.suggest(str(begun)), dict):
-                trial = min(recorded, key=lambda trial: distance(searcher.space, trial["params"], params))
-                heapq.heappush(running, (clock + trial["seconds"][0], begun, 1, trial))
-                begun += 1
-            if not running:
-                return complete
-            clock, number, epoch, trial = heapq.heappop(running)
-            spent += trial["seconds"][epoch - 1]
-            final = epoch == study.recipe.epochs
-            result = {
-                "epoch": epoch, "accuracy": trial["accuracy"][epoch - 1], "final": final,
-                "seconds": trial["seconds"][epoch - 1], "parameters": 1,
-            }  # fmt: skip
-            stopped = searcher.record_epoch(str(number), result)
-            if final:
-                complete.append((spent, float(trial["accuracy"][-1])))
-            if final or stopped:
-                searcher.on_trial_complete(str(number), result)
-            else:
-                heapq.heappush(running, (clock + trial["seconds"][epoch], number, epoch + 1, trial))
-
-
-def main(repeats: int) -> None:
-    table = pq.read_table(TABLE)
-    metadata = {
-        key.decode(): json.loads(value) for key, value in table.schema.metadata.items() if key != b"pandas"
-    }
-    recorded = [row | {"params": json.loads(row["params"])} for row in table.to_pylist()]
-    best = max(trial["accuracy"][-1] for trial in recorded)
-    commit, run_name = metadata["provenance"]["commit"], metadata["study"]["name"]
-    print(
-        f"{len(recorded)} recorded trials ({run_name}, commit {commit}), the best {best:.2f} %; "
-        f"{record_provenance()['commit']}"
-    )
-    print(f"replayed {repeats} times: {TRIALS} trials, {SLOTS} at once")
-    searches: dict[str, list[list[tuple[float, float]]]] = {}
-    for name, search in ARMS.items():
-        for seed in range(repeats):
-            plain = metadata["study"] | {"search": search | {"seed": seed}, "budget": {"trials": TRIALS}}
-            searches.setdefault(name, []).append(replay(recorded, plain))
-    for near in NEAR:
-        good = sum(trial["accuracy"][-1] >= best - near for trial in recorded)
-        print(f"\nUntil within {near} points of the best ({good} of the {len(recorded)} trials are):\n")
-        print("| search | device-minutes, median (range of those that got there) | reached | of random's |")
-        print("|---|---|---|---|")
-        base = 0.0
-        for name, replays in searches.items():
-            minutes = [minutes_until(complete, best - near) for complete in replays]
-            median, reached = statistics.median(minutes), [m for m in minutes if m < math.inf]
-            base = base or median
-            span = f"{min(reached):.1f} to {max(reached):.1f}" if reached else "-"
-            print(f"| {name} | {median:.1f} ({span}) | {len(reached)} of {repeats} | {median / base:.2f} |")
-
-
-def minutes_until(complete: list[tuple[float, float]], goal: float) -> float:
-    """Device-minutes until a trial reached the goal; infinite where none did."""
-    return next((spent / 60 for spent, accuracy in complete if accuracy >= goal), math.inf)
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--curves", type=Path, default=CURVES)
+    parser.add_argument("--envs", type=Path)
+    parser.add_argument("--budget", type=int, default=50, help="full trainings")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--searches", type=lambda text: text.split(","), default=[*OURS, *PEERS])
+    parser.add_argument("--regimes", type=lambda text: text.split(","), default=list(REGIMES))
+    arguments = parser.parse_args()
+    if not arguments.curves.is_dir():
+        print(f"{arguments.curves}: not here (512 real curves each of two nets); nothing is run")
+        return
+    warnings.filterwarnings("ignore")
+    run(arguments)
+    regimes = {}
+    for name in arguments.regimes:
+        regimes[name] = load_regime(name, arguments.curves, arguments.out)
+        print(regimes[name].describe())
+    print_tables(read_results(arguments.out / "results.jsonl"), regimes, arguments.searches, arguments.budget)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["record"]:
-        record(sys.argv[2])
-    else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 10)
+    main()

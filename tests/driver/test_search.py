@@ -104,14 +104,18 @@ def test_every_sampler_of_several_objectives_searches_among_pruned_trials(
     assert searcher.num_ended() == 14
 
 
+@pytest.mark.parametrize("kind", ["tpe", "rungs_gp"])
 def test_interrupted_after_every_trial_it_proposes_the_same_points_and_prunes_at_the_same_rungs(
-    open_search: Open,
+    open_search: Open, kind: str
 ) -> None:
     def one_by_one(name: str, again: bool) -> list[tuple[dict[str, Any], str, int]]:
-        searcher = open_search(name=name, sampler={"kind": "tpe", "startup_trials": 4})
+        settings: dict[str, Any] = {"name": name, "sampler": {"kind": kind, "startup_trials": 4}}
+        if kind == "rungs_gp":
+            settings["pruner"] = {"kind": "rungs_gp", "eta": 2}
+        searcher = open_search(**settings)
         while run_trial(searcher, "t"):
             if again:
-                searcher = open_search(name=name, sampler={"kind": "tpe", "startup_trials": 4})
+                searcher = open_search(**settings)
         return [(row["params"], row["state"], row["epochs"]) for row in searcher.rows.values()]
 
     assert one_by_one("whole", again=False) == one_by_one("pieces", again=True)
@@ -200,13 +204,14 @@ def test_objectives_that_cannot_be_served_are_refused(open_search: Open) -> None
         ({"objectives": ["parameters", "accuracy"]}, "accuracy the first"),
         ({"objectives": ["accuracy", "accuracy"]}, "distinct"),
         ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "cmaes"}}, "cmaes takes one"),
+        ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "rungs_gp"}}, "rungs_gp takes one"),
         ({"objectives": ["accuracy", "parameters"], "pruner": {"kind": "hyperband"}}, "hyperband takes one"),
     ]:
         with pytest.raises(UserError, match=message):
             open_search(**search)
 
 
-@pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes", "nsga2", "qmc", "random"])
+@pytest.mark.parametrize("kind", ["tpe", "rungs_gp", "gp", "cmaes", "nsga2", "qmc", "random"])
 def test_every_sampler_searches_a_space_of_conditional_fields_among_pruned_trials(
     open_search: Open, kind: str
 ) -> None:

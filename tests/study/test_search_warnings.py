@@ -21,7 +21,7 @@ def list_warnings(sampler: str, pruner: str = "halving", method: str = "kd") -> 
     )
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "qmc", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "rungs_gp", "qmc", "random"])
 def test_of_some_there_is_nothing_to_say(sampler: str) -> None:
     assert list_warnings(sampler) == [] and list_warnings(sampler, method="sdd") == []
 
@@ -33,9 +33,11 @@ def test_each_limit_is_said_in_one_line() -> None:
     assert list_warnings("gp") == [f"search/sampler: gp {complete}{end}"]
     assert list_warnings("gp", pruner="none") == []
     assert list_warnings("gp", method="sdd") == [f"search/sampler: gp {complete}, and {conditional}{end}"]
-    assert list_warnings("nsga2") == [f"search/sampler: nsga2 {complete}{end}"]
+    few = "learns after each 20 trials only: 1 times in 30"
+    assert list_warnings("nsga2") == [f"search/sampler: nsga2 {complete}, and {few}{end}"]
+    few = "learns after each 8 trials only: 3 times in 30"
     assert list_warnings("cmaes") == [
-        "search/sampler: cmaes draws at random method/standardize, optimizer/nesterov" + end
+        f"search/sampler: cmaes {few}, and draws at random method/standardize, optimizer/nesterov{end}"
     ]
     (line,) = list_warnings("cmaes", method="sdd")
     assert complete in line and "method/divergence/warm_up" in line and "optimizer/nesterov" in line
