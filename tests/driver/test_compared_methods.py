@@ -1,11 +1,19 @@
 """A real comparison of two methods: Ray, processes, a kill; and what the verbs say of it."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from support.run_files import Start, kill_all, read_epochs, read_rows, wait_for
+
+from raykd.cli.output.comparison import ComparisonBoard
+from raykd.cli.output.progress import ProgressBoard
+from raykd.driver import launch
+from raykd.store.run_files import RunFiles
+from raykd.study.comparison import Comparison, list_studies, read_study
 
 COMPARISON = """
 name: two
@@ -81,3 +89,41 @@ def test_what_no_comparison_takes_is_refused_before_anything_begins(
     shown = verb("plan", str(comparison), "--images-per-second", "100", "--set", "budget/device_hours=0.001")
     assert "about 1" in shown.stdout and "0.001" in shown.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_resume_with_trials_asks_for_so_many_of_each_method(comparison: Path, tmp_path: Path) -> None:
+    study = read_study(comparison)
+    assert isinstance(study, Comparison)
+    run_files = RunFiles(str(tmp_path / "runs/two"))
+    run_files.begin_comparison(study.to_dict(), list(study.list_methods()))
+    extended = launch.read_study(run_files.folder.uri, 5)
+    assert isinstance(extended, Comparison)
+    assert [one.budget.trials for one in extended.studies().values()] == [5, 5]
+    launch.check_same_study(extended, run_files)  # its budget may be another
+
+
+def test_the_live_table_has_a_row_for_each_method(
+    comparison: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    studies = {study.recipe.method.name: study.to_dict() for study in list_studies(read_study(comparison))}
+    boards = {
+        method: ProgressBoard(study, "runs/two", [], f"{method}: ") for method, study in studies.items()
+    }
+    board = ComparisonBoard("two", "runs/two", boards)
+    board.print_line("resources", {"message": "a trial takes 1 CPU", "cpus": 1.0, "gpus": 0.0})
+    row = {"number": 0, "role": "paper", "state": "COMPLETE", "accuracy": 61.0, "seconds": 7200.0}
+    row |= {"started": 0.0, "ended": 7200.0, "reason": "", "epochs": 3, "params": {}, "method": "dcd"}
+    board.print_line("search", row)
+    board.print_line("stopped", {"method": "kd", "reason": "the disk is full"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[-1] for line in lines if "dcd" not in line] == [
+        "a trial takes 1 CPU", "kd: stopped: the disk is full",
+    ]  # fmt: skip
+    assert "dcd: trial 0 (the paper's point) complete at epoch 3: 61.00 %" in lines[1]
+    board.update("search", row | {"number": 1, "state": "RUNNING", "ended": None})
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(board.render())
+    table = console.export_text()
+    dcd = next(line for line in table.splitlines() if "dcd" in line)
+    assert dcd.replace("│", " ").split() == ["dcd", "1", "1", "0", "0", "61.00", "%", "61.00", "%", "4.00"]
+    assert "each method gets 2 trials" in table and "runs/two" in table
