@@ -56,13 +56,19 @@ class Comparison(Spec):
         lines = [f"{where}: {line}" for line in _find_method_mistakes(plain)]
         try:
             comparison = validate(Comparison, plain, where)
-            if not lines:
-                comparison.studies(where)
+            studies = {} if lines else comparison.studies(where)
         except UserError as error:
             lines += error.lines
         if lines:
             raise UserError(lines)
-        return comparison
+        return comparison._with_absolute_paths(next(iter(studies.values())))
+
+    def _with_absolute_paths(self, study: Study) -> "Comparison":
+        """The comparison with the data and the teacher as one of its studies has them."""
+        checked = study.recipe.to_dict()
+        data = checked["data"] | {"rotations": self.recipe["data"].get("rotations", 1)}
+        recipe = self.recipe | {"data": data, "teacher": checked["teacher"]}
+        return self.model_copy(update={"recipe": recipe})
 
     def list_methods(self) -> tuple[str, ...]:
         """Returns the names of all methods, the controls first."""
