@@ -103,6 +103,10 @@ def test_what_is_unequal_is_named_with_its_runs() -> None:
     assert differences["seeds on the test set"] == {"1": ["kd-run"], "1, 2": ["crd-run"]}
     assert "recipe/epochs" not in differences
     assert find_setting_differences([one, replace(one, name="twin")]) == []
+    fewer = replace(one, name="fewer", trials=one.trials[:9])
+    assert [path for path, _ in find_setting_differences([one, fewer])] == ["trials that ended"]
+    hours = CONDITIONS | {"budget/device_hours": 4.0}
+    assert find_setting_differences([replace(run, conditions=hours) for run in (one, fewer)]) == []
 
 
 def test_a_mixture_inside_a_run_is_listed_even_where_the_runs_are_alike() -> None:
