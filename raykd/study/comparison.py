@@ -64,11 +64,13 @@ class Comparison(Spec):
         return comparison._with_absolute_paths(next(iter(studies.values())))
 
     def _with_absolute_paths(self, study: Study) -> "Comparison":
-        """The comparison with the data and the teacher as one of its studies has them."""
+        """The comparison with the data and the nets as one of its studies has them."""
         checked = study.recipe.to_dict()
-        data = checked["data"] | {"rotations": self.recipe["data"].get("rotations", 1)}
-        recipe = self.recipe | {"data": data, "teacher": checked["teacher"]}
-        return self.model_copy(update={"recipe": recipe})
+        common = {
+            key: checked[key] for key in ("data", "student", "teacher", "teachers") if key in self.recipe
+        }
+        common["data"] |= {"rotations": self.recipe["data"].get("rotations", 1)}
+        return self.model_copy(update={"recipe": self.recipe | common})
 
     def list_methods(self) -> tuple[str, ...]:
         """Returns the names of all methods, the controls first."""

@@ -54,12 +54,14 @@ def test_each_method_has_a_study_of_its_own_and_the_controls_are_methods(tmp_pat
 
 def test_paths_are_absolute_as_soon_as_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    comparison = read(tmp_path, "teacher={net: resnet20, weights: t.pth}", "data/rotations=4")
+    nets = "teacher={net: resnet20, weights: t.pth}", "student/weights=s.pth"
+    comparison = read(tmp_path, *nets, "data/rotations=4")
     monkeypatch.chdir("/")
     studies = Comparison.parse(comparison.to_dict(), "again").studies().values()
     assert {study.recipe.teacher.weights for study in studies if study.recipe.teacher} == {
         f"{tmp_path}/t.pth"
     }
+    assert {study.recipe.student.weights for study in studies} == {f"{tmp_path}/s.pth"}
     assert {study.recipe.data.rotations for study in studies} == {4}
 
 
