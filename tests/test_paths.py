@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from raykd.data import default_root
+from raykd.driver.job import make_trial_job
 from raykd.driver.train_one import read_recipe
 from raykd.errors import UserError
 from raykd.paths import get_default_folder, resolve, resolve_database
 from raykd.study.study import Study
+from raykd.training.trial import Job
 
 STUDY = """
 name: small
@@ -150,3 +152,21 @@ def test_without_a_home_the_default_is_refused_in_one_line(monkeypatch: pytest.M
 def test_every_verb_treats_them_alike(verb, words: tuple[str, ...], line: str) -> None:
     done = verb(*words)
     assert (done.returncode, done.stderr) == (2, f"{line}\n")
+
+
+def test_a_relative_cache_folder_is_absolute_in_every_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker has another current folder."""
+    study = read(tmp_path).with_resources(1.0, 0.0)
+
+    def make_job() -> Job:
+        return make_trial_job((), tmp_path, False, study, study.recipe, str(tmp_path))
+
+    monkeypatch.setenv("RAYKD_CACHE", "here/cache")
+    assert make_job().cache == str(tmp_path / "here/cache")
+    monkeypatch.setenv("RAYKD_CACHE", "")
+    assert make_job().cache == ""
+    monkeypatch.setenv("RAYKD_CACHE", "$UNSET/cache")
+    with pytest.raises(UserError, match=r"^\$RAYKD_CACHE: \$UNSET is not set; set it to a folder$"):
+        make_job()

@@ -21,7 +21,7 @@ from raykd.store.folder import Folder, join_uri
 from raykd.store.processors import count_cpus
 from raykd.store.run_files import drop_checkpoints
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
-from raykd.study.yaml_file import override, parse_yaml, read_yaml
+from raykd.study.yaml_file import override, parse_settings, read_yaml
 from raykd.training import trial
 from raykd.training.nonfinite import NonFiniteLoss
 from raykd.training.start import pin_weights
@@ -97,7 +97,7 @@ def _find_trained(recipe: Recipe, folder: Folder, test: bool) -> dict[str, Any] 
     """
     if folder.exists(file_names.RECIPE):
         place = join_uri(folder.uri, file_names.RECIPE)
-        other = parse_yaml(folder.read(file_names.RECIPE).decode(errors="replace"), place)
+        other = parse_settings(folder.read(file_names.RECIPE), place)
         if other != recipe.to_dict():
             raise UserError([f"{place}: another recipe than this; give another folder (--out)"])
     if not folder.exists(file_names.STUDENT) or folder.exists(file_names.CHECKPOINT):

@@ -13,7 +13,6 @@ import json
 from pathlib import Path
 
 import safetensors.torch
-from ruamel.yaml.error import YAMLError
 
 from raykd import data
 from raykd.errors import UserError
@@ -34,7 +33,7 @@ def is_export(folder: Folder, recipe: Recipe) -> bool:
         return False
     try:
         is_same = read_recipe(folder) == recipe
-    except (UserError, YAMLError, UnicodeDecodeError):
+    except UserError:
         return False
     title = card.format_title(recipe).encode()
     return is_same and (not folder.exists(CARD) or folder.read(CARD).startswith(title))

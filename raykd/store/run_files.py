@@ -6,11 +6,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from raykd.errors import UserError
 from raykd.store import file_names, lock
-from raykd.store.folder import Folder
+from raykd.store.folder import Folder, join_uri
+from raykd.study.yaml_file import parse_settings
 
 
 def drop_checkpoints(folder: Folder) -> None:
@@ -105,15 +104,13 @@ class RunFiles:
         return self.folder.exists(file_names.STUDY)
 
     def study(self) -> dict[str, Any]:
-        """Returns the study as plain data."""
-        text = self.folder.read(file_names.STUDY).decode()
-        plain: dict[str, Any] = YAML(typ="safe", pure=True).load(text)
-        return plain
+        """Returns the study as plain data. UserError when the file holds none, or more than a study can."""
+        return parse_settings(self.folder.read(file_names.STUDY), join_uri(self.folder.uri, file_names.STUDY))
 
     def resolved_study(self) -> dict[str, Any]:
         """Returns the study with the CPUs and GPUs of a worker that its last launch made of `auto`."""
         study, resources = self.study(), self.folder.read_json(file_names.RESOURCES) or {}
-        if not isinstance(study, dict) or not isinstance(study.get("cluster"), dict):
+        if not isinstance(study.get("cluster"), dict):
             return study  # a damaged file
         sizes = {key: resources[key] for key in ("cpus", "gpus") if key in resources}
         return study | {"cluster": replace_auto(study["cluster"], **sizes)}

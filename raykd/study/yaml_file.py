@@ -40,11 +40,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError([f"{path}: no such file"]) from None
     except OSError as error:
         raise UserError([f"{path}: cannot be read ({error.strerror})"]) from None
+    return parse_settings(content, str(path))
+
+
+def parse_settings(content: bytes, where: str) -> dict[str, Any]:
+    """Returns the YAML map of plain values that a file's content holds. UserError as for `read_yaml`."""
     if len(content) > MAX_BYTES:
-        raise UserError([f"{path}: more than {MAX_BYTES // 1024} KiB, which no settings file has"])
-    plain = parse_yaml(_decode(content, str(path)), str(path))
+        raise UserError([f"{where}: more than {MAX_BYTES // 1024} KiB, which no settings file has"])
+    plain = parse_yaml(_decode(content, where), where)
     if not isinstance(plain, dict):
-        raise UserError([f"{path}: should hold a map of settings"])
+        raise UserError([f"{where}: should hold a map of settings"])
     return plain
 
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
-from ruamel.yaml import YAML
 from torch import Tensor, nn
 
 from raykd.data import Dataset, DataSpec
 from raykd.errors import UserError, first_line, validate
 from raykd.store import file_names
-from raykd.store.folder import Folder
+from raykd.store.folder import Folder, join_uri
 from raykd.study.recipe import Recipe
+from raykd.study.yaml_file import parse_settings
 from raykd.training import distiller
 
 
@@ -67,8 +67,8 @@ def load(location: str | Folder) -> TrainedStudent:
 
 def read_recipe(folder: Folder) -> Recipe:
     """Returns the recipe of a trial or an export. UserError when it is not one."""
-    plain = YAML(typ="safe", pure=True).load(folder.read(file_names.RECIPE).decode())
-    return validate(Recipe, plain, f"{folder.uri}/{file_names.RECIPE}")
+    place = join_uri(folder.uri, file_names.RECIPE)
+    return validate(Recipe, parse_settings(folder.read(file_names.RECIPE), place), place)
 
 
 def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Module:

@@ -11,9 +11,12 @@ import pytest
 
 from raykd.driver.train_one import read_recipe
 from raykd.errors import MAX_LINE, MAX_SHOWN, UserError
+from raykd.store.folder import Folder
+from raykd.store.run_files import RunFiles
 from raykd.study.comparison import read_study
 from raykd.study.study import Study
 from raykd.study.yaml_file import MAX_ALIASES, MAX_BYTES, TOO_DEEP, parse_yaml, read_yaml
+from raykd.training import student
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
 RECIPE = """
@@ -177,3 +180,17 @@ def test_overrides_are_read_within_the_same_bounds(tmp_path: Path) -> None:
         with pytest.raises(UserError) as error:
             read_recipe(path, (setting,))
         assert error.value.lines[0].startswith("--set ") and len(json.dumps(error.value.lines)) < 1000
+
+
+def test_a_runs_own_files_are_read_within_the_same_bounds(tmp_path: Path) -> None:
+    deep = b"a: " + 3000 * b"[" + 3000 * b"]"
+    for content, message in (
+        (deep, "lists and maps in one another"),
+        (b"x: 1\n" * 60_000, "more than 256 KiB"),
+    ):
+        (tmp_path / "study.yaml").write_bytes(content)
+        (tmp_path / "recipe.yaml").write_bytes(content)
+        with pytest.raises(UserError, match=f"study.yaml: .*{message}"):
+            RunFiles(str(tmp_path)).study()
+        with pytest.raises(UserError, match=f"recipe.yaml: .*{message}"):
+            student.read_recipe(Folder(str(tmp_path)))

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ruamel.yaml.error import YAMLError
-
 from raykd import methods
 from raykd.errors import UserError, first_line
 from raykd.methods._catalogue import read_published
@@ -120,11 +118,8 @@ def read_study_file(run_files: RunFiles, problems: ProblemLog) -> StudyFile:
     """Returns the run's study; a problem says where and why it could not be taken as it is."""
     try:
         content = run_files.resolved_study()
-    except (YAMLError, UnicodeDecodeError) as error:
+    except UserError as error:
         problems.add(f"cannot be read: {first_line(error)}", file_names.STUDY)
-        return StudyFile({}, None)
-    if not isinstance(content, dict):
-        problems.add("cannot be read: holds no settings", file_names.STUDY)
         return StudyFile({}, None)
     try:
         return StudyFile(content, Study.parse(content, file_names.STUDY))
