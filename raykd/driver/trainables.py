@@ -33,6 +33,8 @@ def run_in_tune(config: dict[str, Any]) -> None:
 
     _check_code(config["driver"], config["job"]["folder"])
     device = torch.device("cuda" if config["gpus"] else "cpu")
+    if 0 < config["gpus"] < 1:
+        torch.cuda.set_per_process_memory_fraction(config["gpus"])  # the others' share is theirs
     try:
         run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device)
     finally:
@@ -48,11 +50,14 @@ def _check_code(driver: Fingerprint, folder: str) -> None:
 
 
 def release_memory() -> bool:
-    """Returns freed memory to the system; whether there was any that could be, or the C library cannot.
+    """Returns freed memory to the system; whether there was any on the host, and the C library can.
+
+    A GPU's goes back to the trials that share it.
 
     An actor runs trial after trial, each in a thread of its own, and glibc keeps what every thread's heap has
     freed; malloc_trim is glibc's own and has no counterpart in Python.
     """
+    torch.cuda.empty_cache()  # nothing, where no GPU was used
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and bool(trim(0))
 

@@ -19,7 +19,7 @@ class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
 
     running_mean: Tensor
     running_var: Tensor
-    num_batches_tracked: Tensor
+    num_batches_tracked: Tensor | None
     momentum: float
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
         variance = _global_mean(centred.square())
         with torch.no_grad():
             rows = x.numel() // x.shape[1] * num_ranks()
-            self.num_batches_tracked += 1
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
             self.running_mean.lerp_(mean.flatten(), self.momentum)
             self.running_var.lerp_(variance.flatten() * rows / max(1, rows - 1), self.momentum)
         scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
@@ -45,6 +46,18 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
         new = _convert(child) if type(child) is nn.BatchNorm2d else convert_sync_batchnorm(child)
         setattr(module, name, new)
     return module
+
+
+def take_batch_counters(net: nn.Module) -> list[Tensor]:
+    """Returns the counters of batches of a net's batch norms, which no longer move them.
+
+    Whoever takes them adds 1 for each batch, to all at once: on a GPU each would be a launch of its own.
+    """
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d) and m.momentum is not None]
+    counters = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    for norm in norms:
+        vars(norm)["num_batches_tracked"] = None  # which its forward pass sees; its state has the buffer
+    return counters
 
 
 def _convert(norm: nn.BatchNorm2d) -> AnyDeviceSyncBatchNorm:

@@ -127,10 +127,10 @@ class Method(_base.Method):
         }
 
     def _solve_plan(self, cost: Tensor) -> Tensor:
-        """The transport plan; warns once when it did not converge."""
+        """The transport plan; warns once when it did not converge, where a look does not wait."""
         solve = {"sinkhorn": transport.sinkhorn, "ipot": transport.ipot}[self.config.solver]
         result = solve(cost, self.config.epsilon, self.config.iterations)
-        if not result.converged and not self.warned:
+        if transport.may_look(cost) and not self.warned and not result.converged:
             self.warned = True
             warnings.warn(
                 f"wcord: {self.config.solver} did not converge: the plan's marginals are off by "

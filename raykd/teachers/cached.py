@@ -1,7 +1,6 @@
 """A teacher whose outputs are cached in a file that all trials on a node share."""
 
 import logging
-import time
 from collections import deque
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raykd.batch import Batch, Outputs
+from raykd.clock import Clock, Moment
 from raykd.data import ViewIndex
 from raykd.errors import UserError
 from raykd.paths import get_cache_folder
@@ -22,15 +22,18 @@ from raykd.teachers.teacher import CacheStats, LiveTeacher, Teacher
 CACHEABLE = frozenset({"logits", "embedding", "head"})  # the fields of Outputs that a cache holds
 
 Rows = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+FEWEST_COMPUTED = 8  # images of a forward pass on a CPU; from 4 on (oneDNN) an image's outputs are the same
 
 
 class PendingCopy(NamedTuple):
-    """Outputs on their way from a GPU to the cache file."""
+    """Outputs on their way from the device to the cache file."""
 
     rows: Rows
+    is_new: Mask  # of each row: whether the cache lacks it
     values: Tensor  # on the host, once the device has come to `ended`
-    began: torch.Event
-    ended: torch.Event
+    began: Moment
+    ended: Moment
 
 
 class CachedTeacher:
@@ -43,49 +46,58 @@ class CachedTeacher:
     def __init__(self, live: LiveTeacher, cache: CacheFile, device: torch.device) -> None:
         self.shapes, self.cache_stats = live.shapes, CacheStats()
         self._live, self._cache, self._device = live, cache, device
-        self._head = live.head
+        self._head, self._clock = live.head, Clock(device)
         self._copies: deque[PendingCopy] = deque()
 
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns logits, embedding and the classifier of each view in the batch; no feature maps."""
         assert batch.row is not None, "a cache needs numbered views"
-        while self._copies and self._copies[0].ended.query():
-            rows, values, began, ended = self._copies.popleft()
-            self._store(rows, values, began.elapsed_time(ended) / 1000)
+        while self._copies and self._clock.is_past(self._copies[0].ended):
+            self._store(self._copies.popleft())
         rows = batch.row.numpy()
         cached, is_hit = self._cache.read(rows)
-        hits = int(is_hit.sum())
+        hits, computed = int(is_hit.sum()), self._choose_computed(is_hit)
         self.cache_stats.hits += hits
         self.cache_stats.misses += len(rows) - hits
-        self.cache_stats.seconds_saved += hits * self._cache.seconds_per_view
-        if hits == 0:
-            values = self._compute(batch.images, rows)
+        self.cache_stats.seconds_saved += (len(rows) - len(computed)) * self._cache.seconds_per_view
+        if len(computed) == len(rows):
+            values = self._compute(batch.images, rows, ~is_hit)
         else:
             values = self._to_device(cached).float()
-            if hits < len(rows):
-                missing = self._to_device(np.flatnonzero(~is_hit))
-                images = batch.images[missing].contiguous(memory_format=torch.channels_last)
-                values = values.index_copy(0, missing, self._compute(images, rows[~is_hit]))
+            if len(computed):
+                places = self._to_device(computed)
+                images = batch.images[places].contiguous(memory_format=torch.channels_last)
+                live = self._compute(images, rows[computed], ~is_hit[computed])
+                values = values.index_copy(0, places, live)
         logits, embedding = values[:, : self.shapes.classes], values[:, self.shapes.classes :]
         return Outputs(logits, embedding, (), self._head, values.new_empty(len(rows), 0, 0, 0))
 
-    def _compute(self, images: Tensor, rows: Rows) -> Tensor:
-        """The live outputs [n, classes + d], float32, rounded to float16 and stored.
+    def _choose_computed(self, is_hit: Mask) -> Rows:
+        """The views that are passed through the teacher, ascending: on a GPU none or all.
+
+        There it takes as long for one as for all, and shapes stay the same. On a CPU those that are missing,
+        and others beside them: a batch of one to three images gives other numbers than a larger one.
+        """
+        missing, hits = np.flatnonzero(~is_hit), np.flatnonzero(is_hit)
+        if not len(missing):
+            return missing
+        fewest = FEWEST_COMPUTED if self._device.type == "cpu" else len(is_hit)
+        return np.sort(np.concatenate([missing, hits[: max(0, fewest - len(missing))]]))
+
+    def _compute(self, images: Tensor, rows: Rows, is_new: Mask) -> Tensor:
+        """The live outputs [n, classes + d], float32, rounded to float16; the new ones are stored.
 
         A view that float16 cannot hold (beyond 65504) is returned as it is.
         """
+        began = self._clock.now()
         if self._device.type == "cpu":
-            began = time.perf_counter()
             live, rounded = self._run_teacher(images)
-            self._store(rows, rounded, time.perf_counter() - began)
+            self._store(PendingCopy(rows, is_new, rounded, began, self._clock.now()))
         else:
-            start, end = (torch.Event(self._device, enable_timing=True) for _ in range(2))
-            start.record()
             live, rounded = self._run_teacher(images)
             host = torch.empty(rounded.shape, dtype=rounded.dtype, pin_memory=True)
             host.copy_(rounded, non_blocking=True)
-            end.record()
-            self._copies.append(PendingCopy(rows, host, start, end))
+            self._copies.append(PendingCopy(rows, is_new, host, began, self._clock.now()))
         return torch.where(rounded.isfinite().all(dim=1, keepdim=True), rounded.float(), live)
 
     def _run_teacher(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,12 +105,13 @@ class CachedTeacher:
         live = torch.cat([outputs.logits, outputs.embedding], dim=1).float()
         return live, live.half()
 
-    def _store(self, rows: Rows, rounded: Tensor, seconds: float) -> None:
-        values = rounded.numpy()
-        is_finite = np.isfinite(values).all(axis=1)
+    def _store(self, copy: PendingCopy) -> None:
+        values = copy.values.numpy()
+        is_stored = copy.is_new & np.isfinite(values).all(axis=1)
         try:
-            self._cache.write(rows[is_finite], values[is_finite])
-            average, latest = self._cache.seconds_per_view, seconds / len(rows)
+            self._cache.write(copy.rows[is_stored], values[is_stored])
+            seconds = self._clock.seconds(copy.began, copy.ended)
+            average, latest = self._cache.seconds_per_view, seconds / len(copy.rows)
             self._cache.seconds_per_view = average + (latest - average) / 8 if average else latest
         except OSError as error:
             self._cache.max_rows = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raykd import models
 from raykd.batch import Batch, Head, Outputs, OutputShapes, empty_outputs
@@ -18,8 +18,8 @@ class CacheStats:
     """What a teacher's cache has given so far."""
 
     hits: int = 0  # views whose outputs were in the cache
-    misses: int = 0  # views that took a forward pass
-    seconds_saved: float = 0.0  # by the hits
+    misses: int = 0  # views whose outputs were not
+    seconds_saved: float = 0.0  # of forward passes
 
 
 class Teacher(Protocol):
@@ -57,6 +57,10 @@ class LiveTeacher:
         self.shapes, self.cache_stats = net.shapes(image_size), CacheStats()
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._device, self._bf16 = device, bf16
+        head = (net.get_parameter(f"{net.head}.{name}").detach().clone() for name in ("weight", "bias"))
+        self.head = Head(*head)  # the classifier's own tensors: weight [classes, embedding], bias [classes]
+        if bf16:
+            _round_weights(net)
 
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns the outputs of a forward pass, and counts its views as misses of a cache."""
@@ -67,13 +71,7 @@ class LiveTeacher:
         """Returns the net's outputs for images [n, 3, size, size], without gradients."""
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             outputs: Outputs = self._net(images)
-            return outputs
-
-    @property
-    def head(self) -> Head:
-        """The classifier's own tensors: weight [classes, embedding], bias [classes]."""
-        weight, bias = (self._net.get_parameter(f"{self._net.head}.{name}") for name in ("weight", "bias"))
-        return Head(weight, bias)
+            return outputs._replace(head=self.head)
 
     def compute_cache_key(self, view_index: ViewIndex) -> str:
         """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits."""
@@ -82,5 +80,12 @@ class LiveTeacher:
         digest.update(json.dumps([*settings, type(self._net).__qualname__, self.shapes]).encode())
         for name, value in sorted(self._net.state_dict().items()):
             digest.update(name.encode())
-            digest.update(value.cpu().numpy().tobytes())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:32]
+
+
+def _round_weights(net: models.Net) -> None:
+    """Stores weights in bfloat16 as autocast would round them at each batch: the same outputs."""
+    for module in net.modules():
+        if type(module) in (nn.Conv2d, nn.Linear):  # what derives from them may do something else with them
+            module.to(torch.bfloat16)

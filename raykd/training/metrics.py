@@ -21,9 +21,9 @@ class EpochMetrics(TypedDict):
     accuracy_raw: float | None  # %, held-out images, the weights as they are
     lr: float
     seconds: float  # training and evaluation
-    teacher_seconds: float  # of these, waiting for the teacher's outputs
+    teacher_seconds: float  # of these, the teacher's outputs took, on the device's own clock
     teacher_hits: int  # views whose outputs were in the teacher's cache
-    teacher_misses: int  # views that took a forward pass of the teacher
+    teacher_misses: int  # views whose outputs were not
     teacher_seconds_saved: float  # by the hits
     images_per_second: float  # training images (each rotated view counts)
     terms: dict[str, float]  # raw loss terms, mean over the epoch
@@ -35,22 +35,26 @@ class EpochTotals:
 
     steps: int = 0
     seconds: float = 0.0  # training
-    teacher_seconds: float = 0.0  # of these, waiting for the teacher's outputs
+    teacher_seconds: float = 0.0  # of these, the teacher's outputs took
     teacher_hits: int = 0
     teacher_misses: int = 0
     teacher_seconds_saved: float = 0.0
     terms: dict[str, Tensor] = field(default_factory=dict)  # sums of the raw loss terms, on this rank
 
-    def add_step(self, terms: dict[str, Tensor], teacher_seconds: float) -> None:
-        """Adds a step: its raw terms, and the seconds spent on the teacher's outputs."""
+    def add_step(self, terms: dict[str, Tensor]) -> None:
+        """Adds a step's raw terms."""
         self.steps += 1
-        self.teacher_seconds += teacher_seconds
-        for name, term in terms.items():
-            self.terms[name] = self.terms.get(name, torch.zeros_like(term)) + term
+        if self.terms:
+            torch._foreach_add_([self.terms[name] for name in terms], list(terms.values()))
+        else:
+            self.terms = {name: term.clone() for name, term in terms.items()}
 
-    def add_interval(self, seconds: float, before: CacheStats, after: CacheStats) -> None:
-        """Adds the seconds of some steps, and what the teacher's cache gave meanwhile."""
+    def add_interval(
+        self, seconds: float, teacher_seconds: float, before: CacheStats, after: CacheStats
+    ) -> None:
+        """Adds the seconds of some steps, of them the teacher's, and what its cache gave meanwhile."""
         self.seconds += seconds
+        self.teacher_seconds += teacher_seconds
         self.teacher_hits += after.hits - before.hits
         self.teacher_misses += after.misses - before.misses
         self.teacher_seconds_saved += after.seconds_saved - before.seconds_saved

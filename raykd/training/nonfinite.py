@@ -24,7 +24,9 @@ class NonFiniteGuard:
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, steps_per_epoch: int) -> None:
         self.check_every = 1 if device.type == "cpu" else CHECK_EVERY
         self._steps_per_epoch = steps_per_epoch
-        self._unchecked: list[tuple[int, Tensor]] = []  # (step, terms and their sum) since the last check
+        self._unchecked: list[
+            tuple[int, Tensor, Tensor]
+        ] = []  # (step, terms, their sum) since the last check
         self._nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
         # the attribute by which GradScaler stops torch's fused steps; nothing public does it without the host
         optimizer.found_inf = self._nonfinite  # type: ignore[attr-defined]
@@ -33,28 +35,31 @@ class NonFiniteGuard:
         """Returns whether the host checks after this step (0-based): all so far are then known finite."""
         return (step + 1) % self.check_every == 0 or step + 1 == self._steps_per_epoch
 
-    def add_loss(self, loss: Tensor, terms: dict[str, Tensor], epoch: int, step: int) -> None:
-        """Takes a loss, the weighted sum of its raw terms, before its backward pass.
+    def add_loss(self, values: Tensor, loss: Tensor, step: int) -> None:
+        """Takes the raw terms [k] of a micro-batch and their weighted sum; neither has a gradient."""
+        self._unchecked.append((step, values, loss))
+        # what is not finite is NaN less itself, which counts as true
+        torch.logical_or(self._nonfinite, loss - loss, out=self._nonfinite)
+
+    def check(self, names: list[str], epoch: int, step: int) -> None:
+        """Looks at a step's losses, after its last micro-batch and before the optimiser.
 
         Raises:
             NonFiniteLoss: On every rank, when the host checks and a loss since the last check was not finite.
         """
-        self._unchecked.append((step, torch.stack([*terms.values(), loss]).detach()))
-        torch.maximum(self._nonfinite, (~loss.detach().isfinite()).float(), out=self._nonfinite)
         if num_ranks() > 1:
             dist.all_reduce(self._nonfinite, dist.ReduceOp.MAX)
         if self.checks(step):
             unchecked, self._unchecked = self._unchecked, []
             if self._nonfinite.item():
-                self._raise(unchecked, [*terms, "their sum"], epoch)
+                self._raise(unchecked, [*names, "their sum"], epoch)
 
-    def _raise(self, unchecked: list[tuple[int, Tensor]], names: list[str], epoch: int) -> None:
+    def _raise(self, unchecked: list[tuple[int, Tensor, Tensor]], names: list[str], epoch: int) -> None:
         """Every rank says the same: the terms that were not finite, of the first step where one was."""
         ranks: list[list[tuple[int, str]]] = [[]]
-        for step, values in unchecked:
-            nonfinite = [
-                f"{n} = {v}" for n, v in zip(names, values.tolist(), strict=True) if not math.isfinite(v)
-            ]
+        for step, values, loss in unchecked:
+            numbers = [*values.tolist(), loss.item()]
+            nonfinite = [f"{n} = {v}" for n, v in zip(names, numbers, strict=True) if not math.isfinite(v)]
             if nonfinite:
                 ranks[0].append((step, ", ".join(nonfinite[:-1] or nonfinite)))
         if num_ranks() > 1:

@@ -11,10 +11,12 @@ the recipe alone: a state written by some workers goes on with any other number 
 
 import copy
 import math
+import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,10 +27,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from raykd import models
 from raykd.batch import Batch
+from raykd.clock import Clock, Moment
 from raykd.data import Dataset, draw_view_ids, epoch_permutation
-from raykd.maths.norm import convert_sync_batchnorm
+from raykd.maths.norm import convert_sync_batchnorm, take_batch_counters
 from raykd.study.recipe import Recipe
-from raykd.teachers.teacher import Teacher
+from raykd.teachers.teacher import CacheStats, Teacher
 from raykd.training.distiller import Distiller
 from raykd.training.evaluation import measure_accuracy, set_numerics, uses_bf16
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
@@ -67,6 +70,7 @@ class Trainer:
         if recipe.batch_norm == "synced" and self.world > 1:
             convert_sync_batchnorm(self.distiller)
         self.distiller.to(device).to(memory_format=torch.channels_last)
+        self._batch_counters = take_batch_counters(self.distiller.student)
         self.distiller.bf16 = uses_bf16(recipe, device)
         self.learning_rates = self.distiller.method.learning_rates
         parts = {name: self.distiller.method.get_submodule(name) for name in self.learning_rates}
@@ -75,6 +79,9 @@ class Trainer:
         self.ema_student = copy.deepcopy(self.student).requires_grad_(False)
         self._ema_tensors = _float_tensors(self.ema_student), _float_tensors(self.student)
         self.loss_weights = recipe.loss_weights()
+        self._weights_on_device: dict[tuple[float, ...], Tensor] = {}
+        self._clock = Clock(device)
+        self._teacher_moments: list[tuple[Moment, Moment]] = []  # before and after its outputs
         # the odd rest of an epoch is left out
         self.steps_per_epoch = len(self.labels) // recipe.optimizer.batch_size
         self.num_micro_batches = recipe.optimizer.accumulate
@@ -109,19 +116,27 @@ class Trainer:
         began, cache_stats = time.perf_counter(), replace(self.teacher.cache_stats)
         batches = self.get_batches(epoch, self.partial_epoch.steps)
         for step in range(self.partial_epoch.steps, self.steps_per_epoch):
-            self.partial_epoch.add_step(*self.train_step(epoch, step, batches))
+            self.partial_epoch.add_step(self.train_step(epoch, step, batches))
             if (
                 step + 1 < self.steps_per_epoch
                 and self.nonfinite_guard.checks(step)
                 and self._is_past(began + seconds)
             ):
-                self.partial_epoch.add_interval(
-                    time.perf_counter() - began, cache_stats, self.teacher.cache_stats
-                )
+                self._add_interval(began, cache_stats)
                 self._average_over_ranks()
                 yield None
                 began, cache_stats = time.perf_counter(), replace(self.teacher.cache_stats)
-        self.partial_epoch.add_interval(time.perf_counter() - began, cache_stats, self.teacher.cache_stats)
+        self._add_interval(began, cache_stats)
+
+    def _add_interval(self, began: float, cache_stats: CacheStats) -> None:
+        teacher_seconds = self.take_teacher_seconds()  # waits for a GPU, whose steps are done then
+        seconds = time.perf_counter() - began
+        self.partial_epoch.add_interval(seconds, teacher_seconds, cache_stats, self.teacher.cache_stats)
+
+    def take_teacher_seconds(self) -> float:
+        """Returns the seconds that the teacher's outputs took since the last call, on the device's clock."""
+        moments, self._teacher_moments = self._teacher_moments, []
+        return sum(self._clock.seconds(began, ended) for began, ended in moments)
 
     def _is_past(self, moment: float) -> bool:
         """Whether the moment is over, by the first rank's clock: all pause after the same step."""
@@ -161,36 +176,49 @@ class Trainer:
         recipe = self.recipe
         return recipe.optimizer.compute_lr(recipe.schedule, step, self.steps_per_epoch, recipe.epochs)
 
-    def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> tuple[dict[str, Tensor], float]:
-        """Takes one step of the optimiser; returns the raw terms, and the seconds that the teacher took.
+    def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Takes one step of the optimiser; returns the raw terms.
 
         The gradient of a batch is the mean of its micro-batches' gradients.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        totals: dict[str, Tensor] = {}
-        teacher_seconds = 0.0
+        names: list[str] = []
+        means: list[Tensor] = []  # each micro-batch's part of the terms' means
         progress = (epoch - 1 + step / self.steps_per_epoch) / self.recipe.epochs
         for micro_batch in range(1, self.num_micro_batches + 1):
             batch = next(batches)
-            began = time.perf_counter()
+            began = self._clock.now()
             teacher_outputs = self.teacher.get_outputs(batch)
-            teacher_seconds += time.perf_counter() - began
+            self._teacher_moments.append((began, self._clock.now()))
             is_last = micro_batch == self.num_micro_batches  # then the ranks share their gradients
             with nullcontext() if is_last or self._ddp is None else self._ddp.no_sync():
                 terms = self._forward(batch, teacher_outputs, progress)
-                loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-                self.nonfinite_guard.add_loss(loss, terms, epoch, step)
-                torch.autograd.backward(loss / self.num_micro_batches)
-            for name, term in terms.items():
-                totals[name] = (
-                    totals.get(name, torch.zeros_like(term)) + term.detach() / self.num_micro_batches
-                )
+                names = list(terms)
+                values, weights = torch.stack(list(terms.values())), self._weigh(names)
+                raw = values.detach()
+                self.nonfinite_guard.add_loss(raw, (raw * weights).sum(), step)
+                if is_last:
+                    self.nonfinite_guard.check(names, epoch, step)
+                torch.autograd.backward(values, self._divide(weights))  # the weights are the loss's gradient
+            means.append(self._divide(raw))
+        torch._foreach_add_(self._batch_counters, self.num_micro_batches)
         self._set_learning_rates(self._compute_lr(epoch, step), progress)
         if self.recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.optimizer.clip_norm)
         self.optimizer.step()
         self._update_ema(self.steps_per_epoch * (epoch - 1) + step)
-        return totals, teacher_seconds
+        return dict(zip(names, sum(means[1:], means[0]).unbind(), strict=True))
+
+    def _weigh(self, names: list[str]) -> Tensor:
+        """The weights of the loss's terms [k], on the device, where they stay."""
+        key = tuple(self.loss_weights[name] for name in names)
+        if key not in self._weights_on_device:
+            self._weights_on_device[key] = torch.tensor(key, device=self.device)
+        return self._weights_on_device[key]
+
+    def _divide(self, x: Tensor) -> Tensor:
+        """A micro-batch's part of a step's mean."""
+        return x if self.num_micro_batches == 1 else x / self.num_micro_batches
 
     def _set_learning_rates(self, lr: float, progress: float) -> None:
         """Those of this step. A part whose rate is 0 rests: its weights and momentum stay as they are."""
@@ -203,14 +231,12 @@ class Trainer:
 
     def measure_step_seconds(self, steps: int) -> float:
         """Returns the median seconds of a step, after two to warm up. Not for a training that counts."""
-        seconds = []
-        batches = self.get_batches(1)
-        self.nonfinite_guard.check_every = 1  # the host waits for each step, on a GPU too
+        batches, moments = self.get_batches(1), [self._clock.now()]
         for step in range(min(steps + 2, self.steps_per_epoch)):
-            began = time.perf_counter()
             self.train_step(1, step, batches)
-            seconds.append(time.perf_counter() - began)
-        return sorted(seconds[2:] or seconds)[len(seconds[2:] or seconds) // 2]
+            moments.append(self._clock.now())
+        seconds = [self._clock.seconds(*pair) for pair in pairwise(moments)]
+        return statistics.median(seconds[2:] or seconds)
 
     def get_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yields this rank's micro-batches of an epoch (1-based), from a step (0-based) on."""
@@ -278,7 +304,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any], banks: dict[str, Tensor]) -> None:
         """Goes on from a state; `banks` may be some epochs older, or empty: they fill anew."""
         self.num_epochs_done, self.partial_epoch = state["epoch"], EpochTotals(**state["partial_epoch"])
-        self.partial_epoch.terms = {k: v.to(self.device) for k, v in self.partial_epoch.terms.items()}
+        terms = self.partial_epoch.terms  # which move in place
+        self.partial_epoch.terms = {k: v.to(self.device, copy=True) for k, v in terms.items()}
         self.source.record_corrupt(state["unreadable"])
         self.distiller.load_state_dict(self.large_banks() | banks | state["distiller"])
         self.ema_student.load_state_dict(state["ema_student"])

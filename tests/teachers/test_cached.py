@@ -261,3 +261,18 @@ def test_where_no_cache_can_be_the_teacher_runs_live(
         add_cache(live, spec.index_views(dataset), 0.0, CPU) is live
         and add_cache(live, None, 1.0, CPU) is live
     )
+
+
+def test_a_single_missing_view_is_answered_as_in_a_larger_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path))
+    spec, dataset = load_digits()
+    first, second = (with_cache(make_teacher(), spec, dataset) for _ in range(2))
+    images = list(range(16))
+    first.get_outputs(make_batch(spec, dataset, images[1:]))
+    mixed = second.get_outputs(make_batch(spec, dataset, images))
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "empty"))
+    whole = with_cache(make_teacher(), spec, dataset).get_outputs(make_batch(spec, dataset, images))
+    assert torch.equal(mixed.logits, whole.logits) and torch.equal(mixed.embedding, whole.embedding)
+    assert (second.cache_stats.hits, second.cache_stats.misses) == (15, 1)

@@ -110,10 +110,11 @@ def test_weights_stay_as_they_were_until_the_host_checks() -> None:
     late.nonfinite_guard.check_every = 100
     add_loss, snapshots = late.nonfinite_guard.add_loss, []
 
-    def add_spoilt_loss(loss: Any, terms: Any, epoch: int, step: int) -> None:
+    def add_spoilt_loss(values: Any, loss: Any, step: int) -> None:
         snapshots.append(copy.deepcopy(list(late.student.parameters())))
-        bad = {**terms, "task": terms["task"] * float("nan")} if step == 1 else terms
-        add_loss(sum(bad.values()), bad, epoch, step)
+        if step == 1:
+            values = torch.cat([values[:1] * float("nan"), values[1:]])  # the first is the task's
+        add_loss(values, values.sum(), step)
 
     late.nonfinite_guard.add_loss = add_spoilt_loss  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLoss, match=r"not finite: task = nan \(epoch 1, step 2 of 4\)"):
@@ -237,3 +238,11 @@ def test_a_batch_that_cannot_be_is_refused() -> None:
 def test_every_method_is_known_to_recipes() -> None:
     for name in methods.names():
         assert recipe(method={"name": name}).method == methods.get_config_class(name)()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batch_norms_count_their_batches(accumulate: int) -> None:
+    trainer = make_trainer(recipe(epochs=1, optimizer={"batch_size": 32, "accumulate": accumulate}))
+    list(trainer.run())
+    counts = {int(v) for k, v in trainer.student.state_dict().items() if k.endswith("num_batches_tracked")}
+    assert counts == {trainer.steps_per_epoch * accumulate}

@@ -1,0 +1,206 @@
+"""Steps of every kind on fake CUDA tensors: a process of its own that prints a line for each.
+
+    python -m support.gpu_steps FOLDER [NAME ...]     # NAME: as it is printed; none: all
+
+A line is JSON: {"name": "bfloat16 kd", "launches": 359, "error": ""}. The folder is for files.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from PIL import Image
+from support.fake_cuda import CUDA, KEPT, FakeCuda
+from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+from raykd import data, methods, models
+from raykd.data import Dataset
+from raykd.data.in_memory import Pixels
+from raykd.study.recipe import Recipe
+from raykd.teachers.cached import CachedTeacher, add_cache
+from raykd.teachers.teacher import LiveTeacher
+from raykd.training import trainer as trainer_module
+from raykd.training.trainer import Trainer
+from raykd.transfer.probe import Features, Probe, train_head
+
+SMALL = ("resnet8", "resnet8")
+PAIRS = (("resnet32x4", "resnet8x4"), ("resnet56", "resnet20"), ("wrn_40_2", "wrn_16_2"))
+CLASSES = 100
+GATHERING = ("crd", "msdcrd", "pckd", "reviewkd", "sskd", "wcord")  # methods with other ranks' rows
+
+
+def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> Recipe:
+    plain = {
+        "data": {
+            "name": "cifar100",
+            "holdout": 0.0,
+            "padding": 0,
+            "rotations": 4 if method == "sskd" else 1,
+        },
+        "teacher": {"net": nets[0], "weights": "none"},
+        "student": {"net": nets[1]},
+        "method": {"name": method},
+        "precision": "bfloat16",
+    }
+    return Recipe.model_validate_json(json.dumps(plain | settings))
+
+
+def make_dataset(images: int = 50_000) -> Dataset[Any]:
+    whole = Pixels(torch.zeros(images, 32, 32, 3, dtype=torch.uint8), torch.arange(images) % CLASSES)
+    train, test = whole.take(torch.arange(images)), whole.take(torch.arange(200))
+    names = tuple(str(label) for label in range(CLASSES))
+    return Dataset(names, 32, train, test, test, (0.5,) * 3, (0.5,) * 3)
+
+
+def make_trainer(recipe: Recipe, dataset: Dataset[Any], folder: Path | None = None) -> Trainer:
+    """With a teacher's cache in a folder, if there is one."""
+    assert recipe.teacher is not None
+    net, bf16 = models.make(recipe.teacher.net, len(dataset.classes)), recipe.precision == "bfloat16"
+    teacher: Any = LiveTeacher(net, dataset.size, CUDA, bf16)
+    if folder is not None:
+        os.environ["RAYKD_CACHE"] = str(folder)
+        teacher = add_cache(teacher, recipe.data.index_views(dataset), 1.0, CUDA)
+        assert isinstance(teacher, CachedTeacher)
+    trainer = Trainer(recipe, dataset, teacher, CUDA)
+    trainer.distiller.train()
+    KEPT.append(trainer)
+    return trainer
+
+
+def take_steps(gpu: FakeCuda, trainer: Trainer) -> int:
+    """Two steps: of the first epoch, in which what is made once may wait, and of the last; the launches."""
+    batches = trainer.get_batches(1)
+    trainer.train_step(1, 0, batches)
+    gpu.counts.clear()
+    with gpu.refuse_waits():
+        trainer.train_step(trainer.recipe.epochs, 1, batches)
+    launches = gpu.launches
+    trainer.take_teacher_seconds()
+    return launches
+
+
+def step_of(recipe: Recipe, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
+    return take_steps(gpu, make_trainer(recipe, dataset))
+
+
+def step_with_table(recipe: Recipe, gpu: FakeCuda, folder: Path) -> int:
+    """The same batches three times: missing, found, and found but for one row; launches of the second."""
+    trainer = make_trainer(recipe, make_dataset(300), folder)
+    take_steps(gpu, trainer)
+    launches = take_steps(gpu, trainer)  # the first ones were written when the next ones were asked for
+    stats = trainer.teacher.cache_stats
+    assert (stats.hits, stats.misses) == (128, 128), stats
+    others = make_recipe(recipe.method.name, seed=1).with_settings({"student": {"net": "resnet8"}})
+    trainer.recipe = others  # other views of the same images
+    take_steps(gpu, trainer)
+    return launches
+
+
+def step_of_streams(decoder: str, gpu: FakeCuda, folder: Path) -> int:
+    for part in ("train", "val"):
+        for label in range(2):
+            (folder / "images" / part / str(label)).mkdir(parents=True, exist_ok=True)
+            for image in range(8):
+                place = folder / "images" / part / str(label) / f"{image}.jpg"
+                Image.new("RGB", (40, 50), (image * 9, label, 7)).save(place)
+    settings = {
+        "name": "imagenet", "path": "images", "size": 32, "holdout": 0.0, "loaders": 0, "decoder": decoder,
+    }  # fmt: skip
+    recipe = make_recipe("dcd", data=settings, optimizer={"batch_size": 4})
+    trainer = make_trainer(recipe, data.load(recipe.data, folder, False))
+    launches = take_steps(gpu, trainer)
+    trainer.measure_test_accuracy()
+    return launches
+
+
+def whole_training(gpu: FakeCuda, folder: Path) -> int:
+    """Epochs, guard, EMA, evaluation, a state saved and loaded."""
+    recipe = make_recipe("crd", epochs=2, optimizer={"batch_size": 64, "accumulate": 2})
+    dataset = make_dataset(256)
+    first, second = (make_trainer(recipe, dataset) for _ in range(2))
+    run = first.run()
+    assert next(run)["epoch"] == 1
+    second.load_state_dict(first.state_dict(), first.large_banks())
+    assert [row["epoch"] for row in second.run()] == [2]
+    second.measure_test_accuracy()
+    return take_steps(gpu, first)
+
+
+def transfer(gpu: FakeCuda, folder: Path) -> int:
+    dataset = make_dataset(200)
+    settings = Probe.model_validate_json('{"data": {"name": "cifar100", "holdout": 0.0}, "epochs": 1}')
+    net, source = models.make("resnet8", CLASSES), settings.data.make_source(dataset, CUDA)
+    KEPT.append((train_head(Features(net, True, dataset, source, CUDA), settings, 1), net))
+    return gpu.launches
+
+
+class Alone(nn.Module):
+    """In DistributedDataParallel's place, whose reducer asks the driver for streams."""
+
+    def __init__(self, module: nn.Module, **settings: Any) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any) -> Any:
+        return self.module(*args)
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        yield
+
+
+def step_of_two_ranks(method: str, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
+    if not dist.is_initialized():
+        trainer_module.DistributedDataParallel = Alone  # type: ignore[misc]
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    recipe = make_recipe(method, batch_norm="synced", precision="float32")
+    return take_steps(gpu, make_trainer(recipe, dataset))
+
+
+def list_scenarios(dataset: Dataset[Any]) -> dict[str, Callable[[FakeCuda, Path], int]]:
+    """What there is by name; the ranks last, as the process is one of two from then on."""
+    step = partial(partial, step_of)
+    scenarios: dict[str, Any] = {}
+    for name in methods.names():
+        scenarios[f"bfloat16 {name}"] = step(make_recipe(name, PAIRS[0]), dataset)
+        scenarios[f"float32 {name}"] = step(make_recipe(name, precision="float32"), dataset)
+    for pair in PAIRS:
+        recipe = make_recipe("kd", pair)
+        if pair != PAIRS[0]:  # else it is the first of kd's
+            scenarios[f"live {' '.join(pair)}"] = step(recipe, dataset)
+        scenarios[f"table {' '.join(pair)}"] = partial(step_with_table, recipe)
+    scenarios["table crd"] = partial(step_with_table, make_recipe("crd"))
+    scenarios["plus_kd"] = step(make_recipe("crd", plus_kd={"weight": 1.0}), dataset)
+    scenarios["accumulate"] = step(make_recipe("kd", optimizer={"accumulate": 2}), dataset)
+    for decoder in ("loaders", "device"):
+        scenarios[f"stream {decoder}"] = partial(step_of_streams, decoder)
+    scenarios |= {"training": whole_training, "transfer": transfer}
+    return scenarios | {f"ranks {name}": partial(step_of_two_ranks, name, dataset) for name in GATHERING}
+
+
+def main(folder: str, *names: str) -> None:
+    torch.set_num_threads(1)
+    scenarios = list_scenarios(make_dataset())
+    with FakeCuda() as gpu:
+        for name in names or scenarios:
+            launches, error = 0, ""
+            try:
+                gpu.counts.clear()
+                launches = scenarios[name](gpu, Path(folder) / name.replace(" ", "-"))
+            except Exception as problem:
+                error = f"{type(problem).__name__}: {problem}"[:300]
+            print(json.dumps({"name": name, "launches": launches, "error": error}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)
