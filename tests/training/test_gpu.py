@@ -58,7 +58,7 @@ os._exit(0)
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
     """Python in a process of its own, which finds the tests' support."""
     command = [sys.executable, "-W", "ignore", *words]
-    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=580)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,7 @@ def test_what_waits_is_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_no_step_waits_for_a_gpu_or_mixes_devices(steps: dict[str, Any]) -> None:
     assert {name: step["error"] for name, step in steps.items() if step["error"]} == {}
     assert {f"{kind} {name}" for kind in ("bfloat16", "float32") for name in methods.names()} <= steps.keys()
@@ -92,6 +93,7 @@ def test_no_step_waits_for_a_gpu_or_mixes_devices(steps: dict[str, Any]) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_steps_keep_to_their_launches(steps: dict[str, Any]) -> None:
     launches = {name: step["launches"] for name, step in steps.items()}
     assert {name: launches[name] for name, most in BUDGET.items() if launches[name] > most} == {}
