@@ -14,6 +14,7 @@ from optuna.trial import Trial, TrialState
 from raykd.driver.distributions import suggest
 from raykd.driver.first_objective import FirstObjectiveStudy
 from raykd.driver.optuna_storage import TrialStorage
+from raykd.driver.rungs_gp import KEPT_GAINS, read_expected_gains
 from raykd.driver.samplers import make_sampler
 from raykd.spec import Choice, Dimension, Scalar
 from raykd.study.space import count_points, draw
@@ -61,6 +62,13 @@ class Proposals:
     def are_used_up(self, rows: list[dict[str, Any]]) -> bool:
         """Returns whether every point of a space that has countably many was tried."""
         return self.num_points is not None and len(self._identify_points(rows)) >= self.num_points
+
+    def describe_small_gains(self) -> str:
+        """Returns in words that the model expects too little of another trial; else ""."""
+        tolerance, gains = self._study.search.tolerance, read_expected_gains(self._optuna_study)
+        if tolerance is None or len(gains) < KEPT_GAINS or max(gains) >= tolerance:
+            return ""
+        return f"search/tolerance = {tolerance:g}: the model expects {gains[-1]:.2g} points of another trial"
 
     def _ask(self) -> Trial:
         trials = self._optuna_study.get_trials(deepcopy=False)

@@ -138,7 +138,8 @@ class RungsGPSampler(BaseSampler):
         if model.sound is not None:
             log_chances = _log_chance(model.sound, inputs)
             gains = np.where(log_chances > np.log(MIN_CHANCE), gains, gains - HOPELESS) + log_chances
-        _keep_gain(study, float(np.exp(gains.max())))
+        if center is None and model.rungs.num_rungs == len(self._rungs):
+            _keep_gain(study, float(np.exp(gains.max())))
         best: Array = candidates[int(gains.argmax())]
         return best
 
@@ -180,7 +181,7 @@ class RungsGPPruner(BasePruner):
 
 
 def read_expected_gains(study: optuna.Study) -> list[float]:
-    """Returns the gains, in points of accuracy, that the model expected of the last KEPT_GAINS proposals."""
+    """Returns what the model expected of the last KEPT_GAINS proposals, in points of accuracy."""
     gains: list[float] = study.user_attrs.get(STATE, {}).get("gains", [])
     return gains
 

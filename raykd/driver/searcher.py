@@ -218,6 +218,9 @@ class StudySearch(Searcher):
             return False
         if self.num_ended() + len(self.running) >= self.study.budget.trials:
             return True
+        if reason := self._proposals.describe_small_gains():
+            self._end.reason = reason
+            return True
         if not self._proposals.are_used_up(rows):
             return False
         if not self.running:

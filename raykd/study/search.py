@@ -115,6 +115,8 @@ class Search(Spec):
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
     seed: Seed = 0
+    # the search ends when rungs_gp expects less than so many points of accuracy of three proposals in a row
+    tolerance: Annotated[float, Field(gt=0)] | None = None
     # an Optuna RDB URL, a SQLite file relative to the current folder; None: a journal file in the run
     storage: Annotated[str, AfterValidator(resolve_database)] | None = None
 
@@ -124,6 +126,8 @@ class Search(Spec):
             raise ValueError("objectives: should be distinct, and accuracy the first of them")
         if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
             raise ValueError("sampler: cmaes takes one objective; tpe, gp, nsga2 and random take several")
+        if self.tolerance is not None and self.sampler.kind != "rungs_gp":
+            raise ValueError("tolerance: needs the sampler rungs_gp, which says what it expects")
         if len(self.objectives) > 1 and "rungs_gp" in (self.sampler.kind, self.pruner.kind):
             raise ValueError("sampler, pruner: rungs_gp takes one objective; tpe and halving take several")
         if len(self.objectives) > 1 and self.pruner.kind == "hyperband":

@@ -30,6 +30,7 @@ OURS: dict[str, dict[str, Any]] = {
     "TPE + halving": {"sampler": {"kind": "tpe"}, "pruner": HALVING},
     "rungs_gp": {"sampler": GP, "pruner": GP},
     "rungs_gp, no prior": {"sampler": GP | {"paper_share": 0.0}, "pruner": GP},
+    "rungs_gp, tolerance 0.3": {"sampler": GP, "pruner": GP, "tolerance": 0.3},
     "rungs_gp from 1/9": {"sampler": GP, "pruner": GP | {"min_fraction": 1 / 9}},
     "rungs_gp from 1/27": {"sampler": GP, "pruner": GP | {"min_fraction": 1 / 27}},
     "rungs_gp + halving": {"sampler": GP, "pruner": HALVING},

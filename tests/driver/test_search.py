@@ -204,6 +204,7 @@ def test_objectives_that_cannot_be_served_are_refused(open_search: Open) -> None
         ({"objectives": ["parameters", "accuracy"]}, "accuracy the first"),
         ({"objectives": ["accuracy", "accuracy"]}, "distinct"),
         ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "cmaes"}}, "cmaes takes one"),
+        ({"tolerance": 0.1}, "needs the sampler rungs_gp"),
         ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "rungs_gp"}}, "rungs_gp takes one"),
         ({"objectives": ["accuracy", "parameters"], "pruner": {"kind": "hyperband"}}, "hyperband takes one"),
     ]:
@@ -306,6 +307,22 @@ def test_a_study_ends_at_five_errors_or_at_twenty_divergences_when_nothing_succe
     while fail(searcher, "error"):
         pass
     assert searcher.num_ended() == 30 and not searcher.end_reason
+
+
+def test_a_search_ends_when_its_model_expects_too_little_and_an_interrupted_one_at_the_same_trial(
+    open_search: Open,
+) -> None:
+    settings: dict[str, Any] = {
+        "trials": 60, "method": {"name": "ce"}, "sampler": {"kind": "rungs_gp", "startup_trials": 4},
+        "pruner": {"kind": "rungs_gp", "eta": 2}, "tolerance": 2.0,
+    }  # fmt: skip
+    whole, pieces = open_search(name="whole", **settings), open_search(name="pieces", **settings)
+    while run_trial(whole, "t"):
+        run_trial(pieces, "t")
+        pieces = open_search(name="pieces", **settings)
+    assert 6 < whole.num_ended() == pieces.num_ended() < 60
+    assert whole.end_reason.startswith("search/tolerance = 2: the model expects")
+    assert not run_trial(pieces, "t") and pieces.is_done()
 
 
 def test_optuna_itself_has_no_first_objective(open_search: Open) -> None:

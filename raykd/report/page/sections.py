@@ -13,6 +13,7 @@ from raykd.report.rows.types import STATES, RunData, TrialRow, get_accuracy, get
 from raykd.report.stats import tests
 from raykd.report.stats.importances import Importances
 from raykd.spec import Choice, Dimension
+from raykd.study.rungs import ENOUGH_CORRELATION, recommend_first_rung
 
 STATE_NOTES = {
     "running": "The study is still running: every number below is of the trials so far.",
@@ -106,6 +107,19 @@ def rung_table(run: RunData) -> Table:
             if not run.rungs or row.epoch in run.rungs
         ],
         title,
+    )
+
+
+def describe_first_rung(run: RunData) -> str:
+    """Returns in a sentence how early a first rung may be by the run's own curves; else ""."""
+    correlations = {row.epoch: row.ema.low for row in tests.rank_correlations(run)}
+    epoch = recommend_first_rung(correlations)
+    if epoch is None:
+        return ""
+    fraction = epoch / (max(correlations) + 1)
+    return (
+        f" From epoch {epoch} on the interval stays above {ENOUGH_CORRELATION:g}: a first rung there "
+        f"(min_fraction {fraction:.2g}) is the earliest to recommend for a study like this one."
     )
 
 
