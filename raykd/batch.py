@@ -61,6 +61,8 @@ class Batch:
     index: Tensor  # [n], int64, position in the training set, repeated likewise
     view: Tensor  # [n], int64, which augmented view of the image this is
     row: Tensor | None = None  # [n], int64, on the host: its row in the index of all views, if there is one
+    partner_labels: Tensor | None = None  # [n], int64, of the images that are mixed in, where they are
+    share: Tensor | None = None  # [n], 0.5 .. 1, the part of a mixed view that `labels` tell of
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ Legend: n images of a batch, r rotations. The k-th of the r rotated views of an 
 is turned by k * 90 degrees. Where images are flipped, an odd view id is a flipped one.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from raykd.batch import Batch
-from raykd.spec import Spec
+from raykd.spec import Range, Spec
 
 Triple = tuple[float, float, float]
 Scale = Annotated[float, Field(gt=0)]
@@ -85,6 +86,21 @@ class ViewIndex(NamedTuple):
     positions: Tensor  # [training images], int64: where each stands in the whole training set
 
 
+class Origin(NamedTuple):
+    """Of images that were taken from others: from which, and which of them."""
+
+    key: str  # a hash of what they are
+    images: int
+    positions: Tensor  # [images taken], int64
+
+
+def number_rows(images: Tensor, view_ids: Tensor, num_views: int) -> Tensor:
+    """Returns rows of the view index [..., n * r]: images [..., n] of the whole set, view ids [..., n, r]."""
+    rotations = view_ids.shape[-1]
+    rows = (images[..., None] * rotations + torch.arange(rotations)) * num_views + view_ids
+    return rows.flatten(-2)
+
+
 class Source(ABC, Generic[P]):
     """A data set's images on their way to a device, for one trial. A view depends on (image, id) alone."""
 
@@ -117,6 +133,37 @@ class DataSpec(Spec):
     split_seed: Annotated[int, Field(ge=0)] = 0
     rotations: Literal[1, 4] = 1  # views of 0, 90, 180, 270 degrees of each image in a batch
     flip: bool = True  # horizontally, at random
+    views: Annotated[int, Field(ge=1, le=2**20)] | None = (
+        None  # ids that may be drawn for an image; None: all
+    )
+    mixup: Annotated[float, Field(ge=0), Range(0, 1)] = 0.0  # alpha of Beta(alpha, alpha) (arXiv:1710.09412)
+    cutmix: Annotated[float, Field(ge=0), Range(0, 1)] = 0.0  # likewise (arXiv:1905.04899); with both: either
+    erasing: Annotated[float, Field(ge=0, le=1), Range(0, 0.5)] = 0.0  # a box of so many views is blank
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Self:
+        if self.mixes and self.rotations > 1:
+            raise ValueError(f"mixup and cutmix mix upright views, but rotations = {self.rotations}")
+        if self.views is not None and self.views % 2 and self.rotations > 1 and self.flip:
+            raise ValueError(
+                f"views = {self.views} is odd: rotated views share their flip, so half of the ids are flipped"
+            )
+        return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view shows two images."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def makes_views(self) -> bool:
+        """Whether a view is more than the crop that its id counts."""
+        return self.views is not None or self.mixes or self.erasing > 0
+
+    def describe_views(self, positions: Tensor) -> list[Any]:
+        """Returns plain data that differ where views do, of training images at these positions."""
+        own = [self.flip, self.rotations, self.views, self.mixup, self.cutmix, self.erasing]
+        return [*own, hashlib.sha256(positions.numpy().tobytes()).hexdigest()] if self.mixes else own
 
     @abstractmethod
     def read(self, root: Path, download: bool) -> RawDataset[Any]:

@@ -1,10 +1,12 @@
 """Images as they are stored, JPEGs mostly: read one at a time, by position."""
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,17 @@ import torch
 from torch import Tensor
 
 from raykd.data import pictures
-from raykd.data._base import Part
+from raykd.data._base import Origin, Part
 from raykd.data.class_folders import FilesByClass, to_text
 
+NUM_STATS = 1024  # files whose sizes and times tell one state of a folder from another
 REMOTE_READS = 16  # of remote images at once, in each process
 
 
 class EncodedImages(Part):
     """Images that are decoded when they are needed."""
 
+    origin: Origin | None  # of images that were taken from others
     remote: bool  # whether many reads at once are faster than one after another
 
     @abstractmethod
@@ -56,6 +60,7 @@ class ImageFiles(EncodedImages):
 
     names: Tensor  # [images, longest name], uint8: paths, filled up with zeros
     labels: Tensor  # [images], int64
+    origin: Origin | None = None
     remote = False
 
     @classmethod
@@ -68,7 +73,18 @@ class ImageFiles(EncodedImages):
 
     def take(self, positions: Tensor) -> "ImageFiles":
         """Returns the files at these positions, in this order."""
-        return ImageFiles(self.names[positions], self.labels[positions])
+        origin = Origin(self._key, len(self.labels), positions)
+        return ImageFiles(self.names[positions], self.labels[positions], origin)
+
+    @cached_property
+    def _key(self) -> str:
+        """A hash of the paths, and of some files' sizes and times: all of a million would take too long."""
+        digest = hashlib.sha256(self.names.contiguous().numpy().data)
+        for position in range(0, len(self.labels), max(1, len(self.labels) // NUM_STATS)):
+            path = Path(self._get_path(position))
+            stat = path.stat() if path.exists() else None
+            digest.update(repr(stat and (stat.st_size, stat.st_mtime_ns)).encode())
+        return digest.hexdigest()
 
     def name(self, position: int) -> str:
         """Returns an image's path; bytes of it that are not UTF-8 are escaped."""

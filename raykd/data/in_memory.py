@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,21 +17,14 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.batch import Batch
-from raykd.data._base import Dataset, DataSpec, Part, Source, ViewIndex
+from raykd.data._base import Dataset, DataSpec, Origin, Part, Source, ViewIndex, number_rows
 from raykd.data.normalizer import Normalizer
+from raykd.data.views import NUM_VIEWS, ViewMaker
 
 EVALUATION_BATCH = 1000
 EVALUATION_BATCH_CPU = (
     128  # the memory of larger activations would go back to the system, and be cleared, at every layer
 )
-
-
-class Origin(NamedTuple):
-    """Of images that were taken from others: from which, and which of them."""
-
-    key: str  # a hash of all the pixels
-    images: int
-    positions: Tensor  # [images taken], int64
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +55,25 @@ class InMemorySpec(DataSpec):
         """Returns how many views of an image there are, rotations not counted."""
         return (2 * self.padding + 1) ** 2 * (2 if self.flip else 1)
 
+    @property
+    def num_views(self) -> int:
+        """Returns how many view ids an image has."""
+        if self.views is not None:
+            return self.views
+        return NUM_VIEWS if self.makes_views else self.num_crops
+
     def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
-        """Returns the views of all images that the training images were taken from; None if from none."""
+        """Returns the views of all images that the training images were taken from.
+
+        None if they were taken from none, or their views are too many to be numbered.
+        """
         origin = dataset.train.origin
-        if origin is None:
+        if origin is None or self.num_views == NUM_VIEWS:
             return None
-        content = [origin.key, origin.images, dataset.size, dataset.mean, dataset.std]
-        content += [self.padding, self.flip, self.rotations]
+        content = [origin.key, origin.images, dataset.size, dataset.mean, dataset.std, self.padding]
+        content += self.describe_views(origin.positions)
         key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return ViewIndex(key, self.num_crops * self.rotations, origin.images, origin.positions)
+        return ViewIndex(key, self.num_views * self.rotations, origin.images, origin.positions)
 
     def resize_side(self, size: int) -> int:
         """Returns the size itself: the images have it."""
@@ -90,7 +93,9 @@ class InMemorySource(Source[Pixels]):
         self._normalizer, self._origin = normalizer, train.origin
         self._size, self.flip, self.rotations = train.pixels.shape[1], spec.flip, spec.rotations
         self._offsets = 2 * p + 1
-        self.num_views = spec.num_crops
+        self.num_views, self._num_crops = spec.num_views, spec.num_crops
+        images = torch.arange(len(train.labels)) if train.origin is None else train.origin.positions
+        self._view_maker = ViewMaker(spec, images) if spec.makes_views else None
         padded = F.pad(train.pixels, (0, 0, p, p, p, p)) if p else train.pixels
         self.pixel_rows = padded.to(normalizer.device).flatten(
             0, 2
@@ -105,8 +110,21 @@ class InMemorySource(Source[Pixels]):
         """Yields a batch a step, cropped and flipped on the device; as Source says."""
         device = self._normalizer.device
         rows = [None] * len(view_ids) if self._origin is None else self._index_rows(positions, view_ids)
+        if self._view_maker is not None:
+            for step_positions, ids, row in zip(positions, view_ids, rows, strict=True):
+                yield self._make_views(self._view_maker, step_positions, ids, row)
+            return
         for step_positions, ids, row in zip(positions.to(device), view_ids.to(device), rows, strict=True):
             yield self._normalizer.make_batch(self._crop(step_positions, ids), step_positions, ids, row)
+
+    def _make_views(
+        self, view_maker: ViewMaker, positions: Tensor, view_ids: Tensor, row: Tensor | None
+    ) -> Batch:
+        device = self._normalizer.device
+        crop_positions, seeds = (t.to(device) for t in view_maker.list_crops(positions, view_ids))
+        crops = self._crop(crop_positions, seeds % self._num_crops)
+        batch = self._normalizer.make_batch(crops, crop_positions, seeds)
+        return view_maker.finish(batch, positions, view_ids, row)
 
     def evaluation_batches(self, part: Pixels, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields every world-th image and label of a part, as they are; as Source says."""
@@ -129,8 +147,7 @@ class InMemorySource(Source[Pixels]):
     def _index_rows(self, positions: Tensor, view_ids: Tensor) -> Tensor:
         """View ids [steps, n, r] of positions [steps, n] -> rows of the view index [steps, n * r]."""
         assert self._origin is not None
-        images = self._origin.positions[positions][..., None] * self.rotations + torch.arange(self.rotations)
-        return (images * self.num_views + view_ids).flatten(1)
+        return number_rows(self._origin.positions[positions], view_ids, self.num_views)
 
     def _crop(self, positions: Tensor, view_ids: Tensor) -> Tensor:
         """Images at positions [n] cropped and flipped by view ids [n, r] -> [n * r, size, size, 3], uint8."""

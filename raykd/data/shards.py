@@ -8,11 +8,12 @@ Any Parquet reader can stream the shards. Here an image is one range read at its
 encoding allows, so that order, views, banks and resumption are those of the folder itself, bit for bit.
 """
 
+import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from raykd.data import class_folders, pictures
+from raykd.data._base import Origin
 from raykd.data.encoded import EncodedImages
 from raykd.errors import UserError, first_line, mask_passwords
 from raykd.paths import open_filesystem
@@ -55,6 +57,7 @@ class Shards(EncodedImages):
     offset: Tensor  # [images], int64
     size: Tensor  # [images], int64
     labels: Tensor  # [images], int64
+    origin: Origin | None = None
 
     @property
     def remote(self) -> bool:  # type: ignore[override]
@@ -63,8 +66,16 @@ class Shards(EncodedImages):
 
     def take(self, positions: Tensor) -> "Shards":
         """Returns the images at these positions, in this order."""
-        tensors = (self.row, self.shard, self.offset, self.size, self.labels)
-        return Shards(self.base, self.part, *(tensor[positions] for tensor in tensors))
+        names = ("row", "shard", "offset", "size", "labels")
+        taken = {name: getattr(self, name)[positions] for name in names}
+        return replace(self, **taken, origin=Origin(self._key, len(self.labels), positions))
+
+    @cached_property
+    def _key(self) -> str:
+        digest = hashlib.sha256(f"{self.base} {self.part}".encode())
+        for tensor in (self.shard, self.offset, self.size, self.labels):
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
 
     def name(self, position: int) -> str:
         """Returns an image's shard and the file it was written from."""
@@ -125,7 +136,7 @@ def open_part(base: str, part: str) -> tuple[tuple[str, ...], Shards]:
     columns = {name: torch.tensor(table[name].to_numpy()).long() for name in INDEX_SCHEMA.names[3:]}
     labels = torch.tensor(table["label"].to_numpy()).long()
     classes = dict(zip(labels.tolist(), table["class"].to_pylist(), strict=True))
-    images = Shards(base, part, torch.arange(len(labels)), **columns, labels=labels)
+    images = Shards(base, part, torch.arange(len(labels)), **columns, labels=labels, origin=None)
     return tuple(classes[label] for label in range(len(classes))), images
 
 

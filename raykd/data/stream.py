@@ -5,6 +5,8 @@ id) here too, whichever process makes it. Which images come when is the trainer'
 stream has no state, and resumes when it is given the rest of the positions.
 """
 
+import hashlib
+import json
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
@@ -18,13 +20,13 @@ from torch.utils.data import DataLoader
 
 from raykd.batch import Batch
 from raykd.data import pictures
-from raykd.data._base import Dataset, DataSpec, Source, ViewIndex
+from raykd.data._base import Dataset, DataSpec, Source, ViewIndex, number_rows
 from raykd.data.encoded import EncodedImages
 from raykd.data.normalizer import Normalizer
+from raykd.data.views import NUM_VIEWS, ViewMaker
 from raykd.errors import UserError
 
 EVALUATION_BATCH = 128
-NUM_VIEWS = 2**31
 
 Item = tuple[int, list[int]]  # position of an image, its view ids; without any, it is cropped for evaluation
 FetchedItem = tuple[Item, bytes | None]  # its bytes, if they could be had
@@ -43,8 +45,25 @@ class StreamedSpec(DataSpec):
     loaders: Annotated[int, Field(ge=0)] | None = None  # processes that decode; None: the job's CPU threads
 
     def index_views(self, dataset: Dataset[Any]) -> ViewIndex | None:
-        """Returns None: an image has 2^31 views."""
-        return None
+        """Returns the views of the whole training set where `views` bounds them; None: an image has 2^31.
+
+        None also where images of the class may stand in for others: which, depends on what is held out.
+        """
+        origin = dataset.train.origin
+        if self.views is None or origin is None or self.max_corrupt:
+            return None
+        content = [
+            origin.key,
+            origin.images,
+            dataset.size,
+            dataset.mean,
+            dataset.std,
+            self.area,
+            self.decoder,
+        ]
+        content += self.describe_views(origin.positions)
+        key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return ViewIndex(key, self.views * self.rotations, origin.images, origin.positions)
 
     def resize_side(self, size: int) -> int:
         """Returns 256 / 224 of the size, the usual rule of ImageNet (torchvision's references)."""
@@ -120,23 +139,35 @@ class BytesReader(torch.utils.data.Dataset[FetchedItem]):
 class StreamedSource(Source[EncodedImages]):
     """Images through loaders, a few batches ahead."""
 
-    num_views = NUM_VIEWS
-
     def __init__(self, train: EncodedImages, spec: StreamedSpec, normalizer: Normalizer) -> None:
         self.rotations, self.flip = spec.rotations, spec.flip
         self._train, self._spec, self._normalizer = train, spec, normalizer
         self._unreadable: set[str] = set()
+        self.num_views = spec.views or NUM_VIEWS
+        images = torch.arange(len(train.labels)) if train.origin is None else train.origin.positions
+        self._images, self._view_maker = images, ViewMaker(spec, images)
 
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
         """Yields a batch a step, decoded ahead; as Source says. Raises UserError for a corrupt image."""
         items = (
-            list(zip(step_positions.tolist(), ids.tolist(), strict=True))
+            list(zip(*(t.tolist() for t in self._view_maker.list_crops(step_positions, ids)), strict=True))
             for step_positions, ids in zip(positions, view_ids, strict=True)
         )
         batches, device = self._load_batches(self._train, items), self._normalizer.device
+        if self._spec.makes_views:
+            for pixels, step_positions, ids in zip(batches, positions, view_ids, strict=True):
+                yield self._make_views(pixels, step_positions, ids)
+            return
         on_device = positions.to(device), view_ids.to(device)  # once: each of these copies waits for a GPU
         for pixels, step_positions, ids in zip(batches, *on_device, strict=True):
             yield self._normalizer.make_batch(pixels, step_positions, ids)
+
+    def _make_views(self, pixels: Tensor, positions: Tensor, view_ids: Tensor) -> Batch:
+        crops = (t.to(self._normalizer.device) for t in self._view_maker.list_crops(positions, view_ids))
+        batch = self._normalizer.make_batch(pixels, *crops)
+        is_numbered = self._spec.views is not None
+        row = number_rows(self._images[positions], view_ids, self.num_views) if is_numbered else None
+        return self._view_maker.finish(batch, positions, view_ids, row)
 
     def evaluation_batches(
         self, part: EncodedImages, rank: int, world: int

@@ -37,6 +37,9 @@ class Plan:
     devices_per_trial: float
     resources: str  # in words: what a trial takes here, or on the cluster that was probed
     shortage: str  # in words that these are fewer; "" when they are not
+    teacher_cache: (
+        str  # in words: views whose outputs of the teacher fit a node's disk; "" where none are kept
+    )
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
     epochs: int
     images: int  # training images of a trial
@@ -107,6 +110,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         devices_per_trial=study.cluster.workers * (study.cluster.num_gpus or study.cluster.num_cpus),
         resources=resolution.description,
         shortage=study.describe_shortage(),
+        teacher_cache=space_check.describe_views(study, dataset_info),
         search_warnings=tuple(list_search_warnings(study)),
         epochs=recipe.epochs,
         images=dataset_info.images,

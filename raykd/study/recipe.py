@@ -15,6 +15,7 @@ from raykd.paths import resolve
 from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 from raykd.study.starts import PRETRAINED
+from raykd.teachers.cached import CACHEABLE
 
 
 class _MethodByName:
@@ -155,6 +156,11 @@ class Recipe(Spec):
         """Returns the teacher, or all of several; empty without one."""
         return (self.teacher,) if self.teacher else self.teachers
 
+    @property
+    def reads_cacheable(self) -> bool:
+        """Whether a cache holds all that the loss terms read of the teacher's outputs."""
+        return self.needs_teacher and methods.get_module(self.method.name).Method.needs <= CACHEABLE
+
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
         if self.teacher and self.teachers:
@@ -197,8 +203,8 @@ def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:
     return Recipe.model_validate_json(
         json.dumps(
             {
-                "data": recipe.to_dict()["data"] | {"rotations": 1},
                 "student": teacher.model_dump(mode="json", exclude={"train", "weight"}),
+                "data": recipe.to_dict()["data"] | {"rotations": 1, "views": None},
                 "method": {"name": "ce"},
                 "precision": recipe.precision,
                 **training.model_dump(mode="json"),

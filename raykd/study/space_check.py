@@ -13,6 +13,7 @@ from raykd.spec import Choice, Dimension, Scalar, apply_params
 from raykd.study.recipe import Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
+from raykd.teachers.cache_file import count_row_bytes
 from raykd.teachers.ensemble import merge_shapes
 
 
@@ -26,6 +27,7 @@ def check(study: Study, info: DatasetInfo) -> int:
     Raises:
         UserError: Every value by which a drawn trial, or its retraining, could never begin.
     """
+    check_views(study, info)
     errors: dict[tuple[str, str], list[Scalar]] = {}
     count = 0
     for path, value, point in boundary_points(study):
@@ -38,6 +40,44 @@ def check(study: Study, info: DatasetInfo) -> int:
             for (path, line), values in errors.items()
         )
     return count
+
+
+def check_views(study: Study, info: DatasetInfo) -> None:
+    """UserError when the teacher's outputs for `data/views` views of each image do not fit their disk."""
+    views, gib = study.recipe.data.views, study.cluster.teacher_cache_gib
+    view_bytes = _count_view_bytes(study, info)
+    needed = (views or 0) * view_bytes / 2**30
+    if needed > gib:
+        raise UserError(
+            [
+                f"recipe/data/views = {views}: the teacher's outputs take {needed:.1f} GiB "
+                f"of a node's disk, {int(gib * 2**30 / view_bytes)} views fit "
+                f"cluster/teacher_cache_gib = {gib:g} (0: none are kept)"
+            ]
+        )
+
+
+def describe_views(study: Study, info: DatasetInfo) -> str:
+    """Returns in words how many views' outputs a node keeps, and what that saves; "" if none."""
+    view_bytes, views, epochs = _count_view_bytes(study, info), study.recipe.data.views, study.recipe.epochs
+    if not view_bytes:
+        return ""
+    room = int(study.cluster.teacher_cache_gib * 2**30 / view_bytes)
+    words = f"{view_bytes / 2**20:,.1f} MiB for a view of each image: {room:,} views fit"
+    if views is None:
+        return words + " (data/views says how many may be drawn)"
+    passes = views * (1 - (1 - 1 / views) ** epochs)  # distinct views of an image in a trial, on average
+    return words + f"; of {views}, the first trial's teacher passes {passes:.0f} for {epochs} epochs"
+
+
+def _count_view_bytes(study: Study, info: DatasetInfo) -> int:
+    """Bytes of the teacher's outputs for a view of each image; 0 where none are kept."""
+    recipe = study.recipe
+    if not study.cluster.teacher_cache_gib or not recipe.reads_cacheable:
+        return 0
+    shapes = [_output_shapes(teacher.net, info.classes, info.size) for teacher in recipe.list_teachers()]
+    row_bytes = sum(count_row_bytes(shape.classes + shape.embedding) for shape in shapes)
+    return row_bytes * info.images * recipe.data.rotations
 
 
 def boundary_points(study: Study) -> Iterator[tuple[str, Scalar, dict[str, Scalar]]]:

@@ -35,7 +35,7 @@ class CacheFile:
         self.width = width
         self._file, self.max_rows = file, max_rows  # rows from `max_rows` on are not written
         weakref.finalize(self, file.close)
-        self._cells = np.memmap(file, np.uint8, "r", PAGE_BYTES, (rows, _row_bytes(width)))
+        self._cells = np.memmap(file, np.uint8, "r", PAGE_BYTES, (rows, count_row_bytes(width)))
 
     def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
         """Returns the numbers [n, width] of rows [n], and which of them are valid [n]."""
@@ -50,7 +50,7 @@ class CacheFile:
         Raises:
             OSError: The disk is full.
         """
-        stride = _row_bytes(self.width)
+        stride = count_row_bytes(self.width)
         for row, numbers in zip(rows.tolist(), values, strict=True):
             if row < self.max_rows:
                 content = numbers.tobytes().ljust(stride - CRC_BYTES, b"\0")
@@ -85,7 +85,7 @@ def open_cache_file(folder: Path, key: str, rows: int, width: int, max_bytes: in
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key}.cache"
     header = _make_header(key, rows, width)
-    size = PAGE_BYTES + rows * _row_bytes(width)
+    size = PAGE_BYTES + rows * count_row_bytes(width)
     with _lock_folder(folder):
         if not _is_valid(path, header, size):
             _create(path, header, size)
@@ -93,11 +93,11 @@ def open_cache_file(folder: Path, key: str, rows: int, width: int, max_bytes: in
         fcntl.flock(file, fcntl.LOCK_SH)
         os.utime(path)
         room = _make_room(folder, path, size, max_bytes)
-    return CacheFile(file, rows, width, max(0, room - PAGE_BYTES) // _row_bytes(width))
+    return CacheFile(file, rows, width, max(0, room - PAGE_BYTES) // count_row_bytes(width))
 
 
-def _row_bytes(width: int) -> int:
-    """Bytes of a row: its numbers, filled up to whole words, and their CRC."""
+def count_row_bytes(width: int) -> int:
+    """Returns the bytes of a row: its numbers, filled up to whole words, and their CRC."""
     return -(-2 * width // 4) * 4 + CRC_BYTES
 
 

@@ -78,7 +78,10 @@ class Distiller(nn.Module):
         upright = slice(None, None, self._rotations)
         method_batch = MethodBatch(batch.labels, batch.index, progress, student, teacher, self._rotations)
         logits, labels = student.logits[upright].float(), batch.labels[upright]
-        terms = {"task": F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)}
+        task = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+        if batch.share is not None and batch.partner_labels is not None:
+            task = self._mixed_cross_entropy(logits, labels, batch.partner_labels, batch.share)
+        terms = {"task": task}
         terms |= self.method(method_batch)
         if self._plus_kd is not None:
             options = self._plus_kd
@@ -87,6 +90,14 @@ class Distiller(nn.Module):
             )
             terms["plus_kd"] = kd_loss(*both_logits, options.temperature)
         return terms
+
+    def _mixed_cross_entropy(self, logits: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+        """Of logits [n, c] with both labels [n], each by its share; a mixed batch has no rotated views."""
+        own, other = (
+            F.cross_entropy(logits, one, label_smoothing=self._label_smoothing, reduction="none")
+            for one in (labels, partner)
+        )
+        return (share * own + (1 - share) * other).mean()
 
 
 def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int) -> Distiller:

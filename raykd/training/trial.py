@@ -27,14 +27,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from raykd import data, methods, models
+from raykd import data, models
 from raykd.data import AnyData, Dataset
 from raykd.errors import first_line, shorten
 from raykd.store import file_names
 from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
 from raykd.study.recipe import Recipe, TeacherSpec
-from raykd.teachers.cached import CACHEABLE, add_cache
+from raykd.teachers.cached import add_cache
 from raykd.teachers.ensemble import EnsembleNet, EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
 from raykd.training.analysis import analyse
@@ -275,8 +275,7 @@ def _add_cache(
 ) -> Teacher:
     """The teacher live, or with its cache where the method reads what one holds."""
     live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
-    needs = methods.get_module(recipe.method.name).Method.needs
-    if not needs <= CACHEABLE:
+    if not recipe.reads_cacheable:
         return live
     return add_cache(
         live, recipe.data.index_views(dataset), job.teacher_cache_gib, device, _cache_folder(job)

@@ -24,6 +24,7 @@ def print_plan(plan: Any) -> None:
         "method's memory": f"{plan.bank_bytes / 2**20:.1f} MiB of buffers",
         "disk": f"{plan.disk_bytes / 2**20:,.0f} MiB, and {plan.trial_disk_bytes / 2**20:,.0f} MiB for each "
         f"trial under way; free: {format_free(plan.disk_free_bytes)}",
+        **({"teacher's cache": plan.teacher_cache} if plan.teacher_cache else {}),
     } | _format_times(plan)
     for name, value in rows.items():
         console.print(f"{name:>16}  {value}", soft_wrap=True)
