@@ -1,7 +1,7 @@
 """Which search finds the best point at the least cost, on real learning curves that others published.
 
 python tests/benchmarks/search.py --out FOLDER [--curves FOLDER] [--envs FOLDER] [--first-seed 0]
-    [--seeds 20] [--searches A,B] [--regimes cn,an,cn-good] [--budget 50]
+    [--seeds 20] [--searches "A;B"] [--regimes cn,an,cn-good] [--budget 50]
 
 Surrogates of the curves (search_bench/surrogate.py) answer the trainings; the searches are the real ones:
 raykd's StudySearch with its journal, and peers in environments of their own (search_bench/make_envs.sh).
@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=50, help="full trainings")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--searches", type=lambda text: text.split(","), default=[*OURS, *PEERS])
+    parser.add_argument("--searches", type=lambda text: text.split(";"), default=[*OURS, *PEERS])
     parser.add_argument("--regimes", type=lambda text: text.split(","), default=list(REGIMES))
     arguments = parser.parse_args()
     if not arguments.curves.is_dir():
