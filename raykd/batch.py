@@ -21,7 +21,7 @@ class Head(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a net puts out for a batch. Cached outputs of a teacher have no maps and nothing pooled."""
+    """What a net puts out for a batch. What it cannot give is empty, as maps and pooled of cached outputs."""
 
     logits: Tensor  # [n, c]
     embedding: Tensor  # [n, d], the pooled features that the head reads
@@ -37,6 +37,7 @@ class OutputShapes(NamedTuple):
     classes: int
     embedding: int
     maps: tuple[tuple[int, int, int], ...]  # (channels, height, width) a stage
+    missing: tuple[str, ...] = ()  # the fields of Outputs that the net cannot give: they are empty
 
     @property
     def pooled(self) -> tuple[int, int, int]:

@@ -44,7 +44,10 @@ def make_untrained_trainer(recipe: Recipe, dataset: Dataset[Any], device: torch.
     """Returns a recipe's trainer beside a teacher of random weights: as fast and as large as the real one."""
     teacher: Any = NoTeacher()
     if recipe.needs_teacher:
-        nets = [models.make(spec.net, len(dataset.classes)) for spec in recipe.list_teachers()]
+        specs = recipe.list_teachers()
+        nets = [models.make(spec.net, len(dataset.classes), spec.options) for spec in specs]
+        for net in nets:
+            net.set_input_statistics(dataset.mean, dataset.std)
         teachers = [LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device)) for net in nets]
         teacher = EnsembleTeacher(teachers, [1.0] * len(nets)) if len(nets) > 1 else teachers[0]
     return Trainer(recipe, dataset, teacher, device)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from raykd.batch import MethodBatch, MethodContext
+from raykd.batch import MethodBatch, MethodContext, OutputShapes
 from raykd.spec import Choice, Spec
 
 Weight = Annotated[float, Field(ge=0)]
@@ -39,6 +39,11 @@ def check_classes(context: MethodContext) -> None:
         )
 
 
+def _check_needs(role: str, needs: frozenset[Need], shapes: OutputShapes, method: str) -> None:
+    if lacking := sorted(needs & set(shapes.missing)):
+        raise ValueError(f"{method} reads the {role}'s {', '.join(lacking)}, which its net does not give")
+
+
 class Method(nn.Module, ABC):
     """One distillation method for one pair of nets.
 
@@ -47,6 +52,7 @@ class Method(nn.Module, ABC):
     """
 
     needs: ClassVar[frozenset[Need]]  # the fields of the teacher's Outputs that forward reads
+    student_needs: ClassVar[frozenset[Need] | None] = None  # those of the student's; None: the same
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
@@ -57,6 +63,9 @@ class Method(nn.Module, ABC):
     def __init__(self, config: MethodConfig, context: MethodContext) -> None:
         super().__init__()
         self.config, self.deploy_head, self.learning_rates = config, None, {}
+        student_needs = self.needs if self.student_needs is None else self.student_needs
+        _check_needs("teacher", self.needs, context.teacher, config.name)
+        _check_needs("student", student_needs, context.student, config.name)
         if "logits" in self.needs:
             check_classes(context)
 

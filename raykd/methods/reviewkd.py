@@ -110,6 +110,7 @@ class Method(_base.Method):
     """Fuses the student's stages, deep to shallow, into guesses of the teacher's."""
 
     needs = frozenset({"preacts", "embedding"})
+    student_needs = frozenset({"maps"})
     status = "official"
     paper = "Distilling Knowledge via Knowledge Review, CVPR 2021, arXiv:2104.09044"
 

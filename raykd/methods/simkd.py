@@ -55,7 +55,8 @@ class ReusedClassifier(nn.Module):
     def __init__(self, context: MethodContext, factor: int) -> None:
         super().__init__()
         (channels_in, *_), (channels, *self.size) = context.student.maps[-1], context.teacher.pooled
-        self.reads_pooled = channels_in == context.student.embedding  # no convolution lies between
+        is_last = channels_in == context.student.embedding  # no convolution lies between
+        self.reads_pooled = is_last and "pooled" not in context.student.missing
         middle = max(1, channels // factor)
         self.projector = nn.Sequential(
             *_conv_bn_relu(channels_in, middle, 1),
@@ -85,6 +86,7 @@ class Method(_base.Method):
     """Projects the student's last map onto the teacher's; its `deploy_head` replaces the student's."""
 
     needs = frozenset({"pooled", "head"})
+    student_needs = frozenset({"maps"})
     status = "official"
     paper = "Knowledge Distillation with the Reused Teacher Classifier, CVPR 2022, arXiv:2203.14001"
 

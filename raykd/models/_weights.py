@@ -48,7 +48,7 @@ def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any]) ->
 
 def _check_classes(net: Net, net_state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     name = f"{net.head}.bias"
-    if weights[name].shape != net_state[name].shape:
+    if name in net_state and weights[name].shape != net_state[name].shape:
         raise ValueError(
             f"its head has {len(weights[name])} classes, the data has {len(net_state[name])}; "
             "head = new draws another, where the net is trained"

@@ -1,5 +1,7 @@
 """The nets by name: the table that a new net is added to."""
 
+import importlib
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -9,6 +11,7 @@ from torch import nn
 from raykd.errors import UserError, suggest_nearest
 from raykd.models._base import Net
 from raykd.models.bottleneck import ResNet50
+from raykd.models.foreign import Options
 from raykd.models.imagenet import ImageNetResNet
 from raykd.models.mobilenet import MobileNetV2
 from raykd.models.mobilenet_v1 import MobileNetV1
@@ -18,6 +21,7 @@ from raykd.models.shuffle_v2 import ShuffleV2
 from raykd.models.vgg import VGG
 from raykd.models.wrn import WideResNet
 
+LIBRARIES = ("timm", "torchvision")
 NETS: Mapping[str, Callable[[int], Net]] = MappingProxyType(
     {f"resnet{depth}": partial(ResNet, depth, (16, 16, 32, 64)) for depth in (8, 14, 20, 32, 44, 56, 110)}
     | {f"resnet{depth}x4": partial(ResNet, depth, (32, 64, 128, 256)) for depth in (8, 32)}
@@ -45,11 +49,37 @@ def names() -> tuple[str, ...]:
     return tuple(NETS)
 
 
-def make(name: str, classes: int = 100) -> Net:
-    """Returns a net with fresh weights. UserError with the nearest name when there is none."""
-    if name not in NETS:
-        raise UserError([f"no net '{name}'.{suggest_nearest(name, NETS)} There are: {', '.join(NETS)}"])
+def make(name: str, classes: int = 100, options: Options | None = None) -> Net:
+    """Returns a net with fresh weights.
+
+    Args:
+        name: One of `names`, timm/NAME[.TAG] or torchvision/NAME.
+        classes: Of its classifier.
+        options: Keyword arguments of a net of timm or torchvision, and `size`, the pixels that it sees.
+
+    Raises:
+        UserError: There is no such net; with the nearest name.
+        ValueError: It takes no such option.
+    """
+    options = options or {}
+    library, _, rest = name.partition("/")
+    if rest and library in LIBRARIES:
+        module = importlib.import_module(f"{__package__}.{library}_net")  # here: the library takes seconds
+        net: Net = module.make(
+            rest, classes, options, json.dumps([name, classes, dict(options)], sort_keys=True)
+        )
+        return net
+    check_name(name)
+    if options:
+        raise ValueError(f"{name} takes no options, but got {', '.join(options)}")
     return NETS[name](classes)
+
+
+def check_name(name: str) -> None:
+    """Raises UserError with the nearest name when there is no such net; a library's are asked when made."""
+    if name.partition("/")[0] not in LIBRARIES and name not in NETS:
+        nets = f"{', '.join(NETS)}, timm/NAME, torchvision/NAME"
+        raise UserError([f"no such net '{name}'.{suggest_nearest(name, NETS)} There are: {nets}"])
 
 
 def num_parameters(net: nn.Module) -> int:

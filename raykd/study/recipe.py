@@ -9,7 +9,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from raykd import methods, models
 from raykd.data import AnyData
-from raykd.errors import suggest_nearest
+from raykd.errors import UserError
 from raykd.methods._base import MethodConfig
 from raykd.paths import resolve
 from raykd.spec import Choice, Range, Seed, Spec
@@ -30,15 +30,16 @@ class _MethodByName:
 
 
 def _check_net(name: str) -> str:
-    if name not in models.names():
-        raise ValueError(
-            f"no such net.{suggest_nearest(name, models.names())} There are: {', '.join(models.names())}"
-        )
+    try:
+        models.check_name(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None
     return name
 
 
 Net = Annotated[str, AfterValidator(_check_net)]
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
+Options = dict[str, bool | int | float | str]  # of a net of timm or torchvision, and `size`: pixels of a side
 
 
 def _resolve_weights(weights: str) -> str:
@@ -56,6 +57,7 @@ class NetSpec(Spec):
     role: ClassVar[str]  # in messages
 
     net: Net
+    options: Options = Field(default_factory=dict)
     weights: Annotated[str, AfterValidator(_resolve_weights)] | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the file; filled in at launch
     head: Literal["loaded", "new"] = "loaded"

@@ -8,7 +8,7 @@ from typing import Any
 from raykd import methods
 from raykd.errors import shorten, suggest_nearest
 from raykd.spec import Choice, Dimension, Range, Scalar, collect_dimensions, is_active
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import Options, Recipe
 
 
 def draw(space: dict[str, Dimension], choose: Callable[[str, Dimension], Scalar]) -> dict[str, Scalar]:
@@ -76,6 +76,8 @@ def build_search_space(method: str, entries: dict[str, Any]) -> tuple[dict[str, 
 def _is_field(method: str, path: str) -> bool:
     schema: Any = Recipe
     for part in path.split("/"):
+        if schema == Options:
+            return True  # the net says whether it is one
         if not hasattr(schema, "model_fields") or part not in schema.model_fields:
             return False
         schema = (

@@ -1,5 +1,6 @@
 """The boundary points of a search space: a search may draw them, so a trial must be possible at each."""
 
+import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
@@ -117,15 +118,19 @@ def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]
     """ValueError when the method cannot serve the nets, or no batch can be made."""
     for workers in worker_counts:
         recipe.optimizer.check_batch_size(workers, info.images)
-    student = _output_shapes(recipe.student.net, info.classes, info.size)
-    teacher = merge_shapes([_output_shapes(t.net, info.classes, info.size) for t in recipe.list_teachers()])
+    student, *teachers = (
+        _output_shapes(spec.net, json.dumps(spec.options), info.classes, info.size)
+        for spec in (recipe.student, *recipe.list_teachers())
+    )
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
-        methods.make(recipe.method.name, MethodContext(student, teacher, labels), recipe.method)
+        methods.make(
+            recipe.method.name, MethodContext(student, merge_shapes(teachers), labels), recipe.method
+        )
 
 
 @lru_cache(maxsize=64)
-def _output_shapes(net: str, classes: int, size: int) -> OutputShapes:
+def _output_shapes(net: str, options: str, classes: int, size: int) -> OutputShapes:
     """What a net announces; it is built on no device at all."""
     with torch.device("meta"):
-        return models.make(net, classes).shapes(size)
+        return models.make(net, classes, json.loads(options)).shapes(size)

@@ -57,7 +57,7 @@ class LiveTeacher:
         self.shapes, self.cache_stats = net.shapes(image_size), CacheStats()
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._device, self._bf16 = device, bf16
-        head = (net.get_parameter(f"{net.head}.{name}").detach().clone() for name in ("weight", "bias"))
+        head = (tensor.detach().clone() for tensor in net.get_head())
         self.head = Head(*head)  # the classifier's own tensors: weight [classes, embedding], bias [classes]
         if bf16:
             _round_weights(net)
@@ -77,7 +77,9 @@ class LiveTeacher:
         """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits."""
         digest = hashlib.sha256()
         settings = [torch.__version__, self._device.type, self._bf16, view_index.key]
-        digest.update(json.dumps([*settings, type(self._net).__qualname__, self.shapes]).encode())
+        digest.update(
+            json.dumps([*settings, type(self._net).__qualname__ + self._net.key, self.shapes]).encode()
+        )
         for name, value in sorted(self._net.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -27,6 +27,13 @@ class StudentWithHead(nn.Module):
         outputs: Outputs = self.student(images)
         return outputs._replace(logits=self.deploy_head(outputs))
 
+    def set_input_statistics(self, mean: models.Triple, std: models.Triple) -> None:
+        """As `Net.set_input_statistics`."""
+        self.student.set_input_statistics(mean, std)
+
+
+DeployedStudent = models.Net | StudentWithHead
+
 
 class Distiller(nn.Module):
     """Student and method together.
@@ -46,7 +53,7 @@ class Distiller(nn.Module):
         self, recipe: Recipe, labels: Tensor, classes: int, image_size: int, teacher: OutputShapes
     ) -> None:
         super().__init__()
-        self.student = models.make(recipe.student.net, classes)
+        self.student = models.make(recipe.student.net, classes, recipe.student.options)
         context = MethodContext(self.student.shapes(image_size), teacher, labels)
         self.method = methods.make(recipe.method.name, context, recipe.method)
         rotations = type(self.method).rotations
@@ -58,7 +65,7 @@ class Distiller(nn.Module):
         self._rotations, self._label_smoothing = recipe.data.rotations, recipe.label_smoothing
         self.bf16 = False
 
-    def deployed_student(self) -> nn.Module:
+    def deployed_student(self) -> DeployedStudent:
         """Returns the net that is left after training: the student, with the method's deploy_head, if any."""
         head = self.method.deploy_head
         return self.student if head is None else StudentWithHead(self.student, head)
@@ -107,6 +114,6 @@ def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int
         ValueError: The method cannot serve the two nets.
     """
     with torch.device("meta"):
-        teachers = [models.make(teacher.net, classes) for teacher in recipe.list_teachers()]
+        teachers = [models.make(spec.net, classes, spec.options) for spec in recipe.list_teachers()]
         shapes = merge_shapes([teacher.shapes(image_size) for teacher in teachers])
         return Distiller(recipe, torch.zeros(num_images, dtype=torch.int64), classes, image_size, shapes)

@@ -28,7 +28,7 @@ def make_started(
     spec: NetSpec, classes: int, cache: Path | None = None, download: bool = False
 ) -> models.Net:
     """Returns a net with its weights; the rest as for `read_start`."""
-    net = models.make(spec.net, classes)
+    net = models.make(spec.net, classes, spec.options)
     weights = read_start(spec, net, cache, download)
     models.load_weights(net, weights, spec.head == "new")
     return net

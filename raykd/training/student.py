@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from raykd import models
 from raykd.data import Dataset, DataSpec
 from raykd.errors import UserError, first_line, validate
 from raykd.store import file_names
@@ -20,9 +21,15 @@ from raykd.training import distiller
 class TrainedStudent:
     """A net as it is deployed, in float32 on the CPU, and what is known of it."""
 
-    net: nn.Module  # images [n, 3, size, size] -> Outputs; in evaluation mode
+    net: distiller.DeployedStudent  # images [n, 3, size, size] -> Outputs; in evaluation mode
     recipe: Recipe
     preprocessing: dict[str, Any]
+
+    @property
+    def statistics(self) -> tuple[models.Triple, models.Triple]:
+        """Mean and deviation of the channels by which its images are normalised."""
+        mean, std = (tuple(self.preprocessing[name]) for name in ("mean", "std"))
+        return mean, std
 
     @property
     def size(self) -> int:
@@ -62,7 +69,10 @@ def load(location: str | Folder) -> TrainedStudent:
     if not isinstance(values, dict) or not {"size", "classes", "mean", "std"} <= values.keys():
         raise UserError([f"{folder.uri}/{file_names.PREPROCESSING}: torn, or not of a student"])
     recipe = read_recipe(folder)
-    return TrainedStudent(load_net(recipe, folder, len(values["classes"]), values["size"]), recipe, values)
+    net = load_net(recipe, folder, len(values["classes"]), values["size"])
+    student = TrainedStudent(net, recipe, values)
+    net.set_input_statistics(*student.statistics)
+    return student
 
 
 def read_recipe(folder: Folder) -> Recipe:
@@ -71,7 +81,7 @@ def read_recipe(folder: Folder) -> Recipe:
     return validate(Recipe, parse_settings(folder.read(file_names.RECIPE), place), place)
 
 
-def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Module:
+def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> distiller.DeployedStudent:
     """Returns the deployed net with the folder's weights. UserError when they are not of the recipe's net."""
     try:
         weights = safetensors.torch.load(folder.read(file_names.STUDENT))
@@ -81,7 +91,9 @@ def load_net(recipe: Recipe, folder: Folder, classes: int, size: int) -> nn.Modu
         raise UserError([f"{folder.uri}/{file_names.STUDENT}: {reason}"]) from None
 
 
-def build_deployed(recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int) -> nn.Module:
+def build_deployed(
+    recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int
+) -> distiller.DeployedStudent:
     """Returns the student, its method's deploy_head, if any, and the weights in it. RuntimeError: no fit."""
     net = distiller.build_on_meta(
         recipe, classes, size, 1

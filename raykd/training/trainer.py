@@ -67,6 +67,7 @@ class Trainer:
         self.distiller = Distiller(recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes)
         if start is not None:
             models.load_weights(self.distiller.student, start, recipe.student.head == "new")
+        self.distiller.student.set_input_statistics(dataset.mean, dataset.std)
         if recipe.batch_norm == "synced" and self.world > 1:
             convert_sync_batchnorm(self.distiller)
         self.distiller.to(device).to(memory_format=torch.channels_last)

@@ -154,7 +154,7 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
     start = None
     if checkpoint is None and recipe.student.weights is not None:
-        net = models.make(recipe.student.net, len(dataset.classes))
+        net = models.make(recipe.student.net, len(dataset.classes), recipe.student.options)
         start = read_start(recipe.student, net, _cache_folder(job), job.download)
     trainer = _make_trainer(job, recipe, dataset, device, start)
     rows: list[dict[str, Any]] = []
@@ -201,7 +201,7 @@ def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     """Of the deployed student, against the teacher also where the method needs none."""
     recipe, dataset = trainer.recipe, trainer.dataset
     teacher: nn.Module | None = None
-    if nets := _load_teachers(job, recipe, len(dataset.classes)):
+    if nets := _load_teachers(job, recipe, dataset):
         teacher = EnsembleNet(nets, [t.weight for t in recipe.teachers]) if len(nets) > 1 else nets[0]
         teacher.to(trainer.device).to(memory_format=torch.channels_last)  # as the student: speeds compare
     bf16 = uses_bf16(recipe, trainer.device)
@@ -265,7 +265,7 @@ def _load_dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
 def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Teacher:
     if not recipe.needs_teacher:
         return NoTeacher()
-    nets = _load_teachers(job, recipe, len(dataset.classes))
+    nets = _load_teachers(job, recipe, dataset)
     teachers = [_add_cache(job, recipe, dataset, net, device) for net in nets]
     return teachers[0] if len(nets) == 1 else EnsembleTeacher(teachers, [t.weight for t in recipe.teachers])
 
@@ -282,11 +282,14 @@ def _add_cache(
     )
 
 
-def _load_teachers(job: Job, recipe: Recipe, classes: int) -> list[models.Net]:
-    return [
-        load_teacher_net(teacher, place, classes, _cache_folder(job), job.download)
+def _load_teachers(job: Job, recipe: Recipe, dataset: Dataset[Any]) -> list[models.Net]:
+    nets = [
+        load_teacher_net(teacher, place, len(dataset.classes), _cache_folder(job), job.download)
         for teacher, place in zip(recipe.list_teachers(), job.teachers, strict=True)
     ]
+    for net in nets:
+        net.set_input_statistics(dataset.mean, dataset.std)
+    return nets
 
 
 def load_teacher_net(

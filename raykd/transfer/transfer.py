@@ -69,7 +69,9 @@ def load_teacher(folder: Folder, student: TrainedStudent, file: str | None) -> n
     place = file or places[0]
     if spec is None or not place or (file is None and not _may_be_there(place)):
         return None
-    return trial.load_teacher_net(spec, place, len(student.classes))
+    teacher = trial.load_teacher_net(spec, place, len(student.classes))
+    teacher.set_input_statistics(*student.statistics)
+    return teacher
 
 
 def _may_be_there(place: str) -> bool:
@@ -112,7 +114,10 @@ def transfer(
 
     def make_untrained(seed: int) -> Features:
         torch.manual_seed(seed)
-        return make_features(models.make(student.recipe.student.net, len(student.classes)))
+        spec = student.recipe.student
+        net = models.make(spec.net, len(student.classes), spec.options)
+        net.set_input_statistics(*student.statistics)
+        return make_features(net)
 
     rows = {"student": probe("student", for_any_seed(student.net))}
     if teacher is not None:

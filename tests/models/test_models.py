@@ -221,10 +221,10 @@ def test_weights_start_as_the_source_starts_them() -> None:
 
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(
-        UserError, match=r"^no net 'resnet_20'\. Did you mean 'resnet20'\? There are: resnet8, "
+        UserError, match=r"^no such net 'resnet_20'\. Did you mean 'resnet20'\? There are: resnet8, "
     ):
         models.make("resnet_20")
-    with pytest.raises(UserError, match=r"^no net '\?'\. There are: resnet8, "):
+    with pytest.raises(UserError, match=r"^no such net '\?'\. There are: resnet8, "):
         models.make("?")
 
 

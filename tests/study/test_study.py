@@ -81,7 +81,7 @@ def test_round_trip(tmp_path: Path) -> None:
         (("epochs: 3", "epoch: 3"), "recipe/epoch: no such field. Did you mean 'epochs'?"),
         (("name: dcd", "name: dcdd"), "recipe/method/name = dcdd: unknown. Did you mean 'dcd'?"),
         (("name: dcd", "name: dcd, temprature: 4"), "recipe/method/temprature: no such field."),
-        (("net: resnet8", "net: resnet9"), "no such net. Did you mean 'resnet8'?"),
+        (("net: resnet8", "net: resnet9"), "no such net 'resnet9'. Did you mean 'resnet8'?"),
         (("name: digits", "name: digit"), "recipe/data/name = digit: unknown. Did you mean 'digits'?"),
         (("name: dcd}", "name: dcd, weights: {contrast: -1}}"), "recipe/method/weights/contrast = -1"),
         (
