@@ -11,7 +11,7 @@ from raykd.batch import MethodContext, OutputShapes
 from raykd.data import DatasetInfo
 from raykd.errors import UserError, validate
 from raykd.spec import Choice, Dimension, Scalar, apply_params
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import NetSpec, Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
 from raykd.teachers.cache_file import count_row_bytes
@@ -76,7 +76,7 @@ def _count_view_bytes(study: Study, info: DatasetInfo) -> int:
     recipe = study.recipe
     if not study.cluster.teacher_cache_gib or not recipe.reads_cacheable:
         return 0
-    shapes = [_output_shapes(teacher.net, info.classes, info.size) for teacher in recipe.list_teachers()]
+    shapes = [_output_shapes(teacher, info) for teacher in recipe.list_teachers()]
     row_bytes = sum(count_row_bytes(shape.classes + shape.embedding) for shape in shapes)
     return row_bytes * info.images * recipe.data.rotations
 
@@ -118,19 +118,19 @@ def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]
     """ValueError when the method cannot serve the nets, or no batch can be made."""
     for workers in worker_counts:
         recipe.optimizer.check_batch_size(workers, info.images)
-    student, *teachers = (
-        _output_shapes(spec.net, json.dumps(spec.options), info.classes, info.size)
-        for spec in (recipe.student, *recipe.list_teachers())
-    )
+    student, *teachers = (_output_shapes(spec, info) for spec in (recipe.student, *recipe.list_teachers()))
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
-        methods.make(
-            recipe.method.name, MethodContext(student, merge_shapes(teachers), labels), recipe.method
-        )
+        context = MethodContext(student, merge_shapes(teachers), labels)
+        methods.make(recipe.method.name, context, recipe.method)
+
+
+def _output_shapes(spec: NetSpec, info: DatasetInfo) -> OutputShapes:
+    """What a net announces; it is built on no device at all."""
+    return _measure_shapes(spec.net, json.dumps(spec.options), info.classes, info.size)
 
 
 @lru_cache(maxsize=64)
-def _output_shapes(net: str, options: str, classes: int, size: int) -> OutputShapes:
-    """What a net announces; it is built on no device at all."""
+def _measure_shapes(net: str, options: str, classes: int, size: int) -> OutputShapes:
     with torch.device("meta"):
         return models.make(net, classes, json.loads(options)).shapes(size)
