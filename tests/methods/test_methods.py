@@ -38,6 +38,7 @@ UNLIKE_DEFAULT = {
     "crcd": [{"sampling": "per_sample"}],
     "crd": [{"sampling": "per_sample"}, {"negatives": 9}],
     "ckd": [{"standardize": True}],
+    "eed": [{"divergence": {"kind": "kl"}}],
     "sdd": [{"divergence": {"kind": "dkd"}}],
     "dcd": [{"stop_gradient": True}],
     "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
@@ -47,7 +48,12 @@ UNLIKE_DEFAULT = {
 }  # arms that no range draws
 
 EQUAL = CONTEXT._replace(student=STUDENT._replace(embedding=TEACHER.embedding))  # widths
-CONTEXTS = {"fitnet": FITNET_CONTEXT, "pckd": EQUAL}  # of methods that cannot serve synthetic_batch.CONTEXT
+CONTEXTS = {
+    "fitnet": FITNET_CONTEXT,
+    "pckd": EQUAL,
+    "eed": FITNET_CONTEXT,
+    "beed": FITNET_CONTEXT,
+}  # of methods that cannot serve synthetic_batch.CONTEXT
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views
 REUSED = ("sdd", "simkd", "msdcrd")  # methods that read logits off a head
 RESTING = {"sskd": "teacher_head"}  # a term and head that rest at the steps' progress (test_baselines.py)

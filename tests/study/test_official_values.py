@@ -46,6 +46,7 @@ RD, MD, CKD = "HobbitLong/RepDistiller", "megvii-research/mdistiller", "ZhouXinz
 SDD, REVIEW, SIMKD = "shicaiwei123/SDD-CVPR2024", "dvlab-research/ReviewKD", "DefangChen/SimKD"
 SSKD, DCD, PCKD = "xuguodong03/SSKD", "giakoumoglou/distillers", "MuHeDing/PCKD"
 DIST, CRCD = "hunto/image_classification_sota", "Lechatelia/CRCD"
+EED, BEED = "hjdw2/Exit-Ensemble-Distillation", "hjdw2/BEED"
 
 CIFAR = sgd(240, 64, 0.05, 5e-4, (150, 180, 210))
 SLOW = {"optimizer/lr": 0.01}  # of ShuffleNets and MobileNets
@@ -122,6 +123,21 @@ CRCD_METHOD: list[tuple[str, Values]] = [
     ),
     (f"{CRCD}, helper/loops.py:80-86", method(until=240 / 250)),
 ]
+EXITS = sgd(200, 128, 0.1, 5e-4, (75, 130, 180))
+EED_METHOD: list[tuple[str, Values]] = [
+    (f"{EED}, train.py:32-47", EXITS),
+    (f"{EED}, train.py:329-342", {}),
+    (
+        f"{EED}, train.py:159-202",
+        method(divergence__kind="mse", weights=dict.fromkeys(("task", "exits", "logits", "feature"), 1)),
+    ),
+]
+BEED_METHOD: list[tuple[str, Values]] = [
+    (f"{BEED}, train.py:34-51", EXITS),
+    (f"{BEED}, train.py:334-347", {}),
+    (f"{BEED}, train.py:55-57", method(temperature=3, alpha=1.15, beta=1.6)),
+    (f"{BEED}, train.py:186-212", method(weights={"task": 1, "exits": 1, "kd": 1, "feature": 0.1})),
+]
 SIMKD_METHOD: list[tuple[str, Values]] = [
     (f"{SIMKD}, scripts/run_distill.sh:22", method(weights={"task": 0, "feature": 1})),
     (f"{SIMKD}, train_student.py:67", method(factor=2)),
@@ -144,8 +160,8 @@ def dkd(**values: Any) -> Values:
 CIFAR_STUDIES: Table = {
     **{name: [REPDISTILLER, *own] for name, own in REPDISTILLER_METHODS.items()},
     **{f"{name}-hetero": [REPDISTILLER, SHUFFLE, *own] for name, own in REPDISTILLER_METHODS.items()},
-    **{name: [REPDISTILLER] for name in ("mcld", "msdcrd", "wcord")},
-    **{f"{name}-hetero": [REPDISTILLER, SHUFFLE] for name in ("mcld", "msdcrd", "wcord")},
+    **{name: [REPDISTILLER] for name in ("clkd", "mcld", "msdcrd", "wcord")},
+    **{f"{name}-hetero": [REPDISTILLER, SHUFFLE] for name in ("clkd", "mcld", "msdcrd", "wcord")},
     "ckd": [
         (
             f"{CKD}, configs/cifar100/ckd/wrn40_2_wrn_16_2.yaml:10-21",
@@ -158,6 +174,10 @@ CIFAR_STUDIES: Table = {
             sgd(480, 32, 0.01, 5e-4, ()) | method(temperature=1, weights={"task": 1, "contrast": 100}),
         )
     ],
+    "beed": BEED_METHOD,
+    "beed-hetero": [*BEED_METHOD, SHUFFLE],
+    "eed": EED_METHOD,
+    "eed-hetero": [*EED_METHOD, SHUFFLE],
     "crcd": CRCD_METHOD,
     "crcd-hetero": [*CRCD_METHOD, (f"{CRCD}, train_student.py:106-108", SLOW)],
     "dcd": [(f"{DCD}, cifar/train_student.py:35-45", CIFAR), *DCD_METHOD],
@@ -219,7 +239,8 @@ CIFAR_STUDIES: Table = {
 }
 
 UNOFFICIAL = (
-    "cc", "crcd", "dcd", "fitnet", "mcld", "msdcrd", "pckd", "pkt", "rkd", "sp", "sskd", "vid", "wcord"
+    "beed", "cc", "clkd", "crcd", "eed", "dcd", "fitnet", "mcld", "msdcrd", "pckd", "pkt", "rkd", "sp",
+    "sskd", "vid", "wcord",
 )  # fmt: skip
 HUNDRED_512 = sgd(100, 512, 0.2, 1e-4, (30, 60, 90))
 HUNDRED_256 = sgd(100, 256, 0.1, 1e-4, (30, 60, 90))
@@ -300,7 +321,7 @@ OFFICIAL: Table = {
 
 def test_every_study_of_a_paper_is_in_the_table() -> None:
     files = {path.relative_to(STUDIES).with_suffix("").as_posix() for path in STUDIES.glob("*/*.yaml")}
-    assert set(OFFICIAL) == files and len(files) == 88
+    assert set(OFFICIAL) == files and len(files) == 100
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))
