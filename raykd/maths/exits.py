@@ -52,7 +52,7 @@ class Exits(nn.Module):
     def forward(self, batch: MethodBatch) -> ExitOutputs:
         """Returns what the exits put out, and the net itself."""
         upright, outputs = slice(None, None, batch.rotations), batch.student
-        inner = outputs.preacts[-NUM_EXITS - 1 : -1]
+        inner = (outputs.preacts or outputs.maps)[-NUM_EXITS - 1 : -1]
         maps = [body(F.relu(x[upright].float())) for body, x in zip(self.bodies, inner, strict=True)]
         logits = [head(x.mean(dim=(2, 3))) for head, x in zip(self.heads, maps, strict=True)]
         return ExitOutputs(

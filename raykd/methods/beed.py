@@ -71,6 +71,7 @@ class Method(_base.Method):
 
     config: Config
     needs = frozenset()
+    student_needs = frozenset({"maps", "pooled"})
     status = "official"
     paper = "Rethinking Online Knowledge Distillation with Multi-Exits, ACCV 2022"
 

@@ -81,6 +81,7 @@ class Method(_base.Method):
 
     config: Config
     needs = frozenset()
+    student_needs = frozenset({"maps", "pooled"})
     status = "official"
     paper = "Students are the Best Teacher: Exit-Ensemble Distillation with Multi-Exits, arXiv:2104.00299"
 

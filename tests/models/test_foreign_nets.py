@@ -42,14 +42,14 @@ MISSING = {  # beside preacts, which none gives
 REFUSED_AS_TEACHER = {
     "preacts": {"reviewkd"},
     "pooled": {"msdcrd", "sdd", "simkd"},
-    "head": {"msdcrd", "pckd", "sdd", "simkd"},
+    "head": {"crcd", "msdcrd", "pckd", "sdd", "simkd"},
     "maps": {"at", "fitnet", "sp", "vid"},
 }
 REFUSED_AS_STUDENT = {
     "preacts": set(),
-    "pooled": {"msdcrd", "sdd"},
-    "head": {"msdcrd", "pckd", "sdd"},
-    "maps": {"at", "fitnet", "reviewkd", "simkd", "sp", "vid"},
+    "pooled": {"beed", "eed", "msdcrd", "sdd"},
+    "head": {"crcd", "msdcrd", "pckd", "sdd"},
+    "maps": {"at", "beed", "eed", "fitnet", "reviewkd", "simkd", "sp", "vid"},
 }
 CLASSES, IMAGES, ROTATIONS = 4, 16, 4
 LABELS = torch.arange(IMAGES // ROTATIONS).repeat_interleave(ROTATIONS) % CLASSES
