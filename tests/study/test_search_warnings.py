@@ -26,6 +26,16 @@ def test_of_some_there_is_nothing_to_say(sampler: str) -> None:
     assert list_warnings(sampler) == [] and list_warnings(sampler, method="sdd") == []
 
 
+def test_negatives_for_each_sample_are_slow_on_a_gpu() -> None:
+    def list_lines(sampling: str) -> list[str]:
+        recipe = RECIPE | {"method": {"name": "crd", "sampling": sampling}}
+        return list_search_warnings(Study.parse({"name": "s", "recipe": recipe}, "s"))
+
+    (line,) = list_lines("per_sample")
+    assert "method/sampling: per_sample takes about 17,088 launches of a GPU a step" in line
+    assert list_lines("shared") == []
+
+
 def test_each_limit_is_said_in_one_line() -> None:
     complete = "learns from complete trials alone, not from those that search/pruner stops"
     conditional = "draws at random method/divergence/non_target, method/divergence/warm_up"
