@@ -58,6 +58,7 @@ def export(
     dataset = data.load(recipe.data, root, False)
     preprocessing_values = describe_preprocessing(recipe.data, dataset)
     net = load_net(recipe, choice.folder, len(dataset.classes), dataset.size)
+    net.set_input_statistics(dataset.mean, dataset.std)
     out.mkdir(parents=True, exist_ok=True)
     folder.write_yaml(file_names.RECIPE, export_recipe.to_dict())
     (out / file_names.PROVENANCE).write_bytes(choice.folder.read(file_names.PROVENANCE))

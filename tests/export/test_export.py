@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 import safetensors
 import safetensors.torch
+import timm
 import torch
 from ruamel.yaml import YAML
 
@@ -147,6 +148,43 @@ def test_an_export_loads_without_raykd_and_is_trained_again_with_the_same_number
         safetensors.torch.load_file(tmp_path / x / "student.safetensors") for x in ("out", "again")
     )
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.slow
+def test_a_student_of_timm_loads_in_plain_timm_and_onnxruntime_with_the_same_numbers(
+    run: MakeRun, tmp_path: Path
+) -> None:
+    """A ViT teaches a MobileNet of another library; each sees its own normalisation."""
+    options = {"size": 32, "patch_size": 8, "depth": 2}
+    vit = f"net: timm/vit_tiny_patch16_224, options: {json.dumps(options)}"
+    teacher = models.make("timm/vit_tiny_patch16_224", 10, options)
+    torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
+    run_files = run(
+        "student={net: timm/mobilenetv3_small_050, options: {size: 32}}", "method={name: dkd}",
+        f"teacher={{{vit}, weights: {tmp_path}/teacher.pth}}",
+    )  # fmt: skip
+    assert export(run_files, tmp_path / "out", root=tmp_path) == {}
+    out = tmp_path / "out"
+    net = timm.create_model(
+        "mobilenetv3_small_050", num_classes=10, checkpoint_path=out / "student.safetensors"
+    )
+    statistics = json.loads((out / "preprocessing.json").read_text())
+    pixels = torch.rand(2, 3, 32, 32)
+
+    def normalize(mean: Any, std: Any) -> torch.Tensor:
+        return (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+    with torch.no_grad():
+        expected = net.eval()(normalize(net.pretrained_cfg["mean"], net.pretrained_cfg["std"])).numpy()
+    images = normalize(statistics["mean"], statistics["std"])
+    program = torch.export.load(out / "student.pt2").module()
+    session = onnxruntime.InferenceSession(out / "student.onnx")
+    for logits in (
+        student.load(str(out)).net(images).logits.numpy(),
+        program(images).detach().numpy(),
+        session.run(None, {session.get_inputs()[0].name: images.numpy()})[0],
+    ):
+        np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
