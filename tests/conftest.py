@@ -130,7 +130,7 @@ def small(tmp_path: Path) -> Path:
 def ray_session() -> None:
     """One Ray session for all tests of this process that drive a study in it, which takes seconds to start.
 
-    It stays until the process ends; a test that needs a cluster of its own ends it by `ray.shutdown()`.
+    It stays until the process ends; what needs none, or a cluster of its own, asks for `no_ray_session`.
     """
     import ray
 
@@ -142,6 +142,13 @@ def ray_session() -> None:
             warnings.simplefilter("ignore")
             os.environ.update(session.RAY_ENV)
             session.init_ray(None)
+
+
+@pytest.fixture
+def no_ray_session() -> None:
+    """Ends the session that other tests of this process share, if there is one."""
+    if (ray := sys.modules.get("ray")) is not None:
+        ray.shutdown()
 
 
 @pytest.fixture

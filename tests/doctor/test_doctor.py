@@ -70,7 +70,7 @@ def test_another_version_or_too_little_space_is_reported(tmp_path: Path) -> None
     assert all(by_check[check].level == "warning" for check in ("memory", "disk", "storage speed"))
 
 
-def test_no_cluster_at_the_address_is_a_red_line(verb: Any) -> None:
+def test_no_cluster_at_the_address_is_a_red_line(verb: Any, no_ray_session: None) -> None:
     done = verb("doctor", "--address", "127.0.0.1:9")
     assert done.returncode == 1 and "no Ray cluster answers at 127.0.0.1:9" in done.stdout, done.stderr
     assert "fix: start the head" in done.stdout and "Traceback" not in done.stderr
@@ -101,7 +101,7 @@ def test_nodes_on_which_trials_would_not_compare_are_named(small: Path) -> None:
 
 
 def test_a_long_temporary_folder_is_a_red_line_and_begins_no_run(
-    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any
+    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any, no_ray_session: None
 ) -> None:
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path / ("é" * 40)))
@@ -119,7 +119,7 @@ def test_a_long_temporary_folder_is_a_red_line_and_begins_no_run(
 
 
 def test_no_home_folder_is_one_line_before_a_run_begins(
-    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any
+    verb: Any, small: Path, tmp_path: Path, monkeypatch: Any, no_ray_session: None
 ) -> None:
     for name in (*AUTH_VARIABLES, "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)

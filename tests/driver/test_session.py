@@ -41,13 +41,14 @@ def test_a_process_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
-def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ray_that_does_not_start_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_ray_session: None
+) -> None:
     """Ray raises a plain Exception when its node is slow to start, or its raylet dies meanwhile."""
 
     def start(**settings: Any) -> None:
         raise Exception("The current node timed out during startup.\nMore of it.")
 
-    ray.shutdown()  # of the other tests' session
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", start)
     environment = dict(os.environ)
@@ -59,9 +60,8 @@ def test_ray_that_does_not_start_is_one_line(monkeypatch: pytest.MonkeyPatch, tm
 
 @on_linux
 def test_a_gcs_that_dies_while_ray_waits_for_it_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], no_ray_session: None
 ) -> None:
-    ray.shutdown()  # of the other tests' session
     shutil.copy(shutil.which("sleep") or "/bin/sleep", tmp_path / "gcs_server")
     gcs, output = subprocess.Popen([tmp_path / "gcs_server", "600"]), ""
 

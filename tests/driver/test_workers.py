@@ -336,13 +336,12 @@ def test_a_reporter_that_is_gone_is_no_failure_of_the_trial(digits_teacher: Path
 
 @pytest.mark.slow
 def test_two_nodes_are_one_node_with_two_workers(
-    digits_teacher: Path, monkeypatch: pytest.MonkeyPatch
+    digits_teacher: Path, monkeypatch: pytest.MonkeyPatch, no_ray_session: None
 ) -> None:
     """Ray Train on two nodes, whose only CPU each one worker takes, and in this machine's own session."""
     import ray
     from ray.cluster_utils import Cluster
 
-    ray.shutdown()  # of the other tests' session
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     settings = recipe(**KD, batch_norm="synced", **batch_settings(32))
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
