@@ -69,14 +69,14 @@ def connect(address: str | None, run: Folder | None = None) -> Iterator[None]:
         if has_session():
             _check_session_address(address)
             _quieten_loggers()
-            with turn_sigterm_into_interrupt(), watch_session(is_own=False):
+            with turn_sigterm_into_interrupt(), watch_session(False, describe_resume(run)):
                 yield
             return
         address = address or os.environ.get("RAY_ADDRESS")
         os.environ.update({} if address else {LOOPBACK_ENV: "0"})
         with _start_session(address, run):
             _quieten_loggers()
-            with turn_sigterm_into_interrupt(), watch_session(is_own=not address):
+            with turn_sigterm_into_interrupt(), watch_session(not address, describe_resume(run)):
                 yield
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 START_LIMIT_S = 40.0  # after 30 s Ray raises what it can; after 60 s without a GCS it ends the process
+INTERRUPT_LIMIT_S = 20.0  # for the main thread to end what it does; Ray itself would end it after 60 s
 INTERVAL_S = 1.0  # between two looks
 NUM_MISSED = 3  # looks in a row that a process of this machine does not answer
 NUM_MISSED_HEAD = 45  # the same of a cluster's head, which may be started again; Ray gives up after 60 s
@@ -69,13 +70,15 @@ def _has_child(name: str) -> bool:
 
 
 @contextmanager
-def watch_session(is_own: bool) -> Iterator[None]:
+def watch_session(is_own: bool, go_on: str) -> Iterator[None]:
     """Watches the session's GCS and the raylet of this machine for a `with` block of the main thread.
 
-    Elsewhere than in the main thread nothing can be interrupted, and nothing is watched.
+    Elsewhere than in the main thread nothing can be interrupted, nothing is watched. Where the main thread
+    waits for the dead process within Ray, which cannot be interrupted either, this process is ended.
 
     Args:
         is_own: Whether the session is one of this machine alone, whose processes nobody starts again.
+        go_on: The end of the line when this process is ended.
 
     Raises:
         ClusterError: One of them died; says which.
@@ -98,6 +101,9 @@ def watch_session(is_own: bool) -> Iterator[None]:
                 if missed[name] >= limit and not message:
                     message = f"Ray's {name} at {host}:{port} died"
                     os.kill(os.getpid(), signal.SIGUSR2)
+                    if not ended.wait(INTERRUPT_LIMIT_S):
+                        print(f"raykd: {message}; {go_on}", file=sys.stderr, flush=True)
+                        os._exit(1)
 
     processes = _list_processes(NUM_MISSED if is_own else NUM_MISSED_HEAD)
     previous = signal.signal(signal.SIGUSR2, raise_died)
