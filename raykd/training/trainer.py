@@ -202,7 +202,8 @@ class Trainer:
                     self.nonfinite_guard.check(names, epoch, step)
                 torch.autograd.backward(values, self._divide(weights))  # the weights are the loss's gradient
             means.append(self._divide(raw))
-        torch._foreach_add_(self._batch_counters, self.num_micro_batches)
+        if self._batch_counters:
+            torch._foreach_add_(self._batch_counters, self.num_micro_batches)
         self._set_learning_rates(self._compute_lr(epoch, step), progress)
         if self.recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.optimizer.clip_norm)

@@ -1,6 +1,7 @@
 """The trainer: learns, resumes exactly, stops before a weight is spoilt, and is the same on two ranks."""
 
 import copy
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -246,3 +247,13 @@ def test_batch_norms_count_their_batches(accumulate: int) -> None:
     list(trainer.run())
     counts = {int(v) for k, v in trainer.student.state_dict().items() if k.endswith("num_batches_tracked")}
     assert counts == {trainer.steps_per_epoch * accumulate}
+
+
+def test_nets_of_another_library_are_trained() -> None:
+    """A ViT, which has no batch norm, and a MobileNet."""
+    vit = {"net": "timm/vit_tiny_patch16_224", "options": {"size": 32, "patch_size": 8, "depth": 1}}
+    mobile_net = {"net": "timm/mobilenetv3_small_050", "options": {"size": 32}}
+    for student in (vit, mobile_net):
+        settings = recipe(student=student, method={"name": "dkd"}, epochs=1, precision="float32")
+        (row,) = make_trainer(settings).run()
+        assert math.isfinite(row["terms"]["task"]) and row["accuracy"] is not None
