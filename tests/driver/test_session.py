@@ -103,7 +103,8 @@ def describe_process():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TORCH")}
     return environment, levels, [signal.getsignal(number) for number in numbers]
 
-ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+settings = dict(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+ray.init("local", **settings)  # without an address Ray joins a cluster of another test beside it
 signal.signal(signal.SIGTERM, lambda *_: None)
 before = describe_process()
 try:
