@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+Triple = tuple[float, float, float]  # a number for each channel of an image
+
 
 class Head(NamedTuple):
     """The classifier of a net: logits = embedding @ weight.T + bias."""

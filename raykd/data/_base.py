@@ -19,10 +19,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from raykd.batch import Batch
+from raykd.batch import Batch, Triple
 from raykd.spec import Range, Spec
 
-Triple = tuple[float, float, float]
 Scale = Annotated[float, Field(gt=0)]
 Std = tuple[Scale, Scale, Scale]
 

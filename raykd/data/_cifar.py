@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from raykd.data._base import RawDataset, Triple
+from raykd.batch import Triple
+from raykd.data._base import RawDataset
 from raykd.data.in_memory import Pixels
 from raykd.errors import UserError
 

@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raykd.data._base import DatasetInfo, RawDataset, Std, Triple, choose_subset
+from raykd.batch import Triple
+from raykd.data._base import DatasetInfo, RawDataset, Std, choose_subset
 from raykd.data.class_folders import FilesByClass, list_train_and_test, to_text
 from raykd.data.in_memory import InMemorySpec, Pixels
 from raykd.data.pictures import UnreadableImage, decode

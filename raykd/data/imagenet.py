@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from raykd.batch import Triple
 from raykd.data import class_folders, shards
-from raykd.data._base import DatasetInfo, RawDataset, Std, Triple
+from raykd.data._base import DatasetInfo, RawDataset, Std
 from raykd.data.encoded import ImageFiles
 from raykd.data.stream import StreamedSpec
 from raykd.errors import UserError

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from raykd.batch import Batch
-from raykd.data._base import Triple
+from raykd.batch import Batch, Triple
 
 
 class Normalizer:

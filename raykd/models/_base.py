@@ -4,9 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from raykd.batch import Head, Outputs, OutputShapes
-
-Triple = tuple[float, float, float]
+from raykd.batch import Head, Outputs, OutputShapes, Triple
 
 
 class Net(nn.Module, ABC):

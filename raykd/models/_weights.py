@@ -29,11 +29,16 @@ def check_weights(net: Net, weights: Mapping[str, Any], new_head: bool = False) 
     """
     net_state = net.state_dict()
     if new_head:
-        net_state = {name: value for name, value in net_state.items() if not name.startswith(f"{net.head}.")}
+        net_state = leave_out(net.head, net_state)
     _check_names(net_state, weights)
     if not new_head:
         _check_classes(net, net_state, weights)
     _check_shapes(net_state, weights)
+
+
+def leave_out(module: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights less those of a module of the net, as "fc"."""
+    return {name: value for name, value in weights.items() if not name.startswith(f"{module}.")}
 
 
 def _check_names(net_state: Mapping[str, Tensor], weights: Mapping[str, Any]) -> None:

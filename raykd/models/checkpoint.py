@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from raykd.errors import first_line
+from raykd.models._weights import leave_out
 
 ADVICE = "save the weights by torch.save(model.state_dict(), PATH)"
 MAX_DEPTH = 4  # of dictionaries in dictionaries
@@ -80,18 +81,14 @@ def read_weights(path: Path, net_state: Mapping[str, Tensor], without: str = "")
     if not isinstance(content, Mapping):
         raise ValueError(f"holds {_describe(content)}, no state_dict: {ADVICE}")
     if without:
-        net_state = _leave_out(without, net_state)
+        net_state = leave_out(without, net_state)
     parts = {
-        place: _leave_out(without, part) if without else part
+        place: leave_out(without, part) if without else part
         for place, part in _list_parts(content, net_state)
     }
     if not parts:
         raise ValueError(f"holds {_describe(content)} and no weights: {ADVICE}")
     return _choose(parts, net_state)
-
-
-def _leave_out(module: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value for name, value in weights.items() if not name.startswith(f"{module}.")}
 
 
 def _load(path: Path) -> Any:

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raykd.batch import Head, Outputs, OutputShapes
+from raykd.batch import Head, Outputs, OutputShapes, Triple
 from raykd.errors import UserError, suggest_nearest
-from raykd.models._base import Net, Triple
+from raykd.models._base import Net
 
 Options = Mapping[str, bool | int | float | str]
 WRAPPED = "net."  # in the names of a wrapper's own modules, and in no state_dict

@@ -15,8 +15,7 @@ from raykd.errors import UserError, shorten, suggest_nearest, validate
 from raykd.spec import Spec
 from raykd.study.recipe import Recipe
 from raykd.study.search import Search
-from raykd.study.study import Budget, Cluster, Confirm, Count, Name, Study, insert_overrides
-from raykd.study.yaml_file import read_yaml
+from raykd.study.study import Budget, Cluster, Confirm, Count, Name, Study, read_settings
 
 # What a method may have of its own in the recipe; all else is the same for all methods.
 OWN_SETTINGS = (
@@ -137,9 +136,7 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = ()) -> Study | Com
     Raises:
         UserError: Every mistake in it, a line each.
     """
-    plain = read_yaml(Path(path))
-    insert_overrides(plain, overrides)
-    return parse_study(plain, str(path))
+    return parse_study(read_settings(path, overrides), str(path))
 
 
 def list_studies(study: Study | Comparison) -> list[Study]:

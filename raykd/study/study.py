@@ -171,9 +171,7 @@ class Study(Spec):
         Raises:
             UserError: Every mistake in it, a line each.
         """
-        plain = read_yaml(Path(path))
-        insert_overrides(plain, overrides)
-        return Study.parse(plain, str(path))
+        return Study.parse(read_settings(path, overrides), str(path))
 
     @staticmethod
     def parse(plain: dict[str, Any], where: str) -> "Study":
@@ -256,8 +254,16 @@ class Study(Spec):
         return errors
 
 
-def insert_overrides(plain: dict[str, Any], overrides: tuple[str, ...]) -> None:
-    """Puts path=value into a study's plain settings; a path that begins in the recipe needs no `recipe/`."""
+def read_settings(path: str | Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Returns a study file's plain settings with path=value put over them.
+
+    A path that begins in the recipe needs no `recipe/`.
+
+    Raises:
+        UserError: The file is no YAML of settings, or a path leads nowhere.
+    """
+    plain = read_yaml(Path(path))
     names = [item.split("/")[0].split("=")[0] for item in overrides]
     in_recipe = [name in Recipe.model_fields for name in names]
     override(plain, tuple(f"recipe/{o}" if r else o for o, r in zip(overrides, in_recipe, strict=True)))
+    return plain

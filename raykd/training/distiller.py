@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd import methods, models
-from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes
+from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes, Triple
 from raykd.maths.logits import prepare_logits
 from raykd.methods.kd import kd_loss
 from raykd.study.recipe import Recipe
@@ -27,7 +27,7 @@ class StudentWithHead(nn.Module):
         outputs: Outputs = self.student(images)
         return outputs._replace(logits=self.deploy_head(outputs))
 
-    def set_input_statistics(self, mean: models.Triple, std: models.Triple) -> None:
+    def set_input_statistics(self, mean: Triple, std: Triple) -> None:
         """As `Net.set_input_statistics`."""
         self.student.set_input_statistics(mean, std)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from raykd.maths.gather import num_ranks
 
 CHECK_EVERY = 100  # steps between two checks of a GPU's losses by the host
+StepLosses = tuple[int, Tensor, Tensor]  # the step, its terms [k], their sum
 
 
 class NonFiniteLoss(RuntimeError):
@@ -24,9 +25,7 @@ class NonFiniteGuard:
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, steps_per_epoch: int) -> None:
         self.check_every = 1 if device.type == "cpu" else CHECK_EVERY
         self._steps_per_epoch = steps_per_epoch
-        self._unchecked: list[
-            tuple[int, Tensor, Tensor]
-        ] = []  # (step, terms, their sum) since the last check
+        self._unchecked: list[StepLosses] = []  # since the last check
         self._nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
         # the attribute by which GradScaler stops torch's fused steps; nothing public does it without the host
         optimizer.found_inf = self._nonfinite  # type: ignore[attr-defined]
@@ -54,7 +53,7 @@ class NonFiniteGuard:
             if self._nonfinite.item():
                 self._raise(unchecked, [*names, "their sum"], epoch)
 
-    def _raise(self, unchecked: list[tuple[int, Tensor, Tensor]], names: list[str], epoch: int) -> None:
+    def _raise(self, unchecked: list[StepLosses], names: list[str], epoch: int) -> None:
         """Every rank says the same: the terms that were not finite, of the first step where one was."""
         ranks: list[list[tuple[int, str]]] = [[]]
         for step, values, loss in unchecked:

@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from raykd import models
+from raykd.batch import Triple
 from raykd.data import Dataset, DataSpec
 from raykd.errors import UserError, first_line, validate
 from raykd.store import file_names
@@ -26,7 +26,7 @@ class TrainedStudent:
     preprocessing: dict[str, Any]
 
     @property
-    def statistics(self) -> tuple[models.Triple, models.Triple]:
+    def statistics(self) -> tuple[Triple, Triple]:
         """Mean and deviation of the channels by which its images are normalised."""
         mean, std = (tuple(self.preprocessing[name]) for name in ("mean", "std"))
         return mean, std
