@@ -102,6 +102,10 @@ DIST_CIFAR: list[tuple[str, Values]] = [
         CIFAR | method(temperature=4, weights={"task": 1}),
     ),
     (f"{DIST}, lib/models/losses/kd_loss.py:69-71", method(weights={"inter": 2, "intra": 2})),
+    (
+        f"{DIST}, configs/strategies/distill/dist_cifar.yaml:31-32",
+        {"optimizer/nesterov": False, "optimizer/decay_vectors": True},
+    ),
 ]
 PCKD_COMMAND = method(weights={"task": 1, "centre": 1, "category": 0.05, "feature": 20, "kd": 0})
 PCKD_METHOD: list[tuple[str, Values]] = [
