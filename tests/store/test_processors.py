@@ -11,6 +11,7 @@ import torch
 
 from raykd.store.processors import count_cpus, has_bf16, name_device
 
+CGROUP_V1 = Path("/sys/fs/cgroup/cpu")
 NUM_ALLOWED = len(os.sched_getaffinity(0))
 
 
@@ -48,6 +49,38 @@ def test_a_quota_bounds_the_cpus(tmp_path: Path, process: str, files: dict[str, 
     write_files(tmp_path, {"cgroup": process})
     assert count_cpus(tmp_path / "root", tmp_path / "cgroup") == expected
     assert count_cpus(tmp_path / "none", tmp_path / "none") == NUM_ALLOWED
+
+
+@pytest.fixture
+def cpu_group() -> Path:
+    """A real cgroup of one CPU, in whichever version this machine has; needs the right to make one."""
+    folder = (CGROUP_V1 if CGROUP_V1.is_dir() else CGROUP_V1.parent) / f"raykd-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("a cgroup cannot be made here")
+    try:
+        if CGROUP_V1.is_dir():
+            (folder / "cpu.cfs_quota_us").write_text((folder / "cpu.cfs_period_us").read_text())
+        elif (folder / "cpu.max").exists():
+            (folder / "cpu.max").write_text("100000 100000")
+        else:
+            pytest.skip("cgroups here have no CPU controller")
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def test_a_real_quota_bounds_the_cpus(cpu_group: Path) -> None:
+    program = "from raykd.store.processors import count_cpus; print(count_cpus())"
+    words = [
+        "sh",
+        "-c",
+        f'echo $$ > "{cpu_group}/cgroup.procs" && exec "$0" -c "$1"',
+        sys.executable,
+        program,
+    ]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "1\n"
 
 
 @pytest.mark.skipif(shutil.which("taskset") is None, reason="no taskset here")
