@@ -9,6 +9,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
@@ -37,14 +38,16 @@ class ForeignNet(Net):
 
     Args:
         net: The library's module.
-        key: Its name and options: what decides its outputs beside its weights.
+        settings: Its name, classes and options, as JSON: what makes it anew. With its images and the
+            library's version they decide its outputs beside its weights.
         head: The name of its classifier in the library; "" when that is no linear layer.
         config: Of its images.
     """
 
-    def __init__(self, net: nn.Module, key: str, head: str, config: InputConfig) -> None:
+    def __init__(self, net: nn.Module, settings: str, head: str, config: InputConfig) -> None:
         super().__init__()
-        self.net, self.key, self.head, self.config = net, key, head, config
+        self.net, self.head, self.config, self._settings = net, head, config, settings
+        self.key = json.dumps([settings, config, version(json.loads(settings)[0].partition("/")[0])])
         self._scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
         self.register_state_dict_post_hook(_drop_prefix)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_add_prefix)  # type: ignore[no-untyped-call]
@@ -85,14 +88,14 @@ class ForeignNet(Net):
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs, by a pass without numbers."""
-        return _measure_shapes(self.key, image_size)
+        return _measure_shapes(self._settings, image_size)
 
 
 @lru_cache(maxsize=128)
-def _measure_shapes(key: str, image_size: int) -> OutputShapes:
+def _measure_shapes(settings: str, image_size: int) -> OutputShapes:
     from raykd.models.registry import make
 
-    name, classes, options = json.loads(key)
+    name, classes, options = json.loads(settings)
     with torch.device("meta"), torch.no_grad():
         outputs = make(name, classes, options).eval()(torch.empty(2, 3, image_size, image_size))
     maps = tuple((x.shape[1], x.shape[2], x.shape[3]) for x in outputs.maps)

@@ -33,13 +33,13 @@ def _find_source(net: str) -> Callable[[str], Weights] | None:
 
 
 def _download_from_torchvision(name: str) -> Weights:
-    """Those that torchvision calls DEFAULT, its best."""
+    """Those that torchvision calls DEFAULT, its best, less auxiliary classifiers, which no net has here."""
     from torchvision.models import get_model_weights  # here: it takes seconds
 
     weights: Weights = get_model_weights(name).DEFAULT.get_state_dict(
         progress=False, check_hash=True, weights_only=True
     )
-    return weights
+    return {name: value for name, value in weights.items() if not name.lower().startswith("aux")}
 
 
 def _download_from_timm(name: str) -> Weights:

@@ -26,10 +26,10 @@ class TimmNet(ForeignNet):
     first stage's stands for it. Pooled: where the embedding is the plain mean of the last features.
     """
 
-    def __init__(self, net: nn.Module, key: str, config: InputConfig) -> None:
+    def __init__(self, net: nn.Module, settings: str, config: InputConfig) -> None:
         classifier = net.get_classifier()  # type: ignore[operator]
         names = [name for name, module in net.named_modules() if module is classifier]
-        super().__init__(net, key, names[0] if isinstance(classifier, nn.Linear) else "", config)
+        super().__init__(net, settings, names[0] if isinstance(classifier, nn.Linear) else "", config)
         self._indices, self._repeats_first = _choose_stages(net)
         self._is_pooled = _pools_plainly(net)
 
@@ -75,14 +75,14 @@ def _pools_plainly(net: nn.Module) -> bool:
     return type(head) is ClassifierHead or net.num_features == getattr(net, "head_hidden_size", None)
 
 
-def make(name: str, classes: int, options: Options, key: str) -> TimmNet:
+def make(name: str, classes: int, options: Options, settings: str) -> TimmNet:
     """Returns a net of timm with random weights.
 
     Args:
         name: timm's, with or without a tag.
         classes: Of its classifier.
         options: Arguments of its class, and `size`: the pixels of a side that it sees.
-        key: What decides its outputs beside its weights.
+        settings: All of these, as JSON.
 
     Raises:
         UserError: timm is not installed, or has no such net.
@@ -109,4 +109,6 @@ def make(name: str, classes: int, options: Options, key: str) -> TimmNet:
         raise ValueError(f"timm/{name} with {dict(options)}: {first_line(error)}") from None
     cfg = net.pretrained_cfg
     size = int(options.get("size", cfg["input_size"][-1]))
-    return TimmNet(net, key, InputConfig(size, tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"]))
+    return TimmNet(
+        net, settings, InputConfig(size, tuple(cfg["mean"]), tuple(cfg["std"]), cfg["interpolation"])
+    )

@@ -28,6 +28,8 @@ NETS: dict[str, dict[str, Any]] = {  # a small net of each family
     "torchvision/resnet18": SMALL,
     "torchvision/mobilenet_v3_small": SMALL,
     "torchvision/swin_t": {"size": 64},
+    "torchvision/googlenet": {"size": 64},
+    "torchvision/squeezenet1_1": {"size": 33},
 }
 QUICK = ("timm/resnet10t", "timm/vit_tiny_patch16_224", "torchvision/mobilenet_v3_small")
 MISSING = {  # beside preacts, which none gives
@@ -38,6 +40,8 @@ MISSING = {  # beside preacts, which none gives
     "torchvision/resnet18": {"pooled"},
     "torchvision/mobilenet_v3_small": {"pooled"},
     "torchvision/swin_t": {"pooled", "maps"},
+    "torchvision/googlenet": {"pooled"},
+    "torchvision/squeezenet1_1": {"pooled", "head"},
 }
 REFUSED_AS_TEACHER = {
     "preacts": {"reviewkd"},

@@ -1,5 +1,6 @@
 """The cache of a teacher's outputs: shared, bounded, not trusted when damaged, equal to the live teacher."""
 
+import json
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ import torch
 from raykd import data, methods
 from raykd.batch import MethodBatch, MethodContext
 from raykd.models import make
+from raykd.models.timm_net import TimmNet
 from raykd.teachers.cache_file import PAGE_BYTES, CacheFile, open_cache_file
 from raykd.teachers.cached import CACHEABLE, CachedTeacher, add_cache
 from raykd.teachers.teacher import LiveTeacher, Teacher
@@ -215,6 +217,27 @@ def test_the_cache_is_of_these_weights_pixels_and_views_whatever_is_held_out(
     )
     again.get_outputs(batch)
     assert (again.cache_stats.hits, again.cache_stats.misses) == (20, 0)
+
+
+def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_and_of_the_librarys_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = make("timm/resnet10t", 10, {"size": 32})
+    assert isinstance(net, TimmNet)
+    spec, dataset = load_digits()
+    index = spec.index_views(dataset)
+    assert index is not None
+    settings = json.dumps(["timm/resnet10t", 10, {"size": 32}])
+
+    def compute_key(**config: Any) -> str:
+        same_weights = TimmNet(net.net, settings, net.config._replace(**config))
+        return LiveTeacher(same_weights, 32, CPU, False).compute_cache_key(index)
+
+    keys = [compute_key(), compute_key(mean=(0.5,) * 3), compute_key(std=(0.5,) * 3)]
+    keys += [compute_key(size=64), compute_key(interpolation="bilinear")]
+    assert compute_key() == keys[0]
+    monkeypatch.setattr("raykd.models.foreign.version", lambda library: f"another {library}")
+    assert len({*keys, compute_key()}) == 6
 
 
 @pytest.mark.parametrize(
