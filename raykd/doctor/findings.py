@@ -103,21 +103,23 @@ def add_mixtures(health: Health, all_facts: Sequence[dict[str, Any]], study: Stu
         study: Whose trials are to run; None: of any study.
     """
     gpus = Counter(gpu for facts in all_facts for gpu in facts["gpus"])
+    cpus = Counter(facts["cpu"] for facts in all_facts)
+    kinds_differ = "of different kinds ({}): trials on them do not compare exactly"
+    fix = "run the study on nodes of one kind of {}; `raykd status` names a mixture"
     if len(gpus) > 1 and (study is None or study.cluster.gpus):
         kinds = ", ".join(f"{count} x {name}" for name, count in gpus.items())
-        health.add_warning(
-            "cluster", "GPUs", f"of different kinds ({kinds}): trials on them do not compare exactly",
-            "run the study on nodes of one kind of GPU; `raykd status` names a mixture",
-        )  # fmt: skip
-    runs_on_cpus = not gpus or study is None or not study.cluster.gpus
+        health.add_warning("cluster", "GPUs", kinds_differ.format(kinds), fix.format("GPU"))
+    if len(cpus) < 2 or (gpus and study is not None and study.cluster.gpus):
+        return  # alike, or no trial computes on them
+    kinds = "; ".join(f"{count} x {name}" for name, count in cpus.items())
     is_auto = study is None or study.recipe.precision == "auto"
-    if runs_on_cpus and is_auto and len({facts["cpu_bf16"] for facts in all_facts}) > 1:
-        cpus = Counter(facts["cpu"] for facts in all_facts)
-        kinds = "; ".join(f"{count} x {name}" for name, count in cpus.items())
+    if is_auto and len({facts["cpu_bf16"] for facts in all_facts}) > 1:
         health.add_warning(
             "cluster", "CPUs", f"`precision: auto` is bfloat16 on some and float32 on others: {kinds}",
             "say which: --set recipe/precision=float32",
         )  # fmt: skip
+    else:
+        health.add_warning("cluster", "CPUs", kinds_differ.format(kinds), fix.format("CPU"))
 
 
 def add_speed(health: Health, name: str, check: str, message: str, rate: float) -> None:

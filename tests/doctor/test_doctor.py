@@ -97,7 +97,8 @@ def test_nodes_on_which_trials_would_not_compare_are_named(small: Path) -> None:
     on_cpus = Study.read(small, ("cluster/gpus=0",))
     assert set(find_mixtures(*with_gpus, study=on_cpus)) == {"CPUs"}
     float32 = Study.read(small, ("cluster/gpus=0", "precision=float32"))
-    assert find_mixtures(*with_gpus, study=float32) == {}
+    assert "of different kinds (1 x CPU new" in find_mixtures(*with_gpus, study=float32)["CPUs"]
+    assert "of different kinds" in find_mixtures({}, {"cpu": "CPU older, no bfloat16 in hardware"})["CPUs"]
 
 
 def test_a_long_temporary_folder_is_a_red_line_and_begins_no_run(

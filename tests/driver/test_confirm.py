@@ -1,4 +1,4 @@
-"""The end of a study when it goes wrong: a worker of a retraining is killed, a retraining fails."""
+"""The end of a study when it goes wrong: a retraining is killed, or fails."""
 
 import os
 import signal
@@ -6,14 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import fake_runs
 from support.run_files import HALF_OF_CPUS, wait_for
 
+from raykd.driver.confirm import drop_done_checkpoints, list_pending
+from raykd.driver.study_run import StudyRun
 from raykd.store.run_files import RunFiles
 from raykd.store.status import get_status
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+def test_a_retraining_that_was_killed_before_its_analysis_still_owes_it(tmp_path: Path) -> None:
+    """And the checkpoint of one that owes nothing, which a killed driver left, goes."""
+    study = fake_runs.make_study("made", trials=6)
+    run = StudyRun(study, fake_runs.write_run(study, tmp_path))
+    assert list_pending([run]) == []
+    killed, done = (run.run_files.confirmation("best", seed) for seed in (1, 2))
+    for folder in (killed, done):
+        folder.write("checkpoint.pt", b"")
+    killed.remove("analysis.json")
+    assert [retraining.name for retraining in list_pending([run])] == ["best, seed 1"]
+    drop_done_checkpoints(run.run_files)
+    assert killed.exists("checkpoint.pt") and not done.exists("checkpoint.pt")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(420)
 def test_two_workers_retrain_a_killed_one_goes_on_and_a_failed_one_leaves_the_others(
     small: Path, tmp_path: Path, start_study: Any
 ) -> None:

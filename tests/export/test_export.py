@@ -26,6 +26,7 @@ from raykd.export.card import format_title
 from raykd.export.choice import StudentChoice, make_export_recipe
 from raykd.export.export import export, is_export
 from raykd.store.folder import Folder
+from raykd.store.processors import count_cpus
 from raykd.store.run_files import RunFiles
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
@@ -47,8 +48,7 @@ def run(tmp_path: Path, small: Path) -> MakeRun:
         recipe = study.recipe_with(point)
 
         def train(folder: Any, recipe: Any, row: dict[str, Any], test: bool) -> None:
-            num_threads = os.cpu_count() or 1  # as `raykd train`
-            job = trial.Job(recipe.to_dict(), folder.uri, teachers, str(tmp_path), False, num_threads, test)
+            job = trial.Job(recipe.to_dict(), folder.uri, teachers, str(tmp_path), False, count_cpus(), test)
             trial.run(job, lambda metadata: None, CPU)
             last_epoch = folder.read_json("epochs.json")[-1]
             folder.write_json("trial.json", row | {"accuracy": last_epoch["accuracy"]})
