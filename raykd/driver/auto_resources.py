@@ -48,7 +48,11 @@ def make_untrained_trainer(recipe: Recipe, dataset: Dataset[Any], device: torch.
         nets = [models.make(spec.net, len(dataset.classes), spec.options) for spec in specs]
         for net in nets:
             net.set_input_statistics(dataset.mean, dataset.std)
-        teachers = [LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device)) for net in nets]
+        bf16 = uses_bf16(recipe, device)
+        teachers = [
+            LiveTeacher(net, dataset.size, device, bf16, spec.cache)
+            for net, spec in zip(nets, specs, strict=True)
+        ]
         teacher = EnsembleTeacher(teachers, [1.0] * len(nets)) if len(nets) > 1 else teachers[0]
     return Trainer(recipe, dataset, teacher, device)
 

@@ -53,6 +53,7 @@ class Method(nn.Module, ABC):
 
     needs: ClassVar[frozenset[Need]]  # the fields of the teacher's Outputs that forward reads
     student_needs: ClassVar[frozenset[Need] | None] = None  # those of the student's; None: the same
+    compares_classes: ClassVar[bool] = False  # whether it reads a class's logits over all images of a batch
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without

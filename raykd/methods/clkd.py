@@ -64,6 +64,7 @@ class Method(_base.Method):
 
     config: Config
     needs = frozenset({"logits"})
+    compares_classes = True
     status = "reconstruction"
     paper = "Class-aware Information for Logit-based Knowledge Distillation, arXiv:2211.14773"
 

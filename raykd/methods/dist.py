@@ -64,6 +64,7 @@ class Method(_base.Method):
 
     config: Config
     needs = frozenset({"logits"})
+    compares_classes = True
     status = "official"
     paper = "Knowledge Distillation from A Stronger Teacher, NeurIPS 2022, arXiv:2205.10536"
 

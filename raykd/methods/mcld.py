@@ -102,6 +102,7 @@ class Method(_base.Method):
 
     config: Config
     needs = frozenset({"logits"})
+    compares_classes = True
     status = "reconstruction"
     paper = "Multi-perspective Contrastive Logit Distillation, arXiv:2411.10693"
 

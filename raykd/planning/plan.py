@@ -11,6 +11,7 @@ from raykd import data, models
 from raykd.driver.auto_resources import Resolution, resolve_here
 from raykd.errors import UserError
 from raykd.planning import cost
+from raykd.planning.cache_forms import CacheFormPlan, plan_forms
 from raykd.planning.cost import CostEstimate
 from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
 from raykd.store.folder import Folder
@@ -40,6 +41,7 @@ class Plan:
     teacher_cache: (
         str  # in words: views whose outputs of the teacher fit a node's disk; "" where none are kept
     )
+    cache_forms: tuple[CacheFormPlan, ...]  # in which the teacher's outputs are or could be kept
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
     epochs: int
     images: int  # training images of a trial
@@ -111,6 +113,12 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         resources=resolution.description,
         shortage=study.describe_shortage(),
         teacher_cache=space_check.describe_views(study, dataset_info),
+        cache_forms=plan_forms(
+            study,
+            dataset_info,
+            recipe.data.index_views(dataset) if dataset else None,
+            speed.teacher_seconds if speed else None,
+        ),
         search_warnings=tuple(list_search_warnings(study)),
         epochs=recipe.epochs,
         images=dataset_info.images,

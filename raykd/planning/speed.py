@@ -1,7 +1,7 @@
 """How fast one worker trains: measured by a few steps with untrained nets."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Speed:
 
     images_per_second: float  # training images; each rotated view counts, as in the rows of a trial
     source: str  # where it was measured, or that it was given
+    teacher_seconds: float | None = None  # of a view's forward passes; None where that is not known
 
 
 def probe_speed(study: Study, data_root: Path, download: bool) -> Speed:
@@ -51,13 +52,13 @@ def probe_on_cluster(study: Study, data_root: Path, download: bool, address: str
     return resolution, Speed(*result)
 
 
-def _probe_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> tuple[float, str] | list[str]:
-    """On the node: the speed and its source, or what is wrong with the input."""
+def _probe_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> tuple[Any, ...] | list[str]:
+    """On the node: the fields of the speed, or what is wrong with the input."""
     try:
         speed = probe_speed(Study.parse(plain, "study"), data_root, download)
     except UserError as error:
         return error.lines
-    return speed.images_per_second, speed.source
+    return astuple(speed)
 
 
 def measure_speed(study: Study, dataset: data.Dataset[Any]) -> Speed:
@@ -67,12 +68,13 @@ def measure_speed(study: Study, dataset: data.Dataset[Any]) -> Speed:
     torch.set_num_threads(max(1, round(study.cluster.num_cpus)))
     try:
         trainer = make_untrained_trainer(study.recipe, dataset, device)
-        step_seconds = trainer.measure_step_seconds(PROBE_STEPS)
+        step_seconds, teacher_seconds = trainer.measure_step_seconds(PROBE_STEPS)
     finally:
         torch.set_num_threads(threads)
     recipe = study.recipe
     views = recipe.optimizer.batch_size * recipe.data.rotations
-    return Speed(views / step_seconds, f"{PROBE_STEPS} steps on {_describe_hardware(study, device)}")
+    source = f"{PROBE_STEPS} steps on {_describe_hardware(study, device)}"
+    return Speed(views / step_seconds, source, teacher_seconds / views)
 
 
 def _describe_hardware(study: Study, device: torch.device) -> str:

@@ -15,6 +15,7 @@ from raykd.paths import resolve
 from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 from raykd.study.starts import PRETRAINED
+from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import CACHEABLE
 
 
@@ -101,6 +102,7 @@ class TeacherSpec(NetSpec):
     role = "teacher"
 
     train: TeacherTraining | None = None
+    cache: CacheForm = CacheForm()  # in which form its outputs are kept and learnt from
 
     def with_weights(self, place: str) -> "TeacherSpec":
         """Returns the teacher as it teaches, by its weights at a place."""
@@ -173,11 +175,18 @@ class Recipe(Spec):
                 f"teachers: method '{self.method.name}' reads {', '.join(sorted(needs - {'logits'}))} of its "
                 f"teacher; several serve methods that read logits alone: {', '.join(_list_logit_methods())}"
             )
+        for name, form in self._list_cache_forms().items():
+            check_form(name, form, self.method.name)
         if self.needs_teacher and not self.list_teachers():
             raise ValueError(f"method '{self.method.name}' needs a teacher, and the recipe names none")
         if self.plus_kd and self.method.name == "kd":
             raise ValueError("plus_kd adds KD to another method; the method is kd already")
         return self
+
+    def _list_cache_forms(self) -> dict[str, CacheForm]:
+        """By their paths."""
+        several = {f"teachers/{number}/cache": teacher.cache for number, teacher in enumerate(self.teachers)}
+        return {"teacher/cache": self.teacher.cache} if self.teacher else several
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain data (dict, list, str, numbers), for a file or another process."""
@@ -194,6 +203,24 @@ class Recipe(Spec):
         return Recipe.model_validate_json(json.dumps(self.to_dict() | settings))
 
 
+def check_form(path: str, form: CacheForm, name: str) -> None:
+    """Raises ValueError when a method cannot be served by what a form keeps of a teacher's outputs."""
+    if form.is_exact:
+        return
+    method = methods.get_module(name).Method
+    if lacking := sorted(method.needs - CACHEABLE):
+        raise ValueError(
+            f"{path}: method '{name}' reads its teacher's {', '.join(lacking)}: no form keeps them"
+        )
+    if form.embedding == "none" and "embedding" in method.needs:
+        raise ValueError(f"{path}/embedding = none: method '{name}' reads its teacher's embedding")
+    if form.top_logits is not None and method.compares_classes:
+        raise ValueError(
+            f"{path}/top_logits = {form.top_logits}: method '{name}' compares classes over the images, and "
+            "needs all logits of each"
+        )
+
+
 def _list_logit_methods() -> list[str]:
     return [name for name in methods.names() if methods.get_module(name).Method.needs == {"logits"}]
 
@@ -205,7 +232,7 @@ def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:
     return Recipe.model_validate_json(
         json.dumps(
             {
-                "student": teacher.model_dump(mode="json", exclude={"train", "weight"}),
+                "student": teacher.model_dump(mode="json", exclude={"train", "weight", "cache"}),
                 "data": recipe.to_dict()["data"] | {"rotations": 1, "views": None},
                 "method": {"name": "ce"},
                 "precision": recipe.precision,

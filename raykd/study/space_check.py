@@ -15,6 +15,7 @@ from raykd.study.recipe import NetSpec, Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
 from raykd.teachers.cache_file import count_row_bytes
+from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.ensemble import merge_shapes
 
 
@@ -44,9 +45,18 @@ def check(study: Study, info: DatasetInfo) -> int:
 
 
 def check_views(study: Study, info: DatasetInfo) -> None:
-    """UserError when the teacher's outputs for `data/views` views of each image do not fit their disk."""
+    """Checks what is kept of the teacher's outputs.
+
+    Raises:
+        UserError: Those for `data/views` views of each image do not fit their disk, or have no such form.
+    """
+    for teacher in study.recipe.list_teachers():
+        try:
+            teacher.cache.check(output_shapes(teacher, info))
+        except ValueError as error:
+            raise UserError([f"recipe/{'teacher' if study.recipe.teacher else 'teachers'}/{error}"]) from None
     views, gib = study.recipe.data.views, study.cluster.teacher_cache_gib
-    view_bytes = _count_view_bytes(study, info)
+    view_bytes = count_view_bytes(study, info)
     needed = (views or 0) * view_bytes / 2**30
     if needed > gib:
         raise UserError(
@@ -60,7 +70,7 @@ def check_views(study: Study, info: DatasetInfo) -> None:
 
 def describe_views(study: Study, info: DatasetInfo) -> str:
     """Returns in words how many views' outputs a node keeps, and what that saves; "" if none."""
-    view_bytes, views, epochs = _count_view_bytes(study, info), study.recipe.data.views, study.recipe.epochs
+    view_bytes, views, epochs = count_view_bytes(study, info), study.recipe.data.views, study.recipe.epochs
     if not view_bytes:
         return ""
     room = int(study.cluster.teacher_cache_gib * 2**30 / view_bytes)
@@ -71,13 +81,19 @@ def describe_views(study: Study, info: DatasetInfo) -> str:
     return words + f"; of {views}, the first trial's teacher passes {passes:.0f} for {epochs} epochs"
 
 
-def _count_view_bytes(study: Study, info: DatasetInfo) -> int:
-    """Bytes of the teacher's outputs for a view of each image; 0 where none are kept."""
+def count_view_bytes(study: Study, info: DatasetInfo, form: CacheForm | None = None) -> int:
+    """Returns the bytes of the teacher's outputs for a view of each image; 0 where none are kept.
+
+    In a form, or (None) in those of the recipe.
+    """
     recipe = study.recipe
     if not study.cluster.teacher_cache_gib or not recipe.reads_cacheable:
         return 0
-    shapes = [_output_shapes(teacher, info) for teacher in recipe.list_teachers()]
-    row_bytes = sum(count_row_bytes(shape.classes + shape.embedding) for shape in shapes)
+    shapes = [output_shapes(teacher, info) for teacher in recipe.list_teachers()]
+    forms = [form or teacher.cache for teacher in recipe.list_teachers()]
+    row_bytes = sum(
+        count_row_bytes(kept.count_bytes(shape)) for kept, shape in zip(forms, shapes, strict=True)
+    )
     return row_bytes * info.images * recipe.data.rotations
 
 
@@ -118,15 +134,15 @@ def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]
     """ValueError when the method cannot serve the nets, or no batch can be made."""
     for workers in worker_counts:
         recipe.optimizer.check_batch_size(workers, info.images)
-    student, *teachers = (_output_shapes(spec, info) for spec in (recipe.student, *recipe.list_teachers()))
+    student, *teachers = (output_shapes(spec, info) for spec in (recipe.student, *recipe.list_teachers()))
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
         context = MethodContext(student, merge_shapes(teachers), labels)
         methods.make(recipe.method.name, context, recipe.method)
 
 
-def _output_shapes(spec: NetSpec, info: DatasetInfo) -> OutputShapes:
-    """What a net announces; it is built on no device at all."""
+def output_shapes(spec: NetSpec, info: DatasetInfo) -> OutputShapes:
+    """Returns what a net announces; it is built on no device at all."""
     return _measure_shapes(spec.net, json.dumps(spec.options), info.classes, info.size)
 
 

@@ -1,6 +1,6 @@
 """Teachers' outputs in files on a node's own disk, memory-mapped, shared by all processes there.
 
-A row is one view's outputs in float16 and a CRC of them. A row whose CRC is wrong (empty, torn by two
+A row is one view's outputs, as bytes, and a CRC of them. A row whose CRC is wrong (empty, torn by two
 writers or a power cut, damaged) is a row that is not there, so rows are read and written without a lock. Rows
 are read through the map and written by pwrite, which fails where a full disk would kill a writer of the map.
 
@@ -22,14 +22,14 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = "raykd cache of teacher outputs, 1"
+MAGIC = "raykd cache of teacher outputs, 2"
 PAGE_BYTES = 4096
 SECONDS_OFFSET = PAGE_BYTES - 8  # of seconds_per_view in the header; not part of what is checked
 CRC_BYTES = 4
 
 
 class CacheFile:
-    """`rows` rows of `width` numbers. Made by `open_cache_file`; the file stays locked against removal."""
+    """`rows` rows of `width` bytes. Made by `open_cache_file`; the file stays locked against removal."""
 
     def __init__(self, file: IO[bytes], rows: int, width: int, max_rows: int) -> None:
         self.width = width
@@ -37,23 +37,24 @@ class CacheFile:
         weakref.finalize(self, file.close)
         self._cells = np.memmap(file, np.uint8, "r", PAGE_BYTES, (rows, count_row_bytes(width)))
 
-    def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.bool_]]:
-        """Returns the numbers [n, width] of rows [n], and which of them are valid [n]."""
+    def read(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """Returns the bytes [n, width] of rows [n], and which of them are valid [n]."""
         cells = self._cells[rows]
         values, crcs = cells[:, :-CRC_BYTES], cells[:, -CRC_BYTES:].copy().view(np.uint32)[:, 0]
-        is_valid = crcs == np.fromiter((zlib.crc32(row) for row in np.ascontiguousarray(values)), np.uint32)
-        return np.ascontiguousarray(values).view(np.float16)[:, : self.width], is_valid
+        values = np.ascontiguousarray(values)
+        is_valid = crcs == np.fromiter((zlib.crc32(row) for row in values), np.uint32)
+        return values[:, : self.width], is_valid
 
-    def write(self, rows: NDArray[np.int64], values: NDArray[np.float16]) -> None:
-        """Writes the numbers [n, width] of rows [n]; those beyond the file's share of the disk are left out.
+    def write(self, rows: NDArray[np.int64], values: NDArray[np.uint8]) -> None:
+        """Writes the bytes [n, width] of rows [n]; those beyond the file's share of the disk are left out.
 
         Raises:
             OSError: The disk is full.
         """
         stride = count_row_bytes(self.width)
-        for row, numbers in zip(rows.tolist(), values, strict=True):
+        for row, value in zip(rows.tolist(), values, strict=True):
             if row < self.max_rows:
-                content = numbers.tobytes().ljust(stride - CRC_BYTES, b"\0")
+                content = value.tobytes().ljust(stride - CRC_BYTES, b"\0")
                 crc = struct.pack("=I", zlib.crc32(content))
                 os.pwrite(self._file.fileno(), content + crc, PAGE_BYTES + row * stride)
 
@@ -75,7 +76,7 @@ def open_cache_file(folder: Path, key: str, rows: int, width: int, max_bytes: in
         folder: Of the caches.
         key: Decides the outputs.
         rows: Views.
-        width: Numbers of a view.
+        width: Bytes of a view.
         max_bytes: What all files of the folder may take together; never more than half of what is free. The
             files that were unused for longest go first, those that a process has open never.
 
@@ -97,12 +98,12 @@ def open_cache_file(folder: Path, key: str, rows: int, width: int, max_bytes: in
 
 
 def count_row_bytes(width: int) -> int:
-    """Returns the bytes of a row: its numbers, filled up to whole words, and their CRC."""
-    return -(-2 * width // 4) * 4 + CRC_BYTES
+    """Returns the bytes of a row: those of a view, filled up to whole words, and their CRC."""
+    return -(-width // 4) * 4 + CRC_BYTES
 
 
 def _make_header(key: str, rows: int, width: int) -> bytes:
-    fields = {"is": MAGIC, "key": key, "rows": rows, "width": width, "numbers": "float16, CRC-32 a row"}
+    fields = {"is": MAGIC, "key": key, "rows": rows, "width": width, "row": "bytes, CRC-32"}
     return json.dumps(fields).encode().ljust(SECONDS_OFFSET)
 
 

@@ -31,7 +31,7 @@ class PendingCopy(NamedTuple):
 
     rows: Rows
     is_new: Mask  # of each row: whether the cache lacks it
-    values: Tensor  # on the host, once the device has come to `ended`
+    values: Tensor  # [n, bytes + 1], on the host, once the device has come to `ended`; last: if it is finite
     began: Moment
     ended: Moment
 
@@ -39,7 +39,7 @@ class PendingCopy(NamedTuple):
 class CachedTeacher:
     """Reads outputs from the cache; those it lacks, the live teacher computes and the cache stores.
 
-    A computed output is rounded as a stored one is, so that a trial learns the same whoever came first.
+    A computed output is given as a stored one is, so that a trial learns the same whoever came first.
     Nothing here waits for a GPU.
     """
 
@@ -61,16 +61,18 @@ class CachedTeacher:
         self.cache_stats.misses += len(rows) - hits
         self.cache_stats.seconds_saved += (len(rows) - len(computed)) * self._cache.seconds_per_view
         if len(computed) == len(rows):
-            values = self._compute(batch.images, rows, ~is_hit)
+            logits, embedding = self._compute(batch.images, rows, ~is_hit)
         else:
-            values = self._to_device(cached).float()
+            logits, embedding = self._live.form.decode(self._to_device(cached), self.shapes)
             if len(computed):
                 places = self._to_device(computed)
                 images = batch.images[places].contiguous(memory_format=torch.channels_last)
                 live = self._compute(images, rows[computed], ~is_hit[computed])
-                values = values.index_copy(0, places, live)
-        logits, embedding = values[:, : self.shapes.classes], values[:, self.shapes.classes :]
-        return Outputs(logits, embedding, (), self._head, values.new_empty(len(rows), 0, 0, 0))
+                logits, embedding = (
+                    kept.index_copy(0, places, new)
+                    for kept, new in zip((logits, embedding), live, strict=True)
+                )
+        return Outputs(logits, embedding, (), self._head, logits.new_empty(len(rows), 0, 0, 0))
 
     def _choose_computed(self, is_hit: Mask) -> Rows:
         """The views that are passed through the teacher, ascending: on a GPU none or all.
@@ -84,30 +86,30 @@ class CachedTeacher:
         fewest = FEWEST_COMPUTED if self._device.type == "cpu" else len(is_hit)
         return np.sort(np.concatenate([missing, hits[: max(0, fewest - len(missing))]]))
 
-    def _compute(self, images: Tensor, rows: Rows, is_new: Mask) -> Tensor:
-        """The live outputs [n, classes + d], float32, rounded to float16; the new ones are stored.
+    def _compute(self, images: Tensor, rows: Rows, is_new: Mask) -> tuple[Tensor, Tensor]:
+        """The live logits [n, c] and embedding [n, d] as the form keeps them; the new ones are stored.
 
-        A view that float16 cannot hold (beyond 65504) is returned as it is.
+        Those of a view that the form cannot hold (float16: beyond 65504) are returned as they are.
         """
-        began = self._clock.now()
-        if self._device.type == "cpu":
-            live, rounded = self._run_teacher(images)
-            self._store(PendingCopy(rows, is_new, rounded, began, self._clock.now()))
-        else:
-            live, rounded = self._run_teacher(images)
-            host = torch.empty(rounded.shape, dtype=rounded.dtype, pin_memory=True)
-            host.copy_(rounded, non_blocking=True)
-            self._copies.append(PendingCopy(rows, is_new, host, began, self._clock.now()))
-        return torch.where(rounded.isfinite().all(dim=1, keepdim=True), rounded.float(), live)
-
-    def _run_teacher(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        began, form = self._clock.now(), self._live.form
         outputs = self._live.forward(images)
-        live = torch.cat([outputs.logits, outputs.embedding], dim=1).float()
-        return live, live.half()
+        live = outputs.logits.float(), outputs.embedding.float()
+        encoded = form.encode(*live)
+        logits, embedding = form.decode(encoded, self.shapes)
+        is_finite = (logits.isfinite().all(dim=1) & embedding.isfinite().all(dim=1))[:, None]
+        content = torch.cat([encoded, is_finite.to(torch.uint8)], dim=1)
+        if self._device.type == "cpu":
+            self._store(PendingCopy(rows, is_new, content, began, self._clock.now()))
+        else:
+            host = torch.empty(content.shape, dtype=content.dtype, pin_memory=True)
+            host.copy_(content, non_blocking=True)
+            self._copies.append(PendingCopy(rows, is_new, host, began, self._clock.now()))
+        kept = embedding.shape[1]  # 0 where the form has none
+        return torch.where(is_finite, logits, live[0]), torch.where(is_finite, embedding, live[1][:, :kept])
 
     def _store(self, copy: PendingCopy) -> None:
-        values = copy.values.numpy()
-        is_stored = copy.is_new & np.isfinite(values).all(axis=1)
+        values, is_finite = np.split(copy.values.numpy(), [-1], axis=1)
+        is_stored = copy.is_new & (is_finite[:, 0] == 1)
         try:
             self._cache.write(copy.rows[is_stored], values[is_stored])
             seconds = self._clock.seconds(copy.began, copy.ended)
@@ -117,7 +119,7 @@ class CachedTeacher:
             self._cache.max_rows = 0
             logging.getLogger(__name__).warning("the teacher's cache takes no more: %s", error)
 
-    def _to_device(self, array: NDArray[np.float16] | Rows) -> Tensor:
+    def _to_device(self, array: NDArray[np.uint8] | Rows) -> Tensor:
         tensor = torch.from_numpy(array)
         if self._device.type == "cpu":
             return tensor
@@ -144,7 +146,7 @@ def add_cache(
     """
     if view_index is None or gib == 0:
         return live
-    rows, width = view_index.views * view_index.images, live.shapes.classes + live.shapes.embedding
+    rows, width = view_index.views * view_index.images, live.form.count_bytes(live.shapes)
     try:
         folder = (folder or get_cache_folder()) / "teachers"
         cache = open_cache_file(folder, live.compute_cache_key(view_index), rows, width, int(gib * 2**30))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raykd import models
 from raykd.batch import Batch, Head, Outputs, OutputShapes, empty_outputs
 from raykd.data import ViewIndex
+from raykd.teachers.cache_form import EXACT, CacheForm
 
 
 @dataclass
@@ -51,10 +52,18 @@ class NoTeacher:
 
 
 class LiveTeacher:
-    """A frozen net that every batch is passed through."""
+    """A frozen net that every batch is passed through; its outputs are as `form` keeps them."""
 
-    def __init__(self, net: models.Net, image_size: int, device: torch.device, bf16: bool) -> None:
-        self.shapes, self.cache_stats = net.shapes(image_size), CacheStats()
+    def __init__(
+        self,
+        net: models.Net,
+        image_size: int,
+        device: torch.device,
+        bf16: bool,
+        form: CacheForm = EXACT,
+    ) -> None:
+        self.shapes, self.cache_stats, self.form = net.shapes(image_size), CacheStats(), form
+        form.check(self.shapes)
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._device, self._bf16 = device, bf16
         head = (tensor.detach().clone() for tensor in net.get_head())
@@ -65,7 +74,12 @@ class LiveTeacher:
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns the outputs of a forward pass, and counts its views as misses of a cache."""
         self.cache_stats.misses += len(batch.images)
-        return self.forward(batch.images)
+        outputs = self.forward(batch.images)
+        if self.form.is_exact:
+            return outputs
+        rows = self.form.encode(outputs.logits, outputs.embedding)
+        logits, embedding = self.form.decode(rows, self.shapes)
+        return outputs._replace(logits=logits, embedding=embedding)
 
     def forward(self, images: Tensor) -> Outputs:
         """Returns the net's outputs for images [n, 3, size, size], without gradients."""
@@ -76,7 +90,7 @@ class LiveTeacher:
     def compute_cache_key(self, view_index: ViewIndex) -> str:
         """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits."""
         digest = hashlib.sha256()
-        settings = [torch.__version__, self._device.type, self._bf16, view_index.key]
+        settings = [torch.__version__, self._device.type, self._bf16, view_index.key, self.form.model_dump()]
         digest.update(
             json.dumps([*settings, type(self._net).__qualname__ + self._net.key, self.shapes]).encode()
         )

@@ -231,14 +231,20 @@ class Trainer:
                 for parameter in group["params"]:
                     parameter.grad = None
 
-    def measure_step_seconds(self, steps: int) -> float:
-        """Returns the median seconds of a step, after two to warm up. Not for a training that counts."""
+    def measure_step_seconds(self, steps: int) -> tuple[float, float]:
+        """Returns the median seconds of a step and of the teacher's part of it, after two to warm up.
+
+        Not for a training that counts.
+        """
         batches, moments = self.get_batches(1), [self._clock.now()]
         for step in range(min(steps + 2, self.steps_per_epoch)):
             self.train_step(1, step, batches)
             moments.append(self._clock.now())
         seconds = [self._clock.seconds(*pair) for pair in pairwise(moments)]
-        return statistics.median(seconds[2:] or seconds)
+        of_teacher = [self._clock.seconds(*pair) for pair in self._teacher_moments]
+        self._teacher_moments = []
+        teacher_seconds = statistics.median(of_teacher[2 * self.num_micro_batches :] or of_teacher)
+        return statistics.median(seconds[2:] or seconds), teacher_seconds * self.num_micro_batches
 
     def get_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yields this rank's micro-batches of an epoch (1-based), from a step (0-based) on."""

@@ -34,6 +34,7 @@ from raykd.store import file_names
 from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
 from raykd.study.recipe import Recipe, TeacherSpec
+from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import add_cache
 from raykd.teachers.ensemble import EnsembleNet, EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
@@ -266,15 +267,23 @@ def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch
     if not recipe.needs_teacher:
         return NoTeacher()
     nets = _load_teachers(job, recipe, dataset)
-    teachers = [_add_cache(job, recipe, dataset, net, device) for net in nets]
+    forms = [teacher.cache for teacher in recipe.list_teachers()]
+    teachers = [
+        _add_cache(job, recipe, dataset, net, form, device) for net, form in zip(nets, forms, strict=True)
+    ]
     return teachers[0] if len(nets) == 1 else EnsembleTeacher(teachers, [t.weight for t in recipe.teachers])
 
 
 def _add_cache(
-    job: Job, recipe: Recipe, dataset: Dataset[Any], net: models.Net, device: torch.device
+    job: Job,
+    recipe: Recipe,
+    dataset: Dataset[Any],
+    net: models.Net,
+    form: CacheForm,
+    device: torch.device,
 ) -> Teacher:
     """The teacher live, or with its cache where the method reads what one holds."""
-    live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
+    live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device), form)
     if not recipe.reads_cacheable:
         return live
     return add_cache(

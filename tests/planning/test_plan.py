@@ -2,14 +2,17 @@
 
 import heapq
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from raykd.data import DatasetInfo
+from raykd.data import DatasetInfo, ViewIndex
 from raykd.errors import UserError
 from raykd.planning import cost
+from raykd.planning.cache_forms import CacheFormPlan, RowSeconds, estimate_saving, list_forms
 from raykd.study import space_check
 from raykd.study.comparison import list_studies, read_study
 from raykd.study.study import Study
@@ -187,3 +190,32 @@ def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None
     assert "dollars" in shown and "On so many devices" in shown and "(assumed)" in shown
     both = verb(*command, "--images-per-second", "1000", "--probe", "auto")
     assert both.returncode == 2 and "give one of them" in both.stderr
+
+
+def test_a_cache_saves_what_the_trials_do_not_pass_through_the_teacher() -> None:
+    """Against a count of draws: every view is passed once, if it fits, and then read."""
+    study = imagenet("data/views=4", "epochs=3", "search/pruner={kind: none}", "budget/trials=5")
+    info, index = DatasetInfo(10, 8, 1000), ViewIndex("key", 4, 1200, torch.arange(1000))
+    forward, row = 0.01, RowSeconds(0.002, 0.001)
+    plan = CacheFormPlan("", 100, views=400)
+    saving = estimate_saving(plan, study, info, index, forward, row)
+    draws = torch.randint(4, (3, 1000), generator=torch.Generator().manual_seed(0))
+    passes = sum(len(set(column.tolist())) for column in draws.T)
+    assert saving.live_seconds == pytest.approx(5 * 3 * 1000 * forward)
+    assert saving.cached_seconds == pytest.approx(passes * 0.012 + 15_000 * 0.001, rel=0.02)
+    assert saving.pays_after_trials == pytest.approx(passes * 0.012 / (3000 * 0.009), rel=0.02)
+    half = estimate_saving(replace(plan, views=2), study, info, index, forward, row)
+    assert half.cached_seconds == pytest.approx((saving.cached_seconds + saving.live_seconds) / 2)
+    slow = estimate_saving(plan, study, info, index, 0.0005, row)
+    assert slow.pays_after_trials is None and slow.cached_seconds > slow.live_seconds
+
+
+def test_the_forms_of_a_cache_are_those_that_serve_the_method(verb: Any, small: Path) -> None:
+    words = ("plan", str(small), "--set", "teacher/cache/embedding=int8")
+    own, exact = json.loads(verb(*words, "--json").stdout)["cache_forms"]  # ten classes: no top ten of them
+    assert (own["form"], own["view_bytes"]) == ("all logits, int8 embedding", 2 * 10 + 8 + 64 + 4)
+    assert (exact["form"], exact["view_bytes"]) == ("all logits, float16 embedding", 2 * (10 + 64) + 4)
+    assert own["views"] > exact["views"] and own["cached_seconds"] > 0 and exact["live_seconds"] > 0
+    for name, number in (("kd", 4), ("dcd", 3), ("dist", 2), ("fitnet", 1)):
+        recipe = Study.read(STUDIES / f"cifar100/{name}.yaml").recipe
+        assert len(list_forms(recipe, DatasetInfo(100, 32, 1000))) == number, name

@@ -28,10 +28,30 @@ def print_plan(plan: Any) -> None:
     } | _format_times(plan)
     for name, value in rows.items():
         console.print(f"{name:>16}  {value}", soft_wrap=True)
+    if plan.cache_forms:
+        _print_cache_forms(plan.cache_forms)
     for line in plan.search_warnings:
         console.print(line, soft_wrap=True)
     if plan.cost_estimates:
         _print_costs(plan)
+
+
+def _print_cache_forms(forms: Any) -> None:
+    names = ["the teacher's cache keeps", "bytes a view", "views that fit"]
+    is_measured = any(form.live_seconds is not None for form in forms)
+    names += ["search without it", "with it", "pays after"] if is_measured else []
+    title = (
+        "Forms of the teacher's cache (teacher/cache), and the teacher's seconds; the first is the study's"
+    )
+    table = Table(*(Column(name, overflow="fold") for name in names), title=title, title_justify="left")
+    for form in forms:
+        times: tuple[str, ...] = ()
+        if form.live_seconds is not None:
+            pays = form.pays_after_trials
+            seconds = (f"{format_number(value)} s" for value in (form.live_seconds, form.cached_seconds))
+            times = (*seconds, "never" if pays is None else f"{format_number(pays)} trials")
+        table.add_row(form.form, f"{form.view_bytes:,}", f"{form.views:,}", *times)
+    console.print(table)
 
 
 def format_number(value: float) -> str:
