@@ -21,6 +21,13 @@ def expand_path(param: CallbackParam, value: Any) -> Any:
     return _apply(expand, param, value)
 
 
+def find_study(param: CallbackParam, value: Any) -> Any:
+    """Returns the file of a study: a path, or the name of one that comes with raykd. UserError: neither."""
+    from raykd.study.study_files import find_study_file
+
+    return None if value is None else find_study_file(expand_path(param, value))
+
+
 def _apply(function: Callable[[str], str], param: CallbackParam, value: Any) -> Any:
     from raykd.errors import UserError
 
@@ -53,7 +60,10 @@ Address = Annotated[
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 RunPath = Annotated[str, Argument(metavar="RUN", callback=resolve_path, help="Folder or URI of a run.")]
-StudyFile = Annotated[Path, Argument(metavar="STUDY", callback=expand_path, help="A study file (YAML).")]
+StudyFile = Annotated[
+    Path,
+    Argument(metavar="STUDY", callback=find_study, help="A study file (YAML), or a name of `raykd studies`."),
+]
 
 
 def read_study(path: Path, overrides: list[str]) -> Any:

@@ -17,12 +17,27 @@ from raykd.cli.options import (
     Set,
     Storage,
     StudyFile,
-    expand_path,
+    find_study,
     read_study,
     resolve_data_root,
 )
 
 app = typer.Typer()
+
+
+@app.command()
+def studies(
+    name: Annotated[str | None, Argument(help="One study file, to print.")] = None, as_json: Json = False
+) -> None:
+    """List the study files that come with raykd, or print one: `raykd studies quickstart > my.yaml`."""
+    from raykd.cli.output import tables
+    from raykd.study.study_files import get_study_file, get_title, list_study_files
+
+    if name is not None:
+        print(get_study_file(name).read_text(encoding="utf-8"), end="")
+        return
+    rows = [{"name": name, "study": get_title(path)} for name, path in list_study_files().items()]
+    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
 
 
 @app.command()
@@ -63,7 +78,7 @@ def plan(
 @app.command()
 def doctor(
     study: Annotated[
-        Path | None, Argument(metavar="[STUDY]", callback=expand_path, help="A study file that should run.")
+        Path | None, Argument(metavar="[STUDY]", callback=find_study, help="A study that should run.")
     ] = None,
     set_: Set = NO_OVERRIDES,
     address: Address = None,

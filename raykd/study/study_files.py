@@ -1,0 +1,37 @@
+"""The study files that come with raykd: `studies` beside this package, in a clone a link."""
+
+from pathlib import Path
+
+from raykd.errors import UserError, suggest_nearest
+
+FOLDER = Path(__file__).parents[1] / "studies"
+
+
+def list_study_files() -> dict[str, Path]:
+    """Returns the study files by name: the path below `studies` without its suffix."""
+    files = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in FOLDER.rglob("*.yaml")}
+    return {name: files[name] for name in sorted(files, key=lambda name: (name.count("/"), name))}
+
+
+def get_title(path: Path) -> str:
+    """Returns the first line of a study file, a comment that says what it is."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+
+
+def find_study_file(path: Path) -> Path:
+    """Returns a file as it is, or the study file of that name. UserError where there is neither."""
+    return path if path.exists() and not path.is_dir() else get_study_file(path.as_posix())
+
+
+def get_study_file(name: str) -> Path:
+    """Returns the study file of a name, which may begin with `studies/` and end in `.yaml`.
+
+    Raises:
+        UserError: There is none, with the nearest name.
+    """
+    files, short = list_study_files(), name.removeprefix("studies/").removesuffix(".yaml")
+    if short in files:
+        return files[short]
+    same_end = [f"'{other}'" for other in files if other.endswith(f"/{short}")]
+    hint = f" Did you mean {' or '.join(same_end)}?" if same_end else suggest_nearest(short, files)
+    raise UserError([f"{name}: no such file, and `raykd studies` lists no such name.{hint}"])

@@ -1,0 +1,41 @@
+"""The study files that come with raykd, by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raykd.errors import UserError
+from raykd.study.study_files import find_study_file, get_title, list_study_files
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+def test_all_study_files_have_a_name_and_a_title() -> None:
+    files = list_study_files()
+    assert list(files)[:2] == ["comparison", "patient"] and {"cifar100/dcd", "imagenet/dcd"} <= set(files)
+    assert {path.resolve() for path in files.values()} == set(STUDIES.rglob("*.yaml"))
+    assert all(len(get_title(path)) > 20 and not get_title(path).startswith("#") for path in files.values())
+
+
+def test_a_file_comes_before_a_name_and_a_folder_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quickstart").mkdir()
+    for word in ("quickstart", "quickstart.yaml", "studies/quickstart.yaml"):
+        assert find_study_file(Path(word)).samefile(STUDIES / "quickstart.yaml")
+    (tmp_path / "quickstart.yaml").touch()
+    assert find_study_file(Path("quickstart.yaml")) == Path("quickstart.yaml")
+    with pytest.raises(UserError, match="Did you mean 'quickstart'"):
+        find_study_file(Path("quickstrat"))
+    with pytest.raises(UserError, match="Did you mean 'cifar100/dcd' or 'imagenet/dcd'"):
+        find_study_file(Path("dcd.yaml"))
+
+
+def test_the_verb_lists_and_prints_them(verb: Any) -> None:
+    lines = verb("studies").stdout.splitlines()
+    assert len(lines) == 1 + len(list_study_files())
+    assert any(line.startswith("cifar100/dcd ") and "wrn_40_2 -> wrn_16_2" in line for line in lines)
+    assert verb("studies", "quickstart").stdout == (STUDIES / "quickstart.yaml").read_text()
+    assert verb("studies", "quikstart").returncode == 2
