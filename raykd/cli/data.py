@@ -1,7 +1,6 @@
 """Verbs of data sets."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,11 +24,11 @@ def data_list(as_json: Json = False) -> None:
 @app.command("show")
 def data_show(
     path: Annotated[
-        str, Argument(callback=expand_path, help="A folder of images, or a folder or URI of shards.")
+        str, Argument(callback=expand_path, help="A folder of images, or a folder or URI of Parquet files.")
     ],
     as_json: Json = False,
 ) -> None:
-    """Show what lies in a folder of images or of shards: parts, classes, images, files passed over."""
+    """Show what lies in a folder of images or of Parquet files: parts, classes, images, files passed over."""
     from raykd.cli.output import tables
     from raykd.data import inventory
 
@@ -40,16 +39,20 @@ def data_show(
 @app.command("shard")
 def data_shard(
     source: Annotated[
-        Path, Argument(callback=expand_path, help="A folder of images, SOURCE/PART/CLASS/*.jpg.")
+        str,
+        Argument(
+            callback=expand_path,
+            help="A folder of images, SOURCE/PART/CLASS/*.jpg, or Hugging Face's Parquet files.",
+        ),
     ],
     out: Annotated[str, Argument(callback=expand_path, help="The folder or URI to write.")],
 ) -> None:
-    """Write a folder of images as a few large Parquet files, which `name: imagenet` reads in its place."""
-    from raykd.data import class_folders, inventory, shards
+    """Write images as a few large Parquet files in Hugging Face's layout, each image readable alone."""
+    from raykd.data import class_folders, inventory, shard_writer
 
-    for row in inventory.list_parts(str(source)):
+    for row in inventory.list_parts(source):
         if row.get("passed_over"):
             folder = class_folders.to_text(f"{source}/{row['part']}")
             print(f"{folder}: {row['passed_over']:,} files passed over: no image, or in no class folder")
-    for part, written, total in shards.write(source, out):
+    for part, written, total in shard_writer.write(source, out):
         print(f"{out}/{part}: {written:,} of {total:,} images")

@@ -16,9 +16,27 @@ from torch import Tensor
 from raykd.data import pictures
 from raykd.data._base import Origin, Part
 from raykd.data.class_folders import FilesByClass, to_text
+from raykd.paths import open_filesystem
 
 NUM_STATS = 1024  # files whose sizes and times tell one state of a folder from another
 REMOTE_READS = 16  # of remote images at once, in each process
+
+
+def is_remote(base: str) -> bool:
+    """Returns whether a path or URI does not lie on a local file system."""
+    if "://" not in base:
+        return False
+    from pyarrow.fs import LocalFileSystem  # here: it takes a while, and folders need it not
+
+    return not isinstance(open_filesystem(base, "data: ")[0], LocalFileSystem)
+
+
+def hash_tensors(text: str, *tensors: Tensor) -> str:
+    """Returns a hash of a text and of tensors' contents."""
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 class EncodedImages(Part):

@@ -1,4 +1,4 @@
-"""Any folder of images that fits in memory: folders for training and for the test, in each one a class."""
+"""Any images that fit in memory: parts for training and for the test, of a folder or in Parquet files."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from raykd.batch import Triple
 from raykd.data._base import DatasetInfo, RawDataset, Std, choose_subset
-from raykd.data.class_folders import FilesByClass, list_train_and_test, to_text
+from raykd.data.encoded import EncodedImages
+from raykd.data.image_parts import ImageParts, open_parts
 from raykd.data.in_memory import InMemorySpec, Pixels
 from raykd.data.pictures import UnreadableImage, decode
 from raykd.errors import UserError
@@ -18,13 +19,17 @@ from raykd.paths import ExpandedPath
 
 
 class ImageFolder(InMemorySpec):
-    """Images are resized (shorter side) and centre-cropped to size x size when read, and kept in memory."""
+    """Images are resized (shorter side) and centre-cropped to size x size when read, and kept in memory.
+
+    PATH/PART/CLASS/*.jpg, Hugging Face's Parquet files, or shards as `raykd data shard` makes them.
+    """
 
     name: Literal["folder"] = "folder"
-    path: ExpandedPath  # relative to the data root, or absolute
+    path: ExpandedPath  # relative to the data root, absolute, or a URI (of Parquet files)
     size: Annotated[int, Field(ge=8)] = 64
     train: str = "train"
     test: str = "val"
+    label: str | None = None  # the column of labels in Parquet files; None: label, fine_label or coarse_label
     mean: Triple = (0.485, 0.456, 0.406)  # ImageNet's
     std: Std = (0.229, 0.224, 0.225)
 
@@ -33,38 +38,27 @@ class ImageFolder(InMemorySpec):
         return None
 
     def read(self, root: Path, download: bool) -> RawDataset[Pixels]:
-        """Returns the images of both folders, decoded; of the training images those that are used."""
-        base = root / self.path
-        return self.decode_files(base, *list_train_and_test(base, (self.train, self.test)))
+        """Returns the images of both parts, decoded; of the training images those that are used."""
+        base = self.path if "://" in self.path else str(root / self.path)
+        return self.decode_parts(base, open_parts(base, self.train, self.test, self.label))
 
-    def decode_files(
-        self, base: Path, train_files: FilesByClass, test_files: FilesByClass
-    ) -> RawDataset[Pixels]:
-        """Returns the images of these files; of the training images, only those that are used.
+    def decode_parts(self, base: str, parts: ImageParts) -> RawDataset[Pixels]:
+        """Returns the images of these parts; of the training images, only those that are used.
 
         Raises:
             UserError: They would take too much memory, or one cannot be read.
         """
-        train, test = _label_files(train_files), _label_files(test_files)
-        used = [
-            train[position] for position in choose_subset(self, torch.tensor([label for _, label in train]))
-        ]
-        self.check_memory(base, len(used), len(test))
-        return RawDataset(
-            tuple(train_files),
-            self.size,
-            self._make_pixels(used),
-            self._make_pixels(test),
-            self.mean,
-            self.std,
-        )
+        train = parts.train.take(torch.from_numpy(choose_subset(self, parts.train.labels)))
+        self.check_memory(base, len(train.labels), len(parts.test.labels))
+        pixels, test_pixels = (self._decode(part) for part in (train, parts.test))
+        return RawDataset(parts.classes, self.size, pixels, test_pixels, self.mean, self.std)
 
     def count_bytes(self, used: int, tests: int) -> int:
         """Returns the bytes that so many images take at most: as they are, and the used ones also padded."""
         padded = (self.size + 2 * self.padding) ** 2
         return 3 * ((used + tests) * self.size**2 + used * padded)
 
-    def check_memory(self, base: Path, used: int, tests: int) -> None:
+    def check_memory(self, base: str, used: int, tests: int) -> None:
         """Raises UserError when the images would take more than half of this machine's memory."""
         needed = self.count_bytes(used, tests)
         installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -77,25 +71,20 @@ class ImageFolder(InMemorySpec):
                 ]
             )
 
-    def _make_pixels(self, images: list[tuple[str, int]]) -> Pixels:
-        pixels = torch.empty(len(images), self.size, self.size, 3, dtype=torch.uint8)
-        for place, (file, _) in enumerate(images):
-            pixels[place] = _read_image(file, self.size)
-        return Pixels(pixels, torch.tensor([label for _, label in images], dtype=torch.int64))
+    def _decode(self, images: EncodedImages) -> Pixels:
+        pixels = torch.empty(len(images.labels), self.size, self.size, 3, dtype=torch.uint8)
+        for position in range(len(pixels)):
+            pixels[position] = _read_image(images, position, self.size)
+        return Pixels(pixels, images.labels)
 
 
-def _label_files(by_class: FilesByClass) -> list[tuple[str, int]]:
-    """Returns (file, label) of every image."""
-    return [(file, label) for label, files in enumerate(by_class.values()) for file in files]
-
-
-def _read_image(file: str, size: int) -> Tensor:
+def _read_image(images: EncodedImages, position: int, size: int) -> Tensor:
     """Returns an image resized and centre-cropped, [size, size, 3], uint8."""
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
     try:
-        image = decode(Path(file).read_bytes())
-    except (OSError, UnreadableImage) as error:
-        raise UserError([f"data: {to_text(file)}: {error}"]) from None
+        image = decode(images.read(position))
+    except UnreadableImage as error:
+        raise UserError([f"data: {images.name(position)}: {error}"]) from None
     cropped: Tensor = T.center_crop(T.resize(image, [size], antialias=True), [size, size])
     return cropped.permute(1, 2, 0)

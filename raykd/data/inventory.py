@@ -1,11 +1,11 @@
-"""What data sets there are, whether they are here, and what lies in a folder of images or of shards."""
+"""What data sets there are, and what lies in a folder of images, of Parquet files or of shards."""
 
 import inspect
 from pathlib import Path
 from typing import Any, get_args
 
-from raykd.data import AnyData, class_folders, shards
-from raykd.errors import UserError
+from raykd.data import AnyData, class_folders, parquet, parquet_layout, shards
+from raykd.errors import UserError, mask_passwords
 
 
 def list_datasets() -> list[dict[str, Any]]:
@@ -28,19 +28,23 @@ def list_datasets() -> list[dict[str, Any]]:
 
 
 def list_parts(path: str) -> list[dict[str, Any]]:
-    """Returns the parts of a folder of images or of shards: form, classes, images, files passed over.
+    """Returns the parts of a folder, of Parquet files or shards: form, classes, images, files passed over.
 
     Raises:
-        UserError: It is neither, or cannot be read.
+        UserError: It is none of them, or cannot be read.
     """
-    if names := shards.list_parts(path):
-        parts = {name: shards.open_part(path, name) for name in names}
-        return [
-            {"part": part, "form": "shards", "classes": len(classes), "images": len(images.labels)}
-            for part, (classes, images) in parts.items()
-        ]
+    for form, parts, open_part in (
+        ("shards", shards.list_parts(path), shards.open_part),
+        ("parquet", parquet_layout.list_parts(path), parquet.open_part),
+    ):
+        if parts:
+            opened = {part: open_part(path, part) for part in parts}
+            return [
+                {"part": part, "form": form, "classes": len(classes), "images": len(images.labels)}
+                for part, (classes, images) in opened.items()
+            ]
     if "://" in path:
-        raise UserError([f"data: {path}: no shards here, as `raykd data shard` writes them"])
+        raise UserError([f"data: {mask_passwords(path)}: no Parquet files of images here"])
     files = class_folders.list_parts(Path(path))
     rows = []
     for part, folder in class_folders.list_folders(Path(path)):

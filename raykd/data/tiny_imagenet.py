@@ -10,7 +10,9 @@ from pydantic import Field
 
 from raykd.data._base import DatasetInfo, RawDataset
 from raykd.data.class_folders import FilesByClass, list_by_class, list_folders, list_images
+from raykd.data.encoded import ImageFiles
 from raykd.data.folder import ImageFolder
+from raykd.data.image_parts import ImageParts
 from raykd.data.in_memory import InMemorySpec, Pixels
 from raykd.errors import UserError, first_line, shorten
 from raykd.paths import ExpandedPath
@@ -49,7 +51,9 @@ class TinyImageNet(InMemorySpec):
             _download(root)
         train = list_by_class(base / "train")
         folder = ImageFolder(**self.model_dump(exclude={"name"}), mean=MEAN, std=STD)
-        return folder.decode_files(base, train, _list_val(base / "val", tuple(train)))
+        val = _list_val(base / "val", tuple(train))
+        parts = ImageParts(tuple(train), ImageFiles.from_classes(train), ImageFiles.from_classes(val))
+        return folder.decode_parts(str(base), parts)
 
 
 def _download(root: Path) -> None:

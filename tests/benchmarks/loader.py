@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from raykd import data
-from raykd.data import shards
+from raykd.data import shard_writer
 from raykd.store.provenance import record_provenance
 
 ROUNDS, BATCH, MEAN, STD = 7, 32, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -69,7 +69,7 @@ def main(folder: str = "", size: str = "128") -> None:
     place = f"{provenance['hardware']}, commit {provenance['commit']}"
     print(f"{time.strftime('%F')}, {place}, n = {ROUNDS} rounds,")
     with tempfile.TemporaryDirectory() as out:
-        *_, (_, _, count) = (step for step in shards.write(base, out) if step[0] == "train")
+        *_, (_, _, count) = (step for step in shard_writer.write(str(base), out) if step[0] == "train")
         print(f"{count} photographs, crops of {size}, batches of {BATCH}\n")
         print("| processes | loader | images/s | of ImageFolder's (smallest to largest) |\n|---|---|---|---|")
         for loaders in (0, 2):

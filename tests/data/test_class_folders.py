@@ -128,16 +128,17 @@ def test_names_that_are_not_utf8_are_escaped(base: Path, verb: Callable[..., Any
 
 def test_a_place_that_cannot_be_read_is_one_line(base: Path, verb: Callable[..., Any]) -> None:
     (base / "file").write_text("no folder")
-    (base / "shards").mkdir()
-    (base / "shards/damaged.index.parquet").write_text("no Parquet file")
+    write_images(base / "own/train/cat/1.png")
+    (base / "shards/_index").mkdir(parents=True)
+    (base / "shards/_index/damaged.parquet").write_text("no Parquet file")
     odd = os.fsdecode(b"caf\xe9")
     for words, line in (
         (("show", "x" * 300), "cannot be read"),
         (("show", "file"), "file: holds no images. Expected: file/PART/CLASS/*.jpg"),
         (("show", odd), r"caf\udce9: holds no images"),
-        (("shard", ".", odd), r"caf\udce9: not UTF-8"),
+        (("shard", "own", odd), r"caf\udce9: not UTF-8"),
         (("shard", "x" * 300, "out"), "cannot be read"),
-        (("show", "shards"), "damaged.index.parquet: not an index of shards"),
+        (("show", "shards"), "damaged.parquet: not an index of shards"),
     ):
         completed = verb("data", *words)
         assert completed.returncode == 2 and completed.stderr.count("\n") == 1, completed

@@ -183,9 +183,9 @@ def test_the_memory_of_a_folder_is_counted_before_it_is_read(data_root: Path) ->
     unpadded = sum(part.pixels.nbytes for part in (dataset.train, dataset.heldout, dataset.test))
     tests = len(dataset.test.labels)
     assert 0.9 * spec.count_bytes(50, tests) < unpadded + padded <= spec.count_bytes(50, tests)
-    spec.check_memory(Path("clothing"), 50, tests)
+    spec.check_memory("clothing", 50, tests)
     with pytest.raises(UserError, match=r"clothing: 90,000,050 images of 32 x 32 take \d+\.\d GiB of the"):
-        spec.check_memory(Path("clothing"), 50, 90_000_000)
+        spec.check_memory("clothing", 50, 90_000_000)
     whole = data.load(spec.model_copy(update={"images": None}), data_root, False)
     everything = torch.cat([whole.train.pixels, whole.heldout.pixels]).flatten(1)
     assert all((everything == image).all(1).any() for image in dataset.train.pixels.flatten(1))

@@ -14,7 +14,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from support.photographs import make_source, photograph_settings
 
 from raykd import data
-from raykd.data import shards
+from raykd.data import shard_writer, shards
 from raykd.errors import UserError
 from raykd.paths import open_filesystem
 
@@ -31,12 +31,12 @@ def sharded(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The clothing set in shards so small that there are several of each part."""
     out = tmp_path_factory.mktemp("shards") / "clothing"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "SHARD_BYTES", 2 * 2**20)
-        patch.setattr(shards, "ROW_GROUP_BYTES", 2**19)
-        progress = list(shards.write(data_root / "clothing", str(out)))
+        patch.setattr(shard_writer, "SHARD_BYTES", 2 * 2**20)
+        patch.setattr(shard_writer, "ROW_GROUP_BYTES", 2**19)
+        progress = list(shard_writer.write(str(data_root / "clothing"), str(out)))
     assert (
         progress[-1] == ("validation", progress[-1][2], progress[-1][2])
-        and len(list((out / "train").iterdir())) > 2
+        and len(list((out / "data").glob("train-*-of-*.parquet"))) > 2
     )
     return out
 
@@ -52,15 +52,23 @@ def test_every_image_lies_where_the_folder_has_it(data_root: Path, sharded: Path
 
 
 def test_shards_are_parquet_that_any_reader_streams(data_root: Path, sharded: Path) -> None:
-    files = data.load(photograph_settings(images=None, holdout=0), data_root, False).train
-    indices = []
-    for path in sorted((sharded / "train").iterdir()):
-        assert pq.ParquetFile(path).num_row_groups > 1
-        for row in pq.read_table(path).to_pylist():
-            assert row["jpeg"] == files.read(row["index"])
-            assert row["file"].split("/")[0] == row["class"] and row["label"] == files.labels[row["index"]]
-            indices.append(row["index"])
-    assert sorted(indices) == list(range(len(files.labels))) and indices != sorted(indices)
+    dataset = data.load(photograph_settings(images=None, holdout=0), data_root, False)
+    files, written = dataset.train, []
+    position_by_path = {
+        f"{Path(files.name(k)).relative_to(data_root / 'clothing/train')}": k
+        for k in range(len(files.labels))
+    }
+    for path in sorted((sharded / "data").glob("train-*")):
+        table = pq.read_table(path)
+        assert pq.ParquetFile(path).num_row_groups > 1 and table.column_names == ["image", "label"]
+        features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+        assert features["image"] == {"_type": "Image"}
+        assert features["label"] == {"names": list(dataset.classes), "_type": "ClassLabel"}
+        for row in table.to_pylist():
+            position = position_by_path[row["image"]["path"]]
+            assert row["image"]["bytes"] == files.read(position) and row["label"] == files.labels[position]
+            written.append(position)
+    assert sorted(written) == list(range(len(files.labels))) and written != sorted(written)
 
 
 def test_a_study_on_shards_is_the_study_on_the_folder(data_root: Path, sharded: Path) -> None:
@@ -78,13 +86,18 @@ def test_a_study_on_shards_is_the_study_on_the_folder(data_root: Path, sharded: 
 def test_a_lost_shard_is_named(data_root: Path, sharded: Path, tmp_path: Path) -> None:
     shutil.copytree(sharded, tmp_path / "clothing")
     dataset, source = make_source(photograph_settings(), tmp_path)
-    (tmp_path / "clothing/train" / f"{dataset.train.shard[3]:05d}.parquet").unlink()
-    with pytest.raises(UserError, match=r"clothing/train/0000.\.parquet: \S+/\S+: not a readable image \("):
+    (tmp_path / "clothing" / dataset.train.file(3)).unlink()
+    with pytest.raises(
+        UserError, match=r"data/train-0000.-of-0000.\.parquet: \S+/\S+: not a readable image \("
+    ):
         list(source.batches(torch.tensor([[3]]), torch.tensor([[[1]]])))
-    (tmp_path / "clothing/train.index.parquet").unlink()
-    with pytest.raises(UserError, match="train: no images for"):
+    (tmp_path / "clothing/_index/train.parquet").unlink()
+    with pytest.raises(UserError, match=r"clothing/data: holds \d of the \d files of train$"):
         make_source(photograph_settings(), tmp_path)
-    with pytest.raises(UserError, match=r"file://.*: no shards\. Expected: train\.index\.parquet and"):
+    shutil.rmtree(tmp_path / "clothing/data")
+    with pytest.raises(
+        UserError, match=r"file://.*: no Parquet files of images\. Expected: data/train-00000"
+    ):
         make_source(photograph_settings(path=(tmp_path / "clothing").as_uri()), tmp_path)
 
 
@@ -110,7 +123,7 @@ def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.Monke
     host, port = moto.get_host_and_port()
     uri = f"s3://data/few?endpoint_override={host}:{port}&scheme=http&region=us-east-1"
     try:
-        list(shards.write(few, f"{uri}&allow_bucket_creation=true"))
+        list(shard_writer.write(str(few), f"{uri}&allow_bucket_creation=true"))
         settings: dict[str, Any] = {"images": None, "holdout": 0, "test": "val"}
         local, source = make_source(photograph_settings(**settings, path=str(few)), few)
         remote_dataset, remote = make_source(photograph_settings(**settings, path=uri), few)
@@ -119,9 +132,9 @@ def test_shards_stream_from_an_object_store(few: Path, monkeypatch: pytest.Monke
         (ours,), (expected,) = remote.batches(positions, views), source.batches(positions, views)
         assert torch.equal(ours.images, expected.images)
         storage, root = open_filesystem(uri)
-        storage.delete_file(f"{root}/train/00000.parquet")
+        storage.delete_file(f"{root}/data/train-00000-of-00001.parquet")
         shards.open_shard.cache_clear()
-        with pytest.raises(UserError, match=r"data/few/train/00000\.parquet: \S+: not a readable image"):
+        with pytest.raises(UserError, match=r"data/few/data/train-\S+: \S+: not a readable image"):
             list(remote.batches(positions, views))
     finally:
         moto.stop()
@@ -144,7 +157,7 @@ class DamagingFileSystem(LocalFileSystem):
         return file
 
 
-@pytest.mark.parametrize("name", ["train/00000.parquet", "train.index.parquet"])
+@pytest.mark.parametrize("name", ["data/train-00000-of-00001.parquet", "_index/train.parquet"])
 @pytest.mark.parametrize(
     "damage",
     [lambda content: content[:-9], lambda content: content[:64] + b"?" + content[65:]],
@@ -155,9 +168,9 @@ def test_shards_are_read_back(
 ) -> None:
     """What is not what was written is one line, and no part that anybody would train on."""
     disk = PyFileSystem(FSSpecHandler(DamagingFileSystem(name, damage)))
-    monkeypatch.setattr(shards, "open_filesystem", lambda base, place: (disk, base))
+    monkeypatch.setattr(shard_writer, "open_filesystem", lambda base, place: (disk, base))
     with pytest.raises(UserError, match=rf"out/{name}: read back, its 6 images are not what was w") as error:
-        list(shards.write(few, str(tmp_path / "out")))
+        list(shard_writer.write(str(few), str(tmp_path / "out")))
     assert len(error.value.lines) == 1 and shards.list_parts(str(tmp_path / "out")) == []
 
 
