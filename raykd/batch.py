@@ -53,6 +53,12 @@ class MethodContext(NamedTuple):
     student: OutputShapes
     teacher: OutputShapes
     labels: Tensor  # [images], int64, in the order of MethodBatch.index
+    peers: tuple[OutputShapes, ...] = ()  # of the other students that learn beside
+
+    @property
+    def students(self) -> tuple[OutputShapes, ...]:
+        """The shapes of all students, the deployed one's first."""
+        return (self.student, *self.peers)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,12 @@ class MethodBatch:
     student: Outputs
     teacher: Outputs
     rotations: int = 1  # rows 0, rotations, 2 * rotations, ... are the upright views
+    peers: tuple[Outputs, ...] = ()  # of the other students that learn beside
+
+    @property
+    def students(self) -> tuple[Outputs, ...]:
+        """The outputs of all students, the deployed one's first."""
+        return (self.student, *self.peers)
 
 
 def empty_outputs(batch_size: int, device: torch.device) -> Outputs:

@@ -253,7 +253,7 @@ def stratified_split(labels: Tensor, holdout: float, seed: int) -> tuple[np.ndar
 
 def epoch_permutation(epoch: int, seed: int, count: int) -> Tensor:
     """Returns a permutation [count] for an epoch, the same on every rank and device."""
-    return torch.randperm(count, generator=_make_generator(seed, epoch, 0))
+    return torch.randperm(count, generator=make_generator(seed, epoch, 0))
 
 
 def draw_view_ids(epoch: int, seed: int, count: int, source: Source[Any]) -> Tensor:
@@ -262,9 +262,10 @@ def draw_view_ids(epoch: int, seed: int, count: int, source: Source[Any]) -> Ten
     The rotated views of an image are cropped each on its own and share one flip (xuguodong03/SSKD, cifar.py).
     """
     size = (count, source.rotations)
-    view_ids = torch.randint(source.num_views, size, generator=_make_generator(seed, epoch, 1))
+    view_ids = torch.randint(source.num_views, size, generator=make_generator(seed, epoch, 1))
     return view_ids - view_ids % 2 + view_ids[:, :1] % 2 if source.flip else view_ids
 
 
-def _make_generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def make_generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """Returns a generator on the host for an epoch; `stream` 0 is of the order, 1 of the views."""
     return torch.Generator().manual_seed((seed * 100_003 + epoch) * 2 + stream)

@@ -65,10 +65,14 @@ IMAGENET_KD = {"name": "kd", "temperature": 1.0, "weights": {"task": 0.5, "kd": 
 
 
 def make_control(recipe: Recipe, name: str) -> Recipe:
-    """Returns the same recipe with another method at its paper's point for the data, alone."""
+    """Returns the same recipe with another method at its paper's point for the data, alone.
+
+    Of several students the first one is trained, by itself.
+    """
     is_imagenet_kd = name == "kd" and recipe.data.name == "imagenet"
     method = IMAGENET_KD if is_imagenet_kd else {"name": name}
-    return recipe.with_settings({"method": method, "plus_kd": None})
+    student = recipe.to_dict()["student"] | {"copies": 1}
+    return recipe.with_settings({"method": method, "plus_kd": None, "student": student, "peers": []})
 
 
 def make_retraining_recipe(recipe: Recipe, seed: int) -> Recipe:

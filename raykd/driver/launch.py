@@ -95,7 +95,7 @@ def pin_weights(study: Study | Comparison, download: bool) -> Study | Comparison
     if isinstance(study, Study):
         return study.with_recipe(start.pin_weights(study.recipe, download))
     recipe = start.pin_weights(next(iter(study.studies().values())).recipe, download).to_dict()
-    nets = {key: recipe[key] for key in ("student", "teacher", "teachers") if key in study.recipe}
+    nets = {key: recipe[key] for key in ("student", "peers", "teacher", "teachers") if key in study.recipe}
     return study.model_copy(update={"recipe": study.recipe | nets})
 
 
@@ -121,7 +121,9 @@ def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo
             from here, cannot be read.
     """
     try:
-        info = data.load(recipe.data, root, download).info
+        dataset = data.load(recipe.data, root, download)
+        info = dataset.info
+        recipe.check_classes(dataset.train.labels, dataset.classes)
         distiller.build_on_meta(recipe, *info)
         start.check_starts(recipe, info.classes)
         return info

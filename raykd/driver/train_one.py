@@ -80,7 +80,7 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
         trained = [make_teacher_recipe(recipe, t) for t in recipe.list_teachers() if t.train is not None]
         for trained_recipe in [*trained, recipe]:
             try:
-                trained_recipe.optimizer.check_batch_size(options.workers)
+                trained_recipe.check_batch_size(options.workers)
             except ValueError as error:
                 raise UserError([f"--workers {options.workers}: {error}"]) from None
         with connect(options.address, folder):

@@ -15,7 +15,8 @@ from raykd.driver.resources import WorkerSize
 from raykd.driver.same_code import Fingerprint, describe_difference, get_fingerprint
 from raykd.store import file_names
 from raykd.store.folder import Folder
-from raykd.training.trial import Job, ReporterGone, run
+from raykd.training.failure import ReporterGone
+from raykd.training.trial import Job, run
 
 COLLECTIVE_TIMEOUT_S = 600  # that a worker waits for the others before it calls them gone
 REPORTED_KEYS = (

@@ -116,10 +116,21 @@ def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict
         f"selection; {len(dataset.classes)} classes",
         "Teacher": _describe_teachers(choice),
         "Method": f"{recipe.method.name}{beside_kd}: {STATUS_TEXT[method.status]} ({method.paper})",
+        **_describe_students(recipe),
         "Start": describe_start(recipe.to_dict()["student"]),
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
         "Made with": f"raykd {provenance.get('raykd')} (commit {provenance.get('commit')}), "
         f"torch {provenance.get('torch')}, on {provenance.get('hardware')}, {_describe_workers(provenance)}",
+    }
+
+
+def _describe_students(recipe: Recipe) -> dict[str, str]:
+    """What learnt beside the student, if anything did."""
+    _, *others = recipe.list_students()
+    if not others:
+        return {}
+    return {
+        "Students": f"the first of {len(others) + 1}; beside it learnt {', '.join(s.net for s in others)}"
     }
 
 

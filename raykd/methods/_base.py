@@ -14,6 +14,7 @@ Weight = Annotated[float, Field(ge=0)]
 Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)
 Need = Literal["logits", "embedding", "maps", "head", "pooled", "preacts"]
 Status = Literal["official", "reconstruction"]
+Students = Literal["one", "peers"]  # whether a trial has one student, or several that teach one another
 LearningRate = Callable[[float, float], float]  # (progress, the recipe's) -> a part's; at 0 the part rests
 
 
@@ -57,6 +58,8 @@ class Method(nn.Module, ABC):
     status: ClassVar[Status]  # whether official code was followed
     paper: ClassVar[str]  # title, venue, arXiv id
     rotations: ClassVar[int | None] = None  # the views of an image that it cannot do without
+    views: ClassVar[int] = 1  # upright views of an image that stand in a batch
+    students: ClassVar[Students] = "one"
     config: MethodConfig
     learning_rates: dict[str, LearningRate]  # of the submodules that do not follow the recipe's
     deploy_head: nn.Module | None  # Outputs -> logits, where the method replaces the deployed student's head
@@ -66,7 +69,8 @@ class Method(nn.Module, ABC):
         self.config, self.deploy_head, self.learning_rates = config, None, {}
         student_needs = self.needs if self.student_needs is None else self.student_needs
         _check_needs("teacher", self.needs, context.teacher, config.name)
-        _check_needs("student", student_needs, context.student, config.name)
+        for student in (context.student, *context.peers):
+            _check_needs("student", student_needs, student, config.name)
         if "logits" in self.needs:
             check_classes(context)
 

@@ -87,6 +87,8 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     recipe = study.recipe
     try:
         dataset, dataset_info, missing = _load_data(recipe, options.data_root, options.download)
+        if dataset is not None:
+            recipe.check_classes(dataset.train.labels, dataset.classes)
         meta_distiller = distiller.build_on_meta(recipe, *dataset_info)
     except UserError:
         raise
@@ -97,7 +99,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     study = resolution.study
     space = study.search_space()
     student_parameters = models.num_parameters(meta_distiller.student)
-    method_parameters = sum(p.numel() for p in meta_distiller.method.parameters())
+    method_parameters = sum(p.numel() for p in meta_distiller.parameters()) - student_parameters
     bank_bytes = sum(b.numel() * b.element_size() for b in meta_distiller.method.buffers())
     trials = study.count_trials()
     return Plan(

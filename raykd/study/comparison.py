@@ -66,7 +66,9 @@ class Comparison(Spec):
         """The comparison with the data and the nets as one of its studies has them."""
         checked = study.recipe.to_dict()
         common = {
-            key: checked[key] for key in ("data", "student", "teacher", "teachers") if key in self.recipe
+            key: checked[key]
+            for key in ("data", "student", "peers", "teacher", "teachers")
+            if key in self.recipe
         }
         common["data"] |= {"rotations": self.recipe["data"].get("rotations", 1)}
         return self.model_copy(update={"recipe": self.recipe | common})

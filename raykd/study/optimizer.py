@@ -35,6 +35,8 @@ class Optimizer(Spec):
     batch_size: Annotated[int, Field(ge=2), Choice((32, 64, 128, 256, 512, 1024, 2048))] = (
         64  # of all workers
     )
+    # images of a class that stand together in a batch; an epoch then leaves out a class's odd rest
+    images_per_class: Annotated[int, Field(ge=1), Choice((1, 2, 4))] = 1
     accumulate: Annotated[int, Field(ge=1)] = 1  # micro-batches of a worker in each step
     lr_base_size: Annotated[int, Field(ge=1)] | None = None  # the batch size that `lr` is for; None: for any
     warmup: Annotated[float, Field(ge=0, lt=1), Range(0, 0.2)] = (
@@ -58,18 +60,19 @@ class Optimizer(Spec):
         """The learning rate of `batch_size`: scaled linearly where `lr` is for another (arXiv:1706.02677)."""
         return self.lr if self.lr_base_size is None else self.lr * self.batch_size / self.lr_base_size
 
-    def check_batch_size(self, workers: int, images: int | None = None) -> None:
+    def check_batch_size(self, workers: int, images: int | None = None, views: int = 1) -> None:
         """Checks that workers, and the micro-batches of each, share every batch evenly.
 
         Args:
             workers: Processes that share a batch.
             images: To train on, where they are known: one batch of them must be possible.
+            views: Of an image in a batch.
 
         Raises:
             ValueError: They cannot.
         """
         micro = f", each in {self.accumulate} micro-batches" if self.accumulate > 1 else ""
-        if images is not None and self.batch_size > images:
+        if images is not None and self.batch_size > images * views:
             raise ValueError(
                 f"optimizer/batch_size = {self.batch_size} is more than the {images} training images"
             )
@@ -77,6 +80,13 @@ class Optimizer(Spec):
             number = f"{workers} worker{'s' * (workers > 1)}"
             raise ValueError(
                 f"optimizer/batch_size = {self.batch_size} cannot be shared evenly by {number}{micro}"
+            )
+        share = self.batch_size // (workers * self.accumulate)
+        if share % (self.images_per_class * views):
+            each = f" by {views} views each" if views > 1 else ""
+            raise ValueError(
+                f"optimizer/images_per_class = {self.images_per_class}: a worker's {share} images{micro} are "
+                f"no whole number of groups of {self.images_per_class}{each}"
             )
 
     def compute_lr(self, schedule: "Schedule", step: int, steps_per_epoch: int, epochs: int) -> float:

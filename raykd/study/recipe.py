@@ -2,19 +2,21 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, GetCoreSchemaHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
+from torch import Tensor
 
-from raykd import methods, models
+from raykd import methods
 from raykd.data import AnyData
-from raykd.errors import UserError
+from raykd.data.sampler import Grouping, check_classes
 from raykd.methods._base import MethodConfig
-from raykd.paths import resolve
 from raykd.spec import Choice, Range, Seed, Spec
+from raykd.study.nets import NetSpec, PeerSpec, StudentSpec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
-from raykd.study.starts import PRETRAINED
+from raykd.study.students import check_students
 from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import CACHEABLE
 
@@ -30,54 +32,7 @@ class _MethodByName:
         return core_schema.tagged_union_schema(choices, discriminator="name")
 
 
-def _check_net(name: str) -> str:
-    try:
-        models.check_name(name)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    return name
-
-
-Net = Annotated[str, AfterValidator(_check_net)]
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
-Options = dict[str, bool | int | float | str]  # of a net of timm or torchvision, and `size`: pixels of a side
-
-
-def _resolve_weights(weights: str) -> str:
-    return weights if weights == PRETRAINED else resolve(weights)
-
-
-class NetSpec(Spec):
-    """A net, and what it begins with.
-
-    `weights` is a path (relative to the current folder), a URL with its `sha256`, or `pretrained`: those that
-    the net's own library publishes, fetched where --download allows it. Without weights the start is random.
-    `head: new` draws the classifier anew, for data of other classes than those of the weights.
-    """
-
-    role: ClassVar[str]  # in messages
-
-    net: Net
-    options: Options = Field(default_factory=dict)
-    weights: Annotated[str, AfterValidator(_resolve_weights)] | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the file; filled in at launch
-    head: Literal["loaded", "new"] = "loaded"
-
-    @model_validator(mode="after")
-    def _check_weights(self) -> Self:
-        if self.weights is None and (self.sha256 is not None or self.head == "new"):
-            raise ValueError("sha256 and head are of weights, and there are none")
-        if self.sha256 is None and (self.weights or "").startswith(("http://", "https://")):
-            raise ValueError("weights from a URL need their sha256, by which the download is verified")
-        if self.weights == PRETRAINED and not models.has_pretrained(self.net):
-            raise ValueError(f"no library publishes weights of {self.net}: name a file or a URL")
-        return self
-
-
-class StudentSpec(NetSpec):
-    """The net that learns."""
-
-    role = "student"
 
 
 class TeacherTraining(Spec):
@@ -140,6 +95,7 @@ class Recipe(Spec):
     teacher: TeacherSpec | None = None
     teachers: Annotated[tuple[WeightedTeacher, ...], Field(max_length=8)] = ()  # instead of one
     student: StudentSpec
+    peers: Annotated[tuple[PeerSpec, ...], Field(max_length=7)] = ()  # other nets that learn beside
     method: Annotated[MethodConfig, _MethodByName()]
     plus_kd: PlusKD | None = None
     epochs: Annotated[int, Field(ge=1)] = 240
@@ -154,22 +110,44 @@ class Recipe(Spec):
     @property
     def needs_teacher(self) -> bool:
         """Whether a loss term reads the teacher's outputs: the method's own, or that of `plus_kd`."""
-        return bool(methods.get_module(self.method.name).Method.needs) or self.plus_kd is not None
+        return bool(self._method_class.needs) or self.plus_kd is not None
 
     def list_teachers(self) -> tuple[TeacherSpec, ...]:
         """Returns the teacher, or all of several; empty without one."""
         return (self.teacher,) if self.teacher else self.teachers
 
+    def list_students(self) -> tuple[NetSpec, ...]:
+        """Returns the nets that learn, a copy as often as it is there; the first one is deployed."""
+        return (*[self.student] * self.student.copies, *self.peers)
+
+    @property
+    def grouping(self) -> Grouping:
+        """What stands together in a batch."""
+        return Grouping(self.optimizer.images_per_class, self._method_class.views)
+
+    def check_batch_size(self, workers: int, images: int | None = None) -> None:
+        """As `Optimizer.check_batch_size`, for the views of an image that the method takes."""
+        self.optimizer.check_batch_size(workers, images, self._method_class.views)
+
+    def check_classes(self, labels: Tensor, classes: Sequence[str]) -> None:
+        """ValueError that names a class of fewer images, by their labels, than stand together in a batch."""
+        check_classes(labels, classes, self.optimizer.images_per_class)
+
+    @property
+    def _method_class(self) -> type[methods.Method]:
+        method_class: type[methods.Method] = methods.get_module(self.method.name).Method
+        return method_class
+
     @property
     def reads_cacheable(self) -> bool:
         """Whether a cache holds all that the loss terms read of the teacher's outputs."""
-        return self.needs_teacher and methods.get_module(self.method.name).Method.needs <= CACHEABLE
+        return self.needs_teacher and self._method_class.needs <= CACHEABLE
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
         if self.teacher and self.teachers:
             raise ValueError("say either teacher (one) or teachers (several, averaged)")
-        needs = methods.get_module(self.method.name).Method.needs
+        needs = self._method_class.needs
         if len(self.teachers) > 1 and not needs <= {"logits"}:
             raise ValueError(
                 f"teachers: method '{self.method.name}' reads {', '.join(sorted(needs - {'logits'}))} of its "
@@ -187,6 +165,11 @@ class Recipe(Spec):
         """By their paths."""
         several = {f"teachers/{number}/cache": teacher.cache for number, teacher in enumerate(self.teachers)}
         return {"teacher/cache": self.teacher.cache} if self.teacher else several
+
+    @model_validator(mode="after")
+    def _check_students(self) -> Self:
+        check_students(self.method.name, self._method_class, self.student.copies, len(self.peers))
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain data (dict, list, str, numbers), for a file or another process."""

@@ -8,7 +8,8 @@ from typing import Any
 from raykd import methods
 from raykd.errors import shorten, suggest_nearest
 from raykd.spec import Choice, Dimension, Range, Scalar, collect_dimensions, is_active
-from raykd.study.recipe import Options, Recipe
+from raykd.study.nets import Options
+from raykd.study.recipe import Recipe
 
 
 def draw(space: dict[str, Dimension], choose: Callable[[str, Dimension], Scalar]) -> dict[str, Scalar]:

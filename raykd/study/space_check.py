@@ -11,7 +11,8 @@ from raykd.batch import MethodContext, OutputShapes
 from raykd.data import DatasetInfo
 from raykd.errors import UserError, validate
 from raykd.spec import Choice, Dimension, Scalar, apply_params
-from raykd.study.recipe import NetSpec, Recipe
+from raykd.study.nets import NetSpec
+from raykd.study.recipe import Recipe
 from raykd.study.space import draw
 from raykd.study.study import Study
 from raykd.teachers.cache_file import count_row_bytes
@@ -133,11 +134,14 @@ def _find_errors(study: Study, point: dict[str, Scalar], info: DatasetInfo) -> l
 def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]) -> None:
     """ValueError when the method cannot serve the nets, or no batch can be made."""
     for workers in worker_counts:
-        recipe.optimizer.check_batch_size(workers, info.images)
-    student, *teachers = (output_shapes(spec, info) for spec in (recipe.student, *recipe.list_teachers()))
+        recipe.check_batch_size(workers, info.images)
+    (student, *peers), teachers = (
+        [output_shapes(spec, info) for spec in specs]
+        for specs in (recipe.list_students(), recipe.list_teachers())
+    )
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
-        context = MethodContext(student, merge_shapes(teachers), labels)
+        context = MethodContext(student, merge_shapes(teachers), labels, tuple(peers))
         methods.make(recipe.method.name, context, recipe.method)
 
 

@@ -122,7 +122,7 @@ class Study(Spec):
     def _check_batch_shares(self) -> Self:
         for place, workers in self.worker_counts().items():
             try:
-                self.recipe.optimizer.check_batch_size(workers)
+                self.recipe.check_batch_size(workers)
             except ValueError as error:
                 raise ValueError(f"{place} = {workers}: recipe/{error}") from None
             if workers > 1 and isinstance(self.cluster.gpus, float) and 0 < self.cluster.gpus < 1:

@@ -3,6 +3,8 @@
 One nn.Module, so that DistributedDataParallel sees every weight that learns.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +15,7 @@ from raykd.maths.logits import prepare_logits
 from raykd.methods.kd import kd_loss
 from raykd.study.recipe import Recipe
 from raykd.teachers.ensemble import merge_shapes
+from raykd.training.peers import Start, make_students
 
 
 class StudentWithHead(nn.Module):
@@ -44,17 +47,25 @@ class Distiller(nn.Module):
         classes: How many.
         image_size: Pixels of a side.
         teacher: The shapes of the teacher's Outputs.
+        starts: What each student begins with, the deployed one first; empty: random weights.
 
     Raises:
         ValueError: The method cannot serve the two nets.
     """
 
     def __init__(
-        self, recipe: Recipe, labels: Tensor, classes: int, image_size: int, teacher: OutputShapes
+        self,
+        recipe: Recipe,
+        labels: Tensor,
+        classes: int,
+        image_size: int,
+        teacher: OutputShapes,
+        starts: Sequence[Start] = (),
     ) -> None:
         super().__init__()
-        self.student = models.make(recipe.student.net, classes, recipe.student.options)
-        context = MethodContext(self.student.shapes(image_size), teacher, labels)
+        self.student, self.peers = make_students(recipe, classes, starts)
+        peer_shapes = tuple(net.shapes(image_size) for net in self.list_students()[1:])
+        context = MethodContext(self.student.shapes(image_size), teacher, labels, peer_shapes)
         self.method = methods.make(recipe.method.name, context, recipe.method)
         rotations = type(self.method).rotations
         if rotations not in (None, recipe.data.rotations):
@@ -70,10 +81,15 @@ class Distiller(nn.Module):
         head = self.method.deploy_head
         return self.student if head is None else StudentWithHead(self.student, head)
 
+    def list_students(self) -> list[models.Net]:
+        """Returns the nets that learn, the deployed one first."""
+        return [self.student, *(self.peers.list_nets(self.student) if self.peers is not None else ())]
+
     def forward(self, batch: Batch, teacher: Outputs, progress: float) -> dict[str, Tensor]:
         """Returns the raw loss terms, scalars in float32.
 
-        "task" (cross-entropy of the upright views), the method's own, and "plus_kd".
+        "task" (cross-entropy of the upright views), the method's own, and "plus_kd"; of several students
+        "task" and "plus_kd" are sums.
 
         Args:
             batch: Of the training images.
@@ -81,22 +97,34 @@ class Distiller(nn.Module):
             progress: 0 .. 1, the part of the training that is done.
         """
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
-            student: Outputs = self.student(batch.images)
+            student, *peers = self._run_students(batch.images)
         upright = slice(None, None, self._rotations)
-        method_batch = MethodBatch(batch.labels, batch.index, progress, student, teacher, self._rotations)
-        logits, labels = student.logits[upright].float(), batch.labels[upright]
-        task = F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
-        if batch.share is not None and batch.partner_labels is not None:
-            task = self._mixed_cross_entropy(logits, labels, batch.partner_labels, batch.share)
-        terms = {"task": task}
+        method_batch = MethodBatch(
+            batch.labels, batch.index, progress, student, teacher, self._rotations, tuple(peers)
+        )
+        all_logits = [outputs.logits[upright] for outputs in method_batch.students]
+        terms = {"task": add([self._cross_entropy(logits.float(), batch) for logits in all_logits])}
         terms |= self.method(method_batch)
         if self._plus_kd is not None:
-            options = self._plus_kd
-            both_logits = prepare_logits(
-                student.logits[upright], teacher.logits[upright], options.standardize
+            terms["plus_kd"] = add(
+                [self._compute_plus_kd(logits, teacher.logits[upright]) for logits in all_logits]
             )
-            terms["plus_kd"] = kd_loss(*both_logits, options.temperature)
         return terms
+
+    def _run_students(self, images: Tensor) -> list[Outputs]:
+        return [self.student(images)] if self.peers is None else self.peers(self.student, images)
+
+    def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Of the upright views' logits [n, c]."""
+        labels = batch.labels[:: self._rotations]
+        if batch.share is not None and batch.partner_labels is not None:
+            return self._mixed_cross_entropy(logits, labels, batch.partner_labels, batch.share)
+        return F.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+
+    def _compute_plus_kd(self, logits: Tensor, teacher: Tensor) -> Tensor:
+        assert self._plus_kd is not None
+        both_logits = prepare_logits(logits, teacher, self._plus_kd.standardize)
+        return kd_loss(*both_logits, self._plus_kd.temperature)
 
     def _mixed_cross_entropy(self, logits: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
         """Of logits [n, c] with both labels [n], each by its share; a mixed batch has no rotated views."""
@@ -105,6 +133,11 @@ class Distiller(nn.Module):
             for one in (labels, partner)
         )
         return (share * own + (1 - share) * other).mean()
+
+
+def add(terms: Sequence[Tensor]) -> Tensor:
+    """Returns the sum of scalars; one alone is left as it is."""
+    return sum(terms[1:], terms[0])
 
 
 def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int) -> Distiller:

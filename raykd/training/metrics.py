@@ -4,7 +4,7 @@ The totals are a part of the state, so that a trial goes on inside a long epoch.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,7 @@ class EpochMetrics(TypedDict):
     teacher_seconds_saved: float  # by the hits
     images_per_second: float  # training images (each rotated view counts)
     terms: dict[str, float]  # raw loss terms, mean over the epoch
+    peer_accuracies: NotRequired[list[float]]  # as accuracy, of each other student, where there are some
 
 
 @dataclass

@@ -20,7 +20,8 @@ from raykd.models.checkpoint import check_finite, read_weights
 from raykd.models.pretrained import download_pretrained
 from raykd.paths import get_cache_folder
 from raykd.store.folder import Folder, split_uri
-from raykd.study.recipe import NetSpec, Recipe
+from raykd.study.nets import NetSpec
+from raykd.study.recipe import Recipe
 from raykd.study.starts import PRETRAINED
 
 
@@ -130,8 +131,8 @@ def pin_weights(recipe: Recipe, download: bool) -> Recipe:
     """
     plain = recipe.to_dict()
     teachers = [plain["teacher"]] if recipe.teacher else plain["teachers"]
-    nets = (recipe.student, *recipe.list_teachers())
-    for spec, settings in zip(nets, [plain["student"], *teachers], strict=True):
+    nets = (recipe.student, *recipe.peers, *recipe.list_teachers())
+    for spec, settings in zip(nets, [plain["student"], *plain["peers"], *teachers], strict=True):
         if spec.sha256 is None:
             settings["sha256"] = _find_sha256(spec, download)
     return recipe.with_settings(plain)
@@ -153,7 +154,7 @@ def check_starts(recipe: Recipe, classes: int) -> None:
     Raises:
         UserError: A file cannot be read, or holds other weights.
     """
-    for spec in (recipe.student, *recipe.list_teachers()):
+    for spec in (recipe.student, *recipe.peers, *recipe.list_teachers()):
         if spec.weights is not None and (spec.weights == PRETRAINED or Path(spec.weights).is_file()):
             make_started(spec, classes)
 

@@ -9,12 +9,10 @@ Several workers: each batch is split into workers * accumulate micro-batches of 
 the recipe alone: a state written by some workers goes on with any other number of them.
 """
 
-import copy
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,28 +20,30 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from raykd import models
 from raykd.batch import Batch
-from raykd.clock import Clock, Moment
-from raykd.data import Dataset, draw_view_ids, epoch_permutation
+from raykd.data import Dataset
+from raykd.data.sampler import draw_epoch
 from raykd.maths.norm import convert_sync_batchnorm, take_batch_counters
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import CacheStats, Teacher
 from raykd.training.distiller import Distiller
+from raykd.training.ema import MovingAverage
 from raykd.training.evaluation import measure_accuracy, set_numerics, uses_bf16
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
-from raykd.training.nonfinite import NonFiniteGuard
+from raykd.training.peers import Peers, Start
+from raykd.training.step import OptimizerStep
 
+EMA = "ema_student", "ema_peers"  # in a state
 LARGE_BANK_BYTES = 64 * 2**20  # a larger bank is not written into every checkpoint
 
 
 class Trainer:
-    """The training of one student. Under torch.distributed each rank takes its share of every batch.
+    """The training of one student, or of several that teach one another.
 
-    `start`: the weights that the student begins with, less those of a new head; None: random ones.
+    Under torch.distributed each rank takes its share of every batch. `starts`: the weights that each student
+    begins with, less those of a new head, or None (random ones); empty: all random.
 
     Raises:
         ValueError: The method cannot serve the nets, or the batch cannot be divided among the ranks.
@@ -55,7 +55,7 @@ class Trainer:
         dataset: Dataset[Any],
         teacher: Teacher,
         device: torch.device,
-        start: Mapping[str, Tensor] | None = None,
+        starts: Sequence[Start] = (),
     ) -> None:
         set_numerics(device, uses_bf16(recipe, device))
         torch.manual_seed(recipe.seed)
@@ -64,36 +64,26 @@ class Trainer:
         self.num_epochs_done, self.partial_epoch = 0, EpochTotals()
         self.source = recipe.data.make_source(dataset, device)
         self.labels = dataset.train.labels.to(device)
-        self.distiller = Distiller(recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes)
-        if start is not None:
-            models.load_weights(self.distiller.student, start, recipe.student.head == "new")
-        self.distiller.student.set_input_statistics(dataset.mean, dataset.std)
+        self.distiller = Distiller(
+            recipe, self.labels, len(dataset.classes), dataset.size, teacher.shapes, starts
+        )
+        for student in self.distiller.list_students():
+            student.set_input_statistics(dataset.mean, dataset.std)
         if recipe.batch_norm == "synced" and self.world > 1:
             convert_sync_batchnorm(self.distiller)
         self.distiller.to(device).to(memory_format=torch.channels_last)
-        self._batch_counters = take_batch_counters(self.distiller.student)
+        learners = [self.distiller.student, *([self.distiller.peers] if self.distiller.peers else [])]
+        self._batch_counters = [counter for net in learners for counter in take_batch_counters(net)]
         self.distiller.bf16 = uses_bf16(recipe, device)
-        self.learning_rates = self.distiller.method.learning_rates
-        parts = {name: self.distiller.method.get_submodule(name) for name in self.learning_rates}
-        self.optimizer = recipe.optimizer.make(self.distiller, parts)
-        self.student = self.distiller.deployed_student()
-        self.ema_student = copy.deepcopy(self.student).requires_grad_(False)
-        self._ema_tensors = _float_tensors(self.ema_student), _float_tensors(self.student)
-        self.loss_weights = recipe.loss_weights()
-        self._weights_on_device: dict[tuple[float, ...], Tensor] = {}
-        self._clock = Clock(device)
-        self._teacher_moments: list[tuple[Moment, Moment]] = []  # before and after its outputs
+        self._host_labels, self._grouping = dataset.train.labels, recipe.grouping
         # the odd rest of an epoch is left out
-        self.steps_per_epoch = len(self.labels) // recipe.optimizer.batch_size
-        self.num_micro_batches = recipe.optimizer.accumulate
-        self.nonfinite_guard = NonFiniteGuard(self.optimizer, device, self.steps_per_epoch)
-        recipe.optimizer.check_batch_size(self.world, len(self.labels))
-        self._ddp: DistributedDataParallel | None = None
-        if self.world > 1:
-            self._ddp = DistributedDataParallel(
-                self.distiller, forward_sync_buffers=False, gradient_as_bucket_view=True
-            )
-        self._forward: nn.Module = self._ddp or self.distiller
+        self.steps_per_epoch = self._grouping.count_rows(self._host_labels) // recipe.optimizer.batch_size
+        recipe.check_batch_size(self.world, len(self._host_labels))
+        recipe.check_classes(self._host_labels, dataset.classes)
+        self.student = self.distiller.deployed_student()
+        self._averages = [MovingAverage(net, recipe.ema_decay) for net in (self.student, *learners[1:])]
+        self.ema_student = self._averages[0].net
+        self.step = OptimizerStep(recipe, self.distiller, teacher, device, self.steps_per_epoch)
 
     def run(self) -> Iterator[EpochMetrics]:
         """Trains from where the state stands to the end of the budget; yields each epoch's metrics.
@@ -120,7 +110,7 @@ class Trainer:
             self.partial_epoch.add_step(self.train_step(epoch, step, batches))
             if (
                 step + 1 < self.steps_per_epoch
-                and self.nonfinite_guard.checks(step)
+                and self.step.nonfinite_guard.checks(step)
                 and self._is_past(began + seconds)
             ):
                 self._add_interval(began, cache_stats)
@@ -130,14 +120,9 @@ class Trainer:
         self._add_interval(began, cache_stats)
 
     def _add_interval(self, began: float, cache_stats: CacheStats) -> None:
-        teacher_seconds = self.take_teacher_seconds()  # waits for a GPU, whose steps are done then
+        teacher_seconds = sum(self.step.take_teacher_times())  # waits for a GPU, whose steps are done then
         seconds = time.perf_counter() - began
         self.partial_epoch.add_interval(seconds, teacher_seconds, cache_stats, self.teacher.cache_stats)
-
-    def take_teacher_seconds(self) -> float:
-        """Returns the seconds that the teacher's outputs took since the last call, on the device's clock."""
-        moments, self._teacher_moments = self._teacher_moments, []
-        return sum(self._clock.seconds(began, ended) for began, ended in moments)
 
     def _is_past(self, moment: float) -> bool:
         """Whether the moment is over, by the first rank's clock: all pause after the same step."""
@@ -158,11 +143,11 @@ class Trainer:
             else (None, None)
         )
         num_images = self.steps_per_epoch * self.recipe.optimizer.batch_size * self.recipe.data.rotations
-        return EpochMetrics(
+        metrics = EpochMetrics(
             epoch=epoch,
             accuracy=accuracy,
             accuracy_raw=accuracy_raw,
-            lr=self._compute_lr(epoch, self.steps_per_epoch - 1),
+            lr=self.step.compute_lr(epoch, self.steps_per_epoch - 1),
             seconds=self.partial_epoch.seconds + time.perf_counter() - began,
             teacher_seconds=self.partial_epoch.teacher_seconds,
             teacher_hits=self.partial_epoch.teacher_hits,
@@ -171,97 +156,44 @@ class Trainer:
             images_per_second=num_images / self.partial_epoch.seconds,
             terms=self.partial_epoch.mean_terms(),
         )
-
-    def _compute_lr(self, epoch: int, step: int) -> float:
-        step += (epoch - 1) * self.steps_per_epoch
-        recipe = self.recipe
-        return recipe.optimizer.compute_lr(recipe.schedule, step, self.steps_per_epoch, recipe.epochs)
+        if accuracy is not None and (ema_peers := self.list_ema_peers()):
+            metrics["peer_accuracies"] = [self.measure_accuracy(net) for net in ema_peers]
+        return metrics
 
     def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        """Takes one step of the optimiser; returns the raw terms.
-
-        The gradient of a batch is the mean of its micro-batches' gradients.
-        """
-        self.optimizer.zero_grad(set_to_none=True)
-        names: list[str] = []
-        means: list[Tensor] = []  # each micro-batch's part of the terms' means
-        progress = (epoch - 1 + step / self.steps_per_epoch) / self.recipe.epochs
-        for micro_batch in range(1, self.num_micro_batches + 1):
-            batch = next(batches)
-            began = self._clock.now()
-            teacher_outputs = self.teacher.get_outputs(batch)
-            self._teacher_moments.append((began, self._clock.now()))
-            is_last = micro_batch == self.num_micro_batches  # then the ranks share their gradients
-            with nullcontext() if is_last or self._ddp is None else self._ddp.no_sync():
-                terms = self._forward(batch, teacher_outputs, progress)
-                names = list(terms)
-                values, weights = torch.stack(list(terms.values())), self._weigh(names)
-                raw = values.detach()
-                self.nonfinite_guard.add_loss(raw, (raw * weights).sum(), step)
-                if is_last:
-                    self.nonfinite_guard.check(names, epoch, step)
-                torch.autograd.backward(values, self._divide(weights))  # the weights are the loss's gradient
-            means.append(self._divide(raw))
+        """Takes a step (0-based) of an epoch (1-based) with the next batches; returns the raw terms."""
+        terms = self.step.take(epoch, step, batches)
         if self._batch_counters:
-            torch._foreach_add_(self._batch_counters, self.num_micro_batches)
-        self._set_learning_rates(self._compute_lr(epoch, step), progress)
-        if self.recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.distiller.parameters(), self.recipe.optimizer.clip_norm)
-        self.optimizer.step()
-        self._update_ema(self.steps_per_epoch * (epoch - 1) + step)
-        return dict(zip(names, sum(means[1:], means[0]).unbind(), strict=True))
-
-    def _weigh(self, names: list[str]) -> Tensor:
-        """The weights of the loss's terms [k], on the device, where they stay."""
-        key = tuple(self.loss_weights[name] for name in names)
-        if key not in self._weights_on_device:
-            self._weights_on_device[key] = torch.tensor(key, device=self.device)
-        return self._weights_on_device[key]
-
-    def _divide(self, x: Tensor) -> Tensor:
-        """A micro-batch's part of a step's mean."""
-        return x if self.num_micro_batches == 1 else x / self.num_micro_batches
-
-    def _set_learning_rates(self, lr: float, progress: float) -> None:
-        """Those of this step. A part whose rate is 0 rests: its weights and momentum stay as they are."""
-        for group in self.optimizer.param_groups:
-            own_rate = self.learning_rates.get(group["part"])
-            group["lr"] = lr if own_rate is None else own_rate(progress, lr)
-            if group["lr"] == 0:
-                for parameter in group["params"]:
-                    parameter.grad = None
+            torch._foreach_add_(self._batch_counters, self.recipe.optimizer.accumulate)
+        for average in self._averages:
+            average.update(self.steps_per_epoch * (epoch - 1) + step)
+        return terms
 
     def measure_step_seconds(self, steps: int) -> tuple[float, float]:
         """Returns the median seconds of a step and of the teacher's part of it, after two to warm up.
 
         Not for a training that counts.
         """
-        batches, moments = self.get_batches(1), [self._clock.now()]
+        clock, accumulate = self.step.clock, self.recipe.optimizer.accumulate
+        batches, moments = self.get_batches(1), [clock.now()]
         for step in range(min(steps + 2, self.steps_per_epoch)):
             self.train_step(1, step, batches)
-            moments.append(self._clock.now())
-        seconds = [self._clock.seconds(*pair) for pair in pairwise(moments)]
-        of_teacher = [self._clock.seconds(*pair) for pair in self._teacher_moments]
-        self._teacher_moments = []
-        teacher_seconds = statistics.median(of_teacher[2 * self.num_micro_batches :] or of_teacher)
-        return statistics.median(seconds[2:] or seconds), teacher_seconds * self.num_micro_batches
+            moments.append(clock.now())
+        seconds, of_teacher = (
+            [clock.seconds(*pair) for pair in pairwise(moments)],
+            self.step.take_teacher_times(),
+        )
+        teacher_seconds = statistics.median(of_teacher[2 * accumulate :] or of_teacher)
+        return statistics.median(seconds[2:] or seconds), teacher_seconds * accumulate
 
     def get_batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yields this rank's micro-batches of an epoch (1-based), from a step (0-based) on."""
-        size, seed, count = self.recipe.optimizer.batch_size, self.recipe.seed, len(self.labels)
-        shuffled = epoch_permutation(epoch, seed, count)[first * size : self.steps_per_epoch * size]
-        micro_size = size // self.world // self.num_micro_batches
-        shares = shuffled.view(self.steps_per_epoch - first, self.world, self.num_micro_batches, micro_size)
-        positions = shares[:, self.rank].flatten(0, 1)
-        view_ids = draw_view_ids(epoch, seed, count, self.source)
-        return self.source.batches(positions, view_ids[positions])
-
-    @torch.no_grad()
-    def _update_ema(self, step: int) -> None:
-        """Exponential moving average of weights and batch-norm statistics; the decay warms up as t/(9+t)."""
-        decay = min(self.recipe.ema_decay, step / (9 + step))
-        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        update(*self._ema_tensors, step)
+        size, accumulate = self.recipe.optimizer.batch_size, self.recipe.optimizer.accumulate
+        rows = draw_epoch(epoch, self.recipe.seed, self._host_labels, self._grouping, self.source)
+        shape = self.steps_per_epoch - first, self.world, accumulate, size // self.world // accumulate
+        shares = (x[first * size : self.steps_per_epoch * size].view(*shape, *x.shape[1:]) for x in rows)
+        positions, view_ids = (x[:, self.rank].flatten(0, 1) for x in shares)
+        return self.source.batches(positions, view_ids)
 
     @torch.no_grad()
     def _average_over_ranks(self) -> None:
@@ -272,8 +204,8 @@ class Trainer:
         """
         self.source.record_corrupt(gather_unique(self.source.list_unreadable()))
         self.partial_epoch.average_over_ranks()
-        for net in (self.student, self.ema_student):
-            for buffer in net.buffers():
+        for net in (self.student, self.distiller.peers, *(average.net for average in self._averages)):
+            for buffer in net.buffers() if net is not None else ():
                 if buffer.is_floating_point():
                     all_reduce_mean(buffer)
 
@@ -284,6 +216,15 @@ class Trainer:
     def measure_test_accuracy(self) -> float:
         """Returns the top-1 accuracy of the EMA student on the test set, %; opened once, at the end."""
         return self._measure_accuracy(self.ema_student, self.dataset.test)
+
+    def measure_peer_test_accuracies(self) -> list[float]:
+        """Returns the same of the EMA of each other student; empty where there is one alone."""
+        return [self._measure_accuracy(net, self.dataset.test) for net in self.list_ema_peers()]
+
+    def list_ema_peers(self) -> list[models.Net]:
+        """Returns the EMA of each other student as a net."""
+        peers = [average.net for average in self._averages[1:]]
+        return [net for one in peers if isinstance(one, Peers) for net in one.list_nets(self.ema_student)]
 
     def _measure_accuracy(self, net: nn.Module, part: Any) -> float:
         return measure_accuracy(net, self.source, part, self.distiller.bf16, self.rank, self.world)
@@ -298,8 +239,8 @@ class Trainer:
             "distiller": {
                 key: value for key, value in self.distiller.state_dict().items() if key not in banks
             },
-            "ema_student": self.ema_student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            **{name: average.net.state_dict() for name, average in zip(EMA, self._averages, strict=False)},
+            "optimizer": self.step.optimizer.state_dict(),
             "random": torch.get_rng_state(),
         }
 
@@ -316,10 +257,7 @@ class Trainer:
         self.partial_epoch.terms = {k: v.to(self.device, copy=True) for k, v in terms.items()}
         self.source.record_corrupt(state["unreadable"])
         self.distiller.load_state_dict(self.large_banks() | banks | state["distiller"])
-        self.ema_student.load_state_dict(state["ema_student"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, average in zip(EMA, self._averages, strict=False):
+            average.net.load_state_dict(state[name])
+        self.step.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
-
-
-def _float_tensors(net: nn.Module) -> list[Tensor]:
-    return [t.detach() for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]

@@ -12,9 +12,7 @@ import io
 import json
 import logging
 import os
-import re
 import socket
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,38 +23,28 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from raykd import data, models
 from raykd.data import AnyData, Dataset
-from raykd.errors import first_line, shorten
+from raykd.errors import first_line
 from raykd.store import file_names
 from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
-from raykd.study.recipe import Recipe, TeacherSpec
-from raykd.teachers.cache_form import CacheForm
-from raykd.teachers.cached import add_cache
-from raykd.teachers.ensemble import EnsembleNet, EnsembleTeacher
-from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
+from raykd.study.recipe import Recipe
+from raykd.teachers.ensemble import EnsembleNet
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
+from raykd.training.failure import PEER_IS_GONE, describe_failure, is_other_process_gone
 from raykd.training.metrics import EpochMetrics
-from raykd.training.nonfinite import NonFiniteLoss
-from raykd.training.start import make_started, read_start
+from raykd.training.peers import Start
+from raykd.training.start import read_start
 from raykd.training.student import describe_preprocessing
 from raykd.training.trainer import Trainer
+from raykd.training.trial_teachers import TeacherFiles, load_teachers, make_teacher
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
-FAILURE_KINDS: dict[type[Exception], str] = {NonFiniteLoss: "diverged", StorageError: "storage"}
-NCCL_MISUSE = re.compile("ncclInvalid(Usage|Argument)|ncclUnhandledCudaError")
-PEER_IS_GONE = re.compile(
-    "ncclRemoteError|remote p(eer|rocess)|connection (closed|reset)|timed? ?out", re.IGNORECASE
-)
 ReportEpoch = Callable[[dict[str, Any]], None]
-
-
-class ReporterGone(Exception):
-    """The process that epochs are reported to is gone."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +62,16 @@ class Job:
     cache: str = ""  # the folder of caches on every node; "": each node's own
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
 
+    @property
+    def cache_folder(self) -> Path | None:
+        """The folder of caches on every node; None: each node's own."""
+        return Path(self.cache) if self.cache else None
+
+    @property
+    def teacher_files(self) -> TeacherFiles:
+        """Where the teachers come from."""
+        return TeacherFiles(self.teachers, self.teacher_cache_gib, self.cache_folder, self.download)
+
 
 def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
     """Trains the job's recipe to its end, from its last checkpoint if there is one.
@@ -90,9 +88,9 @@ def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
     try:
         _run(job, folder, report, device, is_rank_0)
     except Exception as error:
-        if not _is_other_process_gone(error):
+        if not is_other_process_gone(error):
             with suppress(StorageError):
-                folder.write_json(file_names.FAILURE, _describe_failure(error))
+                folder.write_json(file_names.FAILURE, describe_failure(error))
         raise
 
 
@@ -101,41 +99,17 @@ def _make_trainer(
     recipe: Recipe,
     dataset: Dataset[Any],
     device: torch.device,
-    start: dict[str, Tensor] | None,
+    starts: list[Start],
 ) -> Trainer:
     """RuntimeError with NCCL's reason where the workers' GPUs cannot work together."""
     try:
-        return Trainer(recipe, dataset, _make_teacher(job, recipe, dataset, device), device, start)
+        return Trainer(
+            recipe, dataset, make_teacher(job.teacher_files, recipe, dataset, device), device, starts
+        )
     except dist.DistBackendError as error:
         if PEER_IS_GONE.search(str(error)):
             raise
         raise RuntimeError(f"NCCL did not start: {str(error).splitlines()[-1]}") from error
-
-
-def _describe_failure(error: Exception) -> dict[str, str]:
-    kind = next(
-        (kind for error_type, kind in FAILURE_KINDS.items() if isinstance(error, error_type)), "error"
-    )
-    is_misuse = NCCL_MISUSE.search(str(error))  # its last line has the cause
-    message = shorten(str(error).splitlines()[-1]) if is_misuse else first_line(error)
-    return {
-        "kind": kind,
-        "reason": f"{type(error).__name__}: {message}" if kind == "error" else message,
-        "traceback": traceback.format_exc(),
-    }
-
-
-def _is_other_process_gone(error: Exception) -> bool:
-    return isinstance(error, ReporterGone) or is_collective_failure(error)
-
-
-def is_collective_failure(error: Exception) -> bool:
-    """Returns whether a collective operation failed as it does when another worker is gone."""
-    if NCCL_MISUSE.search(str(error)):
-        return False
-    # Gloo raises a plain RuntimeError, which nothing but its source file in the text tells from others; the
-    # process group may be destroyed by then, so that it cannot be asked
-    return isinstance(error, dist.DistError) or bool(re.search(r"gloo/\S+\.(cc|h):\d+\]", str(error)))
 
 
 def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
@@ -153,11 +127,8 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
     # read before the workers meet: afterwards the first one writes
     checkpoint, banks = (_load_checkpoint(folder, name) for name in (file_names.CHECKPOINT, file_names.BANKS))
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
-    start = None
-    if checkpoint is None and recipe.student.weights is not None:
-        net = models.make(recipe.student.net, len(dataset.classes), recipe.student.options)
-        start = read_start(recipe.student, net, _cache_folder(job), job.download)
-    trainer = _make_trainer(job, recipe, dataset, device, start)
+    starts = _read_starts(job, recipe, dataset) if checkpoint is None else []
+    trainer = _make_trainer(job, recipe, dataset, device, starts)
     rows: list[dict[str, Any]] = []
 
     def complete_epoch(is_written: bool) -> None:
@@ -180,10 +151,26 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
             complete_epoch(False)
 
 
+def _read_starts(job: Job, recipe: Recipe, dataset: Dataset[Any]) -> list[Start]:
+    """What each student begins with; empty where all are random."""
+    if all(spec.weights is None for spec in recipe.list_students()):
+        return []
+    starts: list[Start] = []
+    for spec in recipe.list_students():
+        net = models.make(spec.net, len(dataset.classes), spec.options)
+        has_weights = spec.weights is not None
+        starts.append(read_start(spec, net, job.cache_folder, job.download) if has_weights else None)
+    return starts
+
+
 def _make_row(job: Job, trainer: Trainer, metrics: EpochMetrics) -> dict[str, Any]:
     """The epoch's row of epochs.json; that of the last one holds the test accuracy, if it is asked for."""
-    is_test = job.test and trainer.num_epochs_done == trainer.recipe.epochs
-    return dict(metrics) | ({"test_accuracy": trainer.measure_test_accuracy()} if is_test else {})
+    row = dict(metrics)
+    if job.test and trainer.num_epochs_done == trainer.recipe.epochs:
+        row["test_accuracy"] = trainer.measure_test_accuracy()
+        if peer_accuracies := trainer.measure_peer_test_accuracies():
+            row["peer_test_accuracies"] = peer_accuracies
+    return row
 
 
 def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dict[str, Any]:
@@ -202,7 +189,7 @@ def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
     """Of the deployed student, against the teacher also where the method needs none."""
     recipe, dataset = trainer.recipe, trainer.dataset
     teacher: nn.Module | None = None
-    if nets := _load_teachers(job, recipe, dataset):
+    if nets := load_teachers(job.teacher_files, recipe, dataset):
         teacher = EnsembleNet(nets, [t.weight for t in recipe.teachers]) if len(nets) > 1 else nets[0]
         teacher.to(trainer.device).to(memory_format=torch.channels_last)  # as the student: speeds compare
     bf16 = uses_bf16(recipe, trainer.device)
@@ -261,52 +248,3 @@ def _make_report(row: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
 def _load_dataset(spec: AnyData, root: Path, download: bool) -> Dataset[Any]:
     """Kept for the next trial in the same process."""
     return data.load(spec, root, download)
-
-
-def _make_teacher(job: Job, recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Teacher:
-    if not recipe.needs_teacher:
-        return NoTeacher()
-    nets = _load_teachers(job, recipe, dataset)
-    forms = [teacher.cache for teacher in recipe.list_teachers()]
-    teachers = [
-        _add_cache(job, recipe, dataset, net, form, device) for net, form in zip(nets, forms, strict=True)
-    ]
-    return teachers[0] if len(nets) == 1 else EnsembleTeacher(teachers, [t.weight for t in recipe.teachers])
-
-
-def _add_cache(
-    job: Job,
-    recipe: Recipe,
-    dataset: Dataset[Any],
-    net: models.Net,
-    form: CacheForm,
-    device: torch.device,
-) -> Teacher:
-    """The teacher live, or with its cache where the method reads what one holds."""
-    live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device), form)
-    if not recipe.reads_cacheable:
-        return live
-    return add_cache(
-        live, recipe.data.index_views(dataset), job.teacher_cache_gib, device, _cache_folder(job)
-    )
-
-
-def _load_teachers(job: Job, recipe: Recipe, dataset: Dataset[Any]) -> list[models.Net]:
-    nets = [
-        load_teacher_net(teacher, place, len(dataset.classes), _cache_folder(job), job.download)
-        for teacher, place in zip(recipe.list_teachers(), job.teachers, strict=True)
-    ]
-    for net in nets:
-        net.set_input_statistics(dataset.mean, dataset.std)
-    return nets
-
-
-def load_teacher_net(
-    teacher: TeacherSpec, place: str, classes: int, cache: Path | None = None, download: bool = False
-) -> models.Net:
-    """Returns the teacher whose weights, as they teach, lie at `place`; see `make_started`."""
-    return make_started(teacher.with_weights(place), classes, cache, download)
-
-
-def _cache_folder(job: Job) -> Path | None:
-    return Path(job.cache) if job.cache else None

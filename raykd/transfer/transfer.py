@@ -28,9 +28,9 @@ from raykd.store.folder import Folder
 from raykd.store.provenance import record_provenance
 from raykd.study.starts import PRETRAINED
 from raykd.study.yaml_file import override
-from raykd.training import trial
 from raykd.training.evaluation import set_numerics
 from raykd.training.student import TrainedStudent
+from raykd.training.trial_teachers import load_teacher_net
 from raykd.transfer.probe import Features, Probe, measure_accuracy
 
 ReportAccuracy = Callable[[str, int, float], None]  # (which net, seed, accuracy)
@@ -69,7 +69,7 @@ def load_teacher(folder: Folder, student: TrainedStudent, file: str | None) -> n
     place = file or places[0]
     if spec is None or not place or (file is None and not _may_be_there(place)):
         return None
-    teacher = trial.load_teacher_net(spec, place, len(student.classes))
+    teacher = load_teacher_net(spec, place, len(student.classes))
     teacher.set_input_statistics(*student.statistics)
     return teacher
 

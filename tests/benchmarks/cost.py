@@ -47,11 +47,12 @@ class MethodRun:
     """One row of the table."""
 
     def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
+        students = methods.get_module(method["name"]).Method.students
         recipe = Recipe.model_validate(
             {
                 "data": cifar100.CIFAR100(rotations=rotations),
                 "teacher": {"net": nets[0], "weights": "untrained"},
-                "student": {"net": nets[1]},
+                "student": {"net": nets[1], "copies": 2 if students == "peers" else 1},
                 "method": methods.get_config_class(method["name"])(**method),
                 "optimizer": Optimizer(
                     lr=1e-5
@@ -77,7 +78,7 @@ class MethodRun:
         began = time.process_time()
         for _ in range(num):
             self.trainer.train_step(1, next(self.count), self.batches)
-        seconds, teacher_seconds = time.process_time() - began, self.trainer.take_teacher_seconds()
+        seconds, teacher_seconds = time.process_time() - began, sum(self.trainer.step.take_teacher_times())
         return 1000 * seconds / num, 1000 * (seconds - teacher_seconds) / num
 
     def medians(self) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from raykd.models import make
 from raykd.store.folder import Folder
 from raykd.study.optimizer import Optimizer
 from raykd.study.recipe import Recipe
-from raykd.training import trial
+from raykd.training import failure, trial
 from raykd.training.evaluation import measure_accuracy
 from raykd.training.trainer import Trainer
 
@@ -325,10 +325,10 @@ def test_a_trial_killed_inside_an_epoch_goes_on_there(digits_teacher: Path) -> N
 
 def test_a_reporter_that_is_gone_is_no_failure_of_the_trial(digits_teacher: Path) -> None:
     def report(row: dict[str, Any]) -> None:
-        raise trial.ReporterGone("the controller died")
+        raise failure.ReporterGone("the controller died")
 
     folder = digits_teacher / "unreported"
-    with pytest.raises(trial.ReporterGone):
+    with pytest.raises(failure.ReporterGone):
         trial.run(make_job(folder, recipe(**KD)), report, CPU)
     assert "failure.json" not in Folder(str(folder)).list_names()
     assert len(Folder(str(folder)).read_json("epochs.json")) == 1

@@ -58,8 +58,22 @@ def test_what_a_comparison_with_a_paper_must_know_is_said_with_its_setting(
     assert all(note["note"] in printed and note["setting"] in printed for note in entry["notes"])
 
 
+PEERS = [name for name in methods.names() if methods.get_module(name).Method.students == "peers"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in methods.names() if name != "ce"])
+@pytest.mark.parametrize("name", PEERS)
+def test_students_that_teach_one_another_have_a_study_that_plans_without_data(
+    name: str, tmp_path: Path
+) -> None:
+    study = Study.read(STUDIES / "cifar100" / f"{name}.yaml")
+    plan = make_plan(study, PlanOptions(tmp_path))
+    (_, *peers) = study.recipe.list_students()
+    assert plan.not_measured and plan.space and plan.method_parameters >= len(peers) * plan.student_parameters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in methods.names() if name not in ("ce", *PEERS)])
 def test_a_method_has_its_four_studies_and_they_plan_without_data(name: str, tmp_path: Path) -> None:
     pairs = {
         f"cifar100/{name}": ("wrn_40_2", "wrn_16_2"),

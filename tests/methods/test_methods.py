@@ -16,11 +16,13 @@ from support.synthetic_batch import (
     FITNET_CONTEXT,
     IMAGES,
     LABELS,
+    PEERS_CONTEXT,
     STUDENT,
     TEACHER,
     average_over_ranks,
     list_tensors,
     make_batch,
+    map_outputs,
     map_tensors,
     require_gradients,
     take_rank_share,
@@ -53,6 +55,8 @@ CONTEXTS = {
     "pckd": EQUAL,
     "eed": FITNET_CONTEXT,
     "beed": FITNET_CONTEXT,
+    "dml": PEERS_CONTEXT,
+    "mcl": PEERS_CONTEXT,
 }  # of methods that cannot serve synthetic_batch.CONTEXT
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views
 REUSED = ("sdd", "simkd", "msdcrd")  # methods that read logits off a head
@@ -107,7 +111,7 @@ def test_terms_are_the_weights_and_gradients_reach_what_learns(name: str, rotati
         for key, term in terms.items():
             assert term.shape == () and term.dtype == torch.float32 and term.isfinite()
             assert key == RESTING.get(name) or any(g is not None and g.any() for g in torch.autograd.grad(
-                term, list_tensors(batch.student), retain_graph=True, allow_unused=True
+                term, list_tensors(*batch.students), retain_graph=True, allow_unused=True
             ))  # fmt: skip
         backward(sum_terms(terms))
         assert all(x.grad is None for x in list_tensors(batch.teacher))
@@ -174,7 +178,11 @@ def run_steps(name: str, config: MethodConfig, batches: list[MethodBatch]) -> di
         backward(loss)
         record["losses"].append(average_over_ranks(loss.detach()))
         record["views"].append(
-            [None if x.grad is None else x.grad / ranks for x in list_tensors(batch.student)[:-2]]
+            [
+                None if x.grad is None else x.grad / ranks
+                for student in batch.students
+                for x in list_tensors(student)[:-2]
+            ]
         )
         record["heads"] = [
             None if w.grad is None else average_over_ranks(w.grad) for w in method.parameters()
@@ -217,11 +225,7 @@ def test_state_round_trips_into_the_same_third_step(name: str) -> None:
 @each_rotation
 def test_half_precision_views_give_the_loss_within_tolerance(name: str, rotations: int) -> None:
     batch = batch_for(name, rotations=rotations)
-    half = replace(
-        batch,
-        student=map_tensors(batch.student, lambda x: x.bfloat16()),
-        teacher=map_tensors(batch.teacher, lambda x: x.bfloat16()),
-    )
+    half = map_outputs(batch, lambda outputs: map_tensors(outputs, lambda x: x.bfloat16()))
     terms = make_method(name)(half)
     assert all(term.dtype == torch.float32 for term in terms.values())
     assert_close(terms, make_method(name)(batch), rtol=0.05, atol=0.01)

@@ -115,7 +115,7 @@ def test_the_teachers_head_follows_a_schedule_of_its_own_and_the_students_waits(
     student = select_head(before, "student_head")
     assert_close(select_head(after_stage, "student_head"), student, rtol=0, atol=0)
     head: Any = trainer.distiller.method.student_head
-    assert not any(weight in trainer.optimizer.state for weight in head.parameters())  # no momentum yet
+    assert not any(weight in trainer.step.optimizer.state for weight in head.parameters())  # no momentum yet
     at_end = run_staged(trainer, 1)
     teacher = select_head(after_stage, "teacher_head")
     assert_close(select_head(at_end, "teacher_head"), teacher, rtol=0, atol=0)

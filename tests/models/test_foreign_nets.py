@@ -102,7 +102,12 @@ def test_outputs_are_the_librarys_and_as_announced(name: str) -> None:
 def serves(method: str, student: str, teacher: str) -> bool:
     """Whether a method serves the pair; if so, its terms and gradients are finite."""
     context = MethodContext(*(make_shapes(net) for net in (student, teacher)), LABELS[::ROTATIONS])
-    config = methods.get_config_class(method)()
+    config, has_peers = (
+        methods.get_config_class(method)(),
+        methods.get_module(method).Method.students == "peers",
+    )
+    if has_peers:
+        context = context._replace(peers=(context.student,))
     if method == "pckd" and context.student.embedding != context.teacher.embedding:
         config = config.model_copy(update={"weights": config.weights.model_copy(update={"centre": 0.0})})
     try:
@@ -115,7 +120,8 @@ def serves(method: str, student: str, teacher: str) -> bool:
     rotations = module.rotations or 1
     outputs = [Outputs(*run_net(net)) for net in (student, teacher)]
     index = torch.arange(IMAGES) // rotations % (IMAGES // ROTATIONS)
-    batch = require_gradients(MethodBatch(LABELS, index, 0.5, *outputs, rotations))
+    peers = tuple(outputs[:1]) if has_peers else ()
+    batch = require_gradients(MethodBatch(LABELS, index, 0.5, *outputs, rotations, peers))
     total = sum(module(batch).values(), torch.zeros(()))
     assert total.isfinite()
     if total.requires_grad:

@@ -47,6 +47,7 @@ SDD, REVIEW, SIMKD = "shicaiwei123/SDD-CVPR2024", "dvlab-research/ReviewKD", "De
 SSKD, DCD, PCKD = "xuguodong03/SSKD", "giakoumoglou/distillers", "MuHeDing/PCKD"
 DIST, CRCD = "hunto/image_classification_sota", "Lechatelia/CRCD"
 EED, BEED = "hjdw2/Exit-Ensemble-Distillation", "hjdw2/BEED"
+MCL, MCL_OKD = "winycg/MCL", "winycg/MCL-OKD"
 
 CIFAR = sgd(240, 64, 0.05, 5e-4, (150, 180, 210))
 SLOW = {"optimizer/lr": 0.01}  # of ShuffleNets and MobileNets
@@ -161,7 +162,29 @@ def dkd(**values: Any) -> Values:
     return {f"method/divergence/{name}": value for name, value in ({"kind": "dkd"} | values).items()}
 
 
+NESTEROV: Values = {"optimizer/nesterov": True}
 CIFAR_STUDIES: Table = {
+    "mcl": [
+        (
+            f"{MCL}, main_cifar.py:31-54",
+            sgd(300, 128, 0.1, 5e-4, ())
+            | method(temperature=0.1, kl_temperature=3, dim=128)
+            | {"student/copies": 2},
+        ),
+        (f"{MCL}, main_cifar.py:299-300", NESTEROV),
+        (f"{MCL}, main_cifar.py:100", {"optimizer/images_per_class": 2}),
+        (
+            f"{MCL}, scripts/train_cifar_mcl.sh:8-9",
+            method(weights={"task": 1, "vcl": 0.1, "soft_vcl": 1, "icl": 0.1, "soft_icl": 1, "ensemble": 0}),
+        ),
+    ],
+    "dml": [
+        (
+            f"{MCL_OKD}, main_cifar_dml.py:27-40",
+            sgd(300, 128, 0.1, 5e-4, ()) | method(temperature=2) | {"student/copies": 4},
+        ),
+        (f"{MCL_OKD}, main_cifar_dml.py:250", NESTEROV),
+    ],
     **{name: [REPDISTILLER, *own] for name, own in REPDISTILLER_METHODS.items()},
     **{f"{name}-hetero": [REPDISTILLER, SHUFFLE, *own] for name, own in REPDISTILLER_METHODS.items()},
     **{name: [REPDISTILLER] for name in ("clkd", "mcld", "msdcrd", "wcord")},
@@ -325,7 +348,7 @@ OFFICIAL: Table = {
 
 def test_every_study_of_a_paper_is_in_the_table() -> None:
     files = {path.relative_to(STUDIES).with_suffix("").as_posix() for path in STUDIES.glob("*/*.yaml")}
-    assert set(OFFICIAL) == files and len(files) == 100
+    assert set(OFFICIAL) == files and len(files) == 102
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))

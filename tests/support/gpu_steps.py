@@ -27,14 +27,14 @@ from raykd.data.in_memory import Pixels
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import CachedTeacher, add_cache
 from raykd.teachers.teacher import LiveTeacher
-from raykd.training import trainer as trainer_module
+from raykd.training import step as step_module
 from raykd.training.trainer import Trainer
 from raykd.transfer.probe import Features, Probe, train_head
 
 SMALL = ("resnet8", "resnet8")
 PAIRS = (("resnet32x4", "resnet8x4"), ("resnet56", "resnet20"), ("wrn_40_2", "wrn_16_2"))
 CLASSES = 100
-GATHERING = ("crd", "msdcrd", "pckd", "reviewkd", "sskd", "wcord")  # methods with other ranks' rows
+GATHERING = ("crd", "mcl", "msdcrd", "pckd", "reviewkd", "sskd", "wcord")  # methods with other ranks' rows
 
 
 def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> Recipe:
@@ -46,7 +46,10 @@ def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> 
             "rotations": 4 if method == "sskd" else 1,
         },
         "teacher": {"net": nets[0], "weights": "none"},
-        "student": {"net": nets[1]},
+        "student": {
+            "net": nets[1],
+            "copies": 2 if methods.get_module(method).Method.students == "peers" else 1,
+        },
         "method": {"name": method},
         "precision": "bfloat16",
     }
@@ -83,7 +86,7 @@ def take_steps(gpu: FakeCuda, trainer: Trainer) -> int:
     with gpu.refuse_waits():
         trainer.train_step(trainer.recipe.epochs, 1, batches)
     launches = gpu.launches
-    trainer.take_teacher_seconds()
+    trainer.step.take_teacher_times()
     return launches
 
 
@@ -159,7 +162,7 @@ class Alone(nn.Module):
 
 def step_of_two_ranks(method: str, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
     if not dist.is_initialized():
-        trainer_module.DistributedDataParallel = Alone  # type: ignore[misc]
+        step_module.DistributedDataParallel = Alone  # type: ignore[misc]
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
     recipe = make_recipe(method, batch_norm="synced", precision="float32")
     return take_steps(gpu, make_trainer(recipe, dataset))

@@ -15,6 +15,8 @@ LABELS = torch.arange(IMAGES) * 7 % CLASSES
 STUDENT = OutputShapes(CLASSES, 10, ((4, 12, 12), (6, 6, 6), (8, 3, 3)))
 TEACHER = OutputShapes(CLASSES, 14, ((5, 16, 16), (7, 8, 8), (9, 4, 4)))
 CONTEXT = MethodContext(STUDENT, TEACHER, LABELS)
+PEER = OutputShapes(CLASSES, 12, ((4, 12, 12), (6, 6, 6), (8, 3, 3)))
+PEERS_CONTEXT = CONTEXT._replace(peers=(PEER,))
 # Here the last map is what the head pools and reads, and the sizes fit FitNet's convolutions.
 FITNET_CONTEXT = MethodContext(
     OutputShapes(CLASSES, 10, ((4, 12, 12), (6, 12, 12), (8, 6, 6), (10, 3, 3))),
@@ -42,14 +44,15 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
     """Six images with repeated labels, rotated views in adjacent rows."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(IMAGES, generator=generator)[:BATCH].repeat_interleave(rotations)
-    student, teacher = (
-        make_outputs(shapes, len(index), generator) for shapes in (context.student, context.teacher)
+    student, teacher, *peers = (
+        make_outputs(shapes, len(index), generator)
+        for shapes in (context.student, context.teacher, *context.peers)
     )
-    return MethodBatch(LABELS[index], index, 0.5, student, teacher, rotations)
+    return MethodBatch(LABELS[index], index, 0.5, student, teacher, rotations, tuple(peers))
 
 
-def list_tensors(outputs: Outputs) -> list[Tensor]:
-    return [outputs.logits, outputs.embedding, outputs.pooled, *outputs.maps, *outputs.preacts, *outputs.head]
+def list_tensors(*nets: Outputs) -> list[Tensor]:
+    return [x for o in nets for x in (o.logits, o.embedding, o.pooled, *o.maps, *o.preacts, *o.head)]
 
 
 def map_tensors(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
@@ -59,12 +62,16 @@ def map_tensors(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs
 
 
 def require_gradients(batch: MethodBatch) -> MethodBatch:
-    """The same batch, with every tensor of both Outputs requiring a gradient."""
-    student, teacher = (
-        map_tensors(outputs, lambda x: x.detach().clone().requires_grad_())
-        for outputs in (batch.student, batch.teacher)
+    """The same batch, with every tensor of all Outputs requiring a gradient."""
+    return map_outputs(
+        batch, lambda outputs: map_tensors(outputs, lambda x: x.detach().clone().requires_grad_())
     )
-    return replace(batch, student=student, teacher=teacher)
+
+
+def map_outputs(batch: MethodBatch, change: Callable[[Outputs], Outputs]) -> MethodBatch:
+    """The same batch, with the Outputs of all nets changed."""
+    student, teacher, *peers = map(change, (batch.student, batch.teacher, *batch.peers))
+    return replace(batch, student=student, teacher=teacher, peers=tuple(peers))
 
 
 def take_rank_share(batch: MethodBatch) -> MethodBatch:
@@ -78,14 +85,8 @@ def take_rank_share(batch: MethodBatch) -> MethodBatch:
         share = map_tensors(outputs, lambda x: x[rank_rows])
         return share._replace(head=outputs.head)
 
-    return MethodBatch(
-        batch.labels[rank_rows],
-        batch.index[rank_rows],
-        batch.progress,
-        rows(batch.student),
-        rows(batch.teacher),
-        batch.rotations,
-    )
+    rank_batch = replace(batch, labels=batch.labels[rank_rows], index=batch.index[rank_rows])
+    return map_outputs(rank_batch, rows)
 
 
 def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:

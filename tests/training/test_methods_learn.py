@@ -19,6 +19,7 @@ from raykd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 LATE = ("crd", "pckd", "vid", "wcord")  # their terms fall after some epochs only: more, for a margin anywhere
+PEERS = [name for name in methods.names() if methods.get_module(name).Method.students == "peers"]
 ROTATED = ("pckd", "sskd")  # four views an image: fewer images in the same time
 
 
@@ -27,7 +28,7 @@ def recipe(name: str, **settings: Any) -> Recipe:
     plain = {
         "data": {"name": "digits", "images": 320, "holdout": 0.25, "padding": 1, "rotations": rotations},
         "teacher": {"net": "resnet8", "weights": "trained below"},
-        "student": {"net": "resnet8"},
+        "student": {"net": "resnet8", "copies": 2 if name in PEERS else 1},
         "method": {"name": name},
         "epochs": 8 if name in LATE else 5,
         "optimizer": {"batch_size": 16},
@@ -57,7 +58,7 @@ def sum_method_terms(trainer: Trainer, student: dict[str, Tensor]) -> float:
         with torch.no_grad():
             terms = copy.deepcopy(distiller)(batch, trainer.teacher.get_outputs(batch), 0.95)
         total += sum(
-            trainer.loss_weights[name] * float(term) for name, term in terms.items() if name != "task"
+            trainer.step.loss_weights[name] * float(term) for name, term in terms.items() if name != "task"
         )
     return total
 

@@ -21,11 +21,12 @@ from raykd import data
 from raykd.driver.confirm import make_control, make_retraining_recipe
 from raykd.errors import UserError
 from raykd.models import make
-from raykd.study.recipe import NetSpec, StudentSpec, TeacherSpec, make_teacher_recipe
+from raykd.study.nets import NetSpec, StudentSpec
+from raykd.study.recipe import TeacherSpec, make_teacher_recipe
 from raykd.study.starts import describe_start
 from raykd.study.study import Study
 from raykd.teachers.teacher import NoTeacher
-from raykd.training import trial
+from raykd.training import failure, trial
 from raykd.training.start import make_started, pin_weights, read_start
 from raykd.training.trainer import Trainer
 
@@ -88,7 +89,7 @@ def test_a_start_that_cannot_be_is_refused_in_one_line(settings: dict[str, Any],
 def make_started_trainer(start: dict[str, torch.Tensor], **student: Any) -> Trainer:
     settings = recipe(student={"net": "resnet8", "weights": "unused"} | student, **CE)
     dataset = data.load(settings.data, Path("unused"), False)
-    return Trainer(settings, dataset, NoTeacher(), CPU, start)
+    return Trainer(settings, dataset, NoTeacher(), CPU, [start])
 
 
 def test_a_student_begins_with_the_weights(tmp_path: Path) -> None:
@@ -120,7 +121,7 @@ def run_trial(folder: Path, weights: Path, stop_after: int | None = None) -> lis
     def report(row: dict[str, Any]) -> None:
         rows.append(row)
         if len(rows) == stop_after:
-            raise trial.ReporterGone("killed")
+            raise failure.ReporterGone("killed")
 
     trial.run(trial.Job(settings.to_dict(), str(folder), (), "unused", False, 1), report, CPU)
     return [*map(comparable_metrics, rows)]
@@ -130,7 +131,7 @@ def test_a_trial_goes_on_from_its_checkpoint_and_not_from_its_start(tmp_path: Pa
     weights = tmp_path / "s.pth"
     save(weights)
     whole = run_trial(tmp_path / "whole", weights)
-    with pytest.raises(trial.ReporterGone):
+    with pytest.raises(failure.ReporterGone):
         run_trial(tmp_path / "killed", weights, stop_after=1)
     weights.unlink()
     assert run_trial(tmp_path / "killed", weights)[-1] == whole[-1]

@@ -108,8 +108,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_term() ->
 def test_weights_stay_as_they_were_until_the_host_checks() -> None:
     """As on a GPU, whose losses the host checks only now and then."""
     late, last = make_trainer(recipe(ema_decay=0)), 3
-    late.nonfinite_guard.check_every = 100
-    add_loss, snapshots = late.nonfinite_guard.add_loss, []
+    late.step.nonfinite_guard.check_every = 100
+    add_loss, snapshots = late.step.nonfinite_guard.add_loss, []
 
     def add_spoilt_loss(values: Any, loss: Any, step: int) -> None:
         snapshots.append(copy.deepcopy(list(late.student.parameters())))
@@ -117,7 +117,7 @@ def test_weights_stay_as_they_were_until_the_host_checks() -> None:
             values = torch.cat([values[:1] * float("nan"), values[1:]])  # the first is the task's
         add_loss(values, values.sum(), step)
 
-    late.nonfinite_guard.add_loss = add_spoilt_loss  # type: ignore[method-assign]
+    late.step.nonfinite_guard.add_loss = add_spoilt_loss  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLoss, match=r"not finite: task = nan \(epoch 1, step 2 of 4\)"):
         list(late.run())
     assert len(snapshots) == last + 1 and not torch.equal(snapshots[0][0], snapshots[1][0])
@@ -127,7 +127,9 @@ def test_weights_stay_as_they_were_until_the_host_checks() -> None:
 def raise_on_one_rank(settings: Recipe) -> str:
     trainer = make_trainer(settings)
     if trainer.rank == 1:
-        trainer.loss_weights = {name: weight * float("inf") for name, weight in trainer.loss_weights.items()}
+        trainer.step.loss_weights = {
+            name: weight * float("inf") for name, weight in trainer.step.loss_weights.items()
+        }
     with pytest.raises(NonFiniteLoss) as error:
         next(trainer.run())
     return str(error.value)
@@ -238,7 +240,9 @@ def test_a_batch_that_cannot_be_is_refused() -> None:
 
 def test_every_method_is_known_to_recipes() -> None:
     for name in methods.names():
-        assert recipe(method={"name": name}).method == methods.get_config_class(name)()
+        copies = 2 if methods.get_module(name).Method.students == "peers" else 1
+        settings = recipe(method={"name": name}, student={"net": "resnet8", "copies": copies})
+        assert settings.method == methods.get_config_class(name)()
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

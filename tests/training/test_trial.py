@@ -15,7 +15,7 @@ from support.small_trainer import comparable_metrics, recipe
 from raykd.models import make
 from raykd.store import file_names
 from raykd.store.folder import Folder
-from raykd.training import analysis, trial
+from raykd.training import analysis, failure, trial
 from raykd.training import trainer as trainer_module
 
 CPU = torch.device("cpu")
@@ -125,8 +125,8 @@ def test_a_worker_that_is_gone_is_known_by_gloos_message(monkeypatch: pytest.Mon
     del ranks, groups[1]
     with pytest.raises(RuntimeError) as error:
         groups[0].allreduce([torch.ones(3)]).wait()
-    assert trial.is_collective_failure(error.value)
-    assert not trial.is_collective_failure(RuntimeError("shapes do not match"))
+    assert failure.is_collective_failure(error.value)
+    assert not failure.is_collective_failure(RuntimeError("shapes do not match"))
 
 
 NCCL_SAYS = (

@@ -7,7 +7,7 @@ from matplotlib import rc_context
 
 from raykd.report.figures import contours, embeddings, history, parallel, pareto, slices, timeline
 from raykd.report.figures.style import RC_PARAMS
-from raykd.report.page import html, results, sections, student_analysis
+from raykd.report.page import html, peers, results, sections, student_analysis
 from raykd.report.page.plot import Plot, save_plots
 from raykd.report.rows.types import RunData
 from raykd.report.stats.importances import Importances, rank_paths
@@ -93,6 +93,7 @@ def write_html(run: RunData, importances: Importances | str, tables: dict[str, p
             "confirmation": results.confirmation_table(run),
             "analyses": student_analysis.analysis_table(run),
             "nets": student_analysis.net_table(run),
+            "peers": peers.peer_table(run),
             "class_gains": student_analysis.class_gain_table(run),
             "best_recipe": results.best_recipe(run),
             "importances": sections.importance_table(importances),

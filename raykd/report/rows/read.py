@@ -12,6 +12,7 @@ from raykd.store import file_names
 from raykd.store.run_files import RunFiles, repair_times
 
 RowT = TypeVar("RowT", TrialRow, EpochRow, Analysis)
+RARE_FIELDS = {"peer_accuracies"}  # which a row has only where there is something to say
 MAX_PLACES = 3  # places of a problem that are named
 ADAPTERS: dict[type, TypeAdapter[Any]] = {
     row_type: TypeAdapter(row_type) for row_type in (TrialRow, EpochRow, Analysis)
@@ -103,6 +104,7 @@ def read_confirmations(run_files: RunFiles, problems: ProblemLog) -> list[Confir
                 epochs=len(epoch_rows),
                 seconds=sum_seconds(epoch_rows),
                 analysis=_parse_analysis(analysis_json, f"{place}/{file_names.ANALYSIS}", problems),
+                peer_accuracies=tuple(epoch_rows[-1].get("peer_test_accuracies") or ()),
             )
         )
     return sorted(rows, key=lambda row: (row.role, row.seed))
@@ -129,7 +131,8 @@ def _parse_row(
         path = "/".join(map(str, first_error["loc"]))
         problems.add(f"left out: {path}: {first_error['msg'].lower()}", place)
         return None
-    if missing := [f.name for f in fields(row_type) if f.name not in values and f.name not in extra_values]:
+    known = values.keys() | extra_values.keys() | RARE_FIELDS
+    if missing := [f.name for f in fields(row_type) if f.name not in known]:
         problems.add(f"does not say {', '.join(missing)} (an older version's run?)", place)
     return row
 

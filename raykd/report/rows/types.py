@@ -43,6 +43,7 @@ class EpochRow:
     seconds: float = nan
     lr: float = nan
     terms: dict[str, float] = field(default_factory=dict)  # raw loss terms, before their weights
+    peer_accuracies: tuple[float, ...] = ()  # of the other students of a trial that has several
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class ConfirmationRow:
     epochs: int = 0
     seconds: float = nan  # of all epochs, wall-clock
     analysis: Analysis | None = None
+    peer_accuracies: tuple[float, ...] = ()  # of the other students of a trial that has several
 
 
 @dataclass(frozen=True)

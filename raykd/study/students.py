@@ -1,0 +1,31 @@
+"""How many students a method trains, and what a recipe must say for it."""
+
+from raykd import methods
+from raykd.methods import Method
+
+
+def check_students(name: str, method: type[Method], copies: int, num_peers: int) -> None:
+    """ValueError in one line where a recipe's students are not those of its method.
+
+    Args:
+        name: Of the method.
+        method: Its class.
+        copies: `student/copies`.
+        num_peers: How many nets `peers` names.
+    """
+    place = f"student/copies = {copies}" if copies > 1 else f"peers ({num_peers})"
+    if method.students == "one" and copies + num_peers > 1:
+        needs = "needs a teacher and " if method.needs else ""
+        raise ValueError(
+            f"{place}: method '{name}' {needs}trains one student; students teach one another by "
+            f"{', '.join(list_methods('peers'))}"
+        )
+    if method.students == "peers" and copies + num_peers < 2:
+        raise ValueError(
+            f"method '{name}' needs students that teach one another: say student/copies (2 or more) or peers"
+        )
+
+
+def list_methods(students: str) -> list[str]:
+    """Returns the names of the methods of such students, in alphabetical order."""
+    return [name for name in methods.names() if methods.get_module(name).Method.students == students]
