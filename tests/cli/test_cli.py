@@ -87,33 +87,33 @@ def test_plan_and_methods(verb: Any, small: Path) -> None:
 def test_train_without_ray_resumes_nothing_and_says_the_accuracy(
     verb: Any, recipe: Path, tmp_path: Path
 ) -> None:
-    done = verb("train", str(recipe), "--out", "out", "--test")
+    done = verb("train", str(recipe), "--out", "é und so", "--test")
     assert done.returncode == 0, done.stderr
-    rows = json.loads((tmp_path / "out/epochs.json").read_text())
+    rows = json.loads((tmp_path / "é und so/epochs.json").read_text())
     assert [row["epoch"] for row in rows] == [1, 2] and "test_accuracy" in rows[-1]
     assert f"test {rows[-1]['test_accuracy']:.2f} %" in done.stdout
-    assert (tmp_path / "out/student.safetensors").exists()
+    assert (tmp_path / "é und so/student.safetensors").exists()
     assert list((tmp_path / "runs/teachers").glob("resnet8-*.safetensors"))
 
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    again = verb("train", str(recipe), "--out", "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "é und so").iterdir()}
+    again = verb("train", str(recipe), "--out", "é und so")
     assert again.returncode == 0 and "trained before, nothing to do" in again.stdout
     assert rows[-1]["test_accuracy"] == pytest.approx(
         float(re.findall(r"test (\S+) %", again.stdout)[0]), abs=0.01
     )
-    other = verb("train", str(recipe), "--out", "out", "--set", "epochs=3")
+    other = verb("train", str(recipe), "--out", "é und so", "--set", "epochs=3")
     assert other.returncode == 2 and "recipe.yaml: another recipe than this" in other.stderr
     exported = tmp_path / "exported"
     exported.mkdir()
     for name in ("recipe.yaml", "student.safetensors"):
-        (exported / name).write_bytes(before[tmp_path / "out" / name])
+        (exported / name).write_bytes(before[tmp_path / "é und so" / name])
     foreign = verb("train", str(recipe), "--out", "exported")
     assert foreign.returncode == 2 and "holds a student that was not trained here" in foreign.stderr
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-    (tmp_path / "out/epochs.json").write_text(
+    assert {path: path.read_bytes() for path in (tmp_path / "é und so").iterdir()} == before
+    (tmp_path / "é und so/epochs.json").write_text(
         json.dumps([{k: v for k, v in rows[-1].items() if "test" not in k}])
     )
-    untested = verb("train", str(recipe), "--out", "out", "--test")
+    untested = verb("train", str(recipe), "--out", "é und so", "--test")
     assert untested.returncode == 2 and "trained before, without --test" in untested.stderr
 
 

@@ -133,10 +133,14 @@ def test_a_session_that_the_process_has_is_used_and_left_alone(small: Path, tmp_
     assert done.returncode == 0 and "tune.py" not in done.stderr, done.stderr
 
 
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY")
+ODD = dict.fromkeys(PROXIES, "http://127.0.0.1:9") | {"TZ": "No/Where", "LC_ALL": "C"}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_workers_run_the_drivers_code_and_a_dead_gcs_is_a_line(small: Path, tmp_path: Path) -> None:
-    """Launched from a folder with other packages of the same names; the run can be resumed."""
+    """Launched from a folder with other packages of the same names, behind dead proxies, in no time zone."""
     for name in ("raykd/__init__.py", "torch/__init__.py", "statistics.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('code of the current folder')")
@@ -144,8 +148,9 @@ def test_workers_run_the_drivers_code_and_a_dead_gcs_is_a_line(small: Path, tmp_
     log = tmp_path / "output"  # no pipe: Ray's agents hold it for a minute after their raylet
     with log.open("w") as file:
         driver = subprocess.Popen(
-            words, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
-        )
+            words, cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            env=os.environ | ODD,
+        )  # fmt: skip
     try:
         wait_for(lambda: driver.poll() is not None or bool(read_epochs(tmp_path / "runs/small", 0)))
         assert driver.poll() is None, log.read_text()
@@ -160,5 +165,6 @@ def test_workers_run_the_drivers_code_and_a_dead_gcs_is_a_line(small: Path, tmp_
     output = log.read_text()
     assert driver.returncode == 1 and run_files.state() == "interrupted"
     last_line = output.strip().splitlines()[-1]
+    assert output.splitlines()[0].split("s  ")[1].startswith("a trial takes ")
     assert "Ray's GCS (its head process) at" in last_line and "Traceback" not in output
     assert last_line.endswith(f"nothing is lost. Go on with: raykd resume {run_files.folder.uri}")
