@@ -6,11 +6,12 @@ and what it reads of a batch (MethodBatch).
 Legend: n images of the batch (times the rotations), c classes, d width of the embedding.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Triple = tuple[float, float, float]  # a number for each channel of an image
 
@@ -47,6 +48,14 @@ class OutputShapes(NamedTuple):
         return (self.embedding, *self.maps[-1][1:])
 
 
+MakeBranch = Callable[[int, int], nn.Module]  # (a student's number, its first stage) -> a map -> Outputs
+
+
+def refuse_branch(student: int, first: int) -> nn.Module:
+    """Stands where no net is known."""
+    raise ValueError(f"no net is known of which stages from {first} on could be run by themselves")
+
+
 class MethodContext(NamedTuple):
     """What a method is built for: the two nets and the labels of the training images."""
 
@@ -54,6 +63,7 @@ class MethodContext(NamedTuple):
     teacher: OutputShapes
     labels: Tensor  # [images], int64, in the order of MethodBatch.index
     peers: tuple[OutputShapes, ...] = ()  # of the other students that learn beside
+    make_branch: MakeBranch = refuse_branch  # the last stages of a student, with weights of their own
 
     @property
     def students(self) -> tuple[OutputShapes, ...]:

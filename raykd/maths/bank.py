@@ -65,30 +65,23 @@ class AnchorNegatives(NamedTuple):
     negatives: Negatives
 
 
-class MemoryBank(nn.Module):
-    """A student's and a teacher's bank, and the loss of each side's features against the other side's bank.
+class NegativeDraws(nn.Module):
+    """Draws negatives by the seed and the number of steps, both kept in the state.
 
-    Ranks that build it under one seed draw alike, so 2 ranks equal 1 process. The draws depend on the
-    seed and on the number of steps, both kept in the state, and not on torch's global generator.
+    Ranks that build it under one seed draw alike, so 2 ranks equal 1 process; torch's global generator gives
+    the seed alone.
     """
 
     labels: Tensor
-    student: Tensor
-    teacher: Tensor
-    z_student: Tensor
-    z_teacher: Tensor
 
-    def __init__(
-        self, labels: Tensor, dim: int, num: int, sampling: Sampling, temperature: float, momentum: float
-    ) -> None:
+    def __init__(self, labels: Tensor, num: int, sampling: Sampling) -> None:
         super().__init__()
-        self.num, self.sampling, self.temperature, self.momentum = num, sampling, temperature, momentum
+        self.num, self.sampling, self.seed, self.steps = num, sampling, 0, 0
         self.register_buffer("labels", labels, persistent=False)
-        self.register_buffer("student", init_bank(len(labels), dim))
-        self.register_buffer("teacher", init_bank(len(labels), dim))
-        self.register_buffer("z_student", torch.zeros(()))
-        self.register_buffer("z_teacher", torch.zeros(()))
-        self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
+
+    def draw_seed(self) -> None:
+        """Takes a seed from torch's global generator."""
+        self.seed = int(torch.randint(2**62, (), device="cpu"))
 
     def get_extra_state(self) -> Tensor:
         """Returns the seed and the number of steps, which decide the draws."""
@@ -112,6 +105,26 @@ class MemoryBank(nn.Module):
                 slice(k, k + 1),
                 draw_per_sample(anchor_classes[k : k + 1], self.labels, self.num, generator),
             )
+
+
+class MemoryBank(NegativeDraws):
+    """A student's and a teacher's bank, and the loss of each side's features against the other's bank."""
+
+    student: Tensor
+    teacher: Tensor
+    z_student: Tensor
+    z_teacher: Tensor
+
+    def __init__(
+        self, labels: Tensor, dim: int, num: int, sampling: Sampling, temperature: float, momentum: float
+    ) -> None:
+        super().__init__(labels, num, sampling)
+        self.temperature, self.momentum = temperature, momentum
+        self.register_buffer("student", init_bank(len(labels), dim))
+        self.register_buffer("teacher", init_bank(len(labels), dim))
+        self.register_buffer("z_student", torch.zeros(()))
+        self.register_buffer("z_teacher", torch.zeros(()))
+        self.draw_seed()
 
     def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
         """Features [n, d], [n, d] of the images at index [n] -> scalar; it updates the banks."""

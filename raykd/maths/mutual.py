@@ -36,12 +36,12 @@ class Pairs(NamedTuple):
 
 
 class MutualTerms(NamedTuple):
-    """The four terms, scalars."""
+    """The four terms: scalars, but for the first."""
 
-    vcl: Tensor  # contrast within each net
-    soft_vcl: Tensor  # divergence of the nets' similarities within
+    vcl: Tensor  # contrast of a feature with itself, of each feature
+    soft_vcl: Tensor  # divergence of the similarities within two features
     icl: Tensor  # contrast across nets
-    soft_icl: Tensor  # divergence of the similarities across
+    soft_icl: Tensor  # divergence of the similarities across, one way and the other
 
 
 def find_pairs(labels: Tensor) -> Pairs:
@@ -53,32 +53,41 @@ def find_pairs(labels: Tensor) -> Pairs:
 
 
 def supervised_contrast(scores: Tensor, pairs: Pairs) -> Tensor:
-    """-log softmax of the positives, mean over an anchor's positives and over anchors. [n, m] -> scalar.
+    """-log softmax of the positives, mean over an anchor's positives and over anchors. [..., n, m] -> [...].
 
     Positives are the other images of its class; its own image stands in no sum. An anchor without positives
     counts as 0.
     """
-    log_total = scores.masked_fill(pairs.is_own, -math.inf).logsumexp(dim=1, keepdim=True)
+    log_total = scores.masked_fill(pairs.is_own, -math.inf).logsumexp(dim=-1, keepdim=True)
     is_positive = pairs.same_class & ~pairs.is_own
-    total = ((scores - log_total) * is_positive).sum(dim=1)
-    return -(total / is_positive.sum(dim=1).clamp(min=1)).mean()
+    total = ((scores - log_total) * is_positive).sum(dim=-1)
+    return -(total / is_positive.sum(dim=-1).clamp(min=1)).mean(dim=-1)
 
 
 def mutual_terms(
-    features: Sequence[Tensor], pairs: Pairs, temperature: float, kl_temperature: float
+    features: Sequence[Sequence[Tensor]], pairs: Pairs, temperature: float, kl_temperature: float
 ) -> MutualTerms:
-    """The terms of unit features [n, d] of two or more nets, summed over nets or ordered pairs of nets."""
-    keys = [all_gather(x) for x in features]
-    nets = range(len(features))
-    scores = {(i, j): features[i] @ keys[j].T / temperature for i in nets for j in nets}
+    """The terms of unit features [n, d], some of each of two or more nets.
 
-    def diverge(student: tuple[int, int], target: tuple[int, int]) -> Tensor:
-        return soft_divergence(scores[student], scores[target].detach(), kl_temperature).mean()
+    `vcl` is of each feature; the others are summed over the ordered pairs of features of different nets.
+    """
+    nets = [net for net, own in enumerate(features) for _ in own]
+    anchors = torch.stack([x for own in features for x in own])  # [features, n, d]
+    keys = torch.stack([all_gather(x) for own in features for x in own])
+    scores = anchors[:, None] @ keys.mT / temperature  # [features, features, n, m]
+    count = range(len(nets))
+    across = [(i, j) for i in count for j in count if nets[i] != nets[j]]
 
-    across = [(i, j) for i in nets for j in nets if i != j]
+    def select(places: Sequence[tuple[int, int]]) -> Tensor:
+        return torch.stack([scores[i, j] for i, j in places])
+
+    def diverge(students: Tensor, targets: Tensor) -> Tensor:
+        return soft_divergence(students, targets.detach(), kl_temperature).mean(dim=-1).sum()
+
+    crossed = select(across)
     return MutualTerms(
-        torch.stack([supervised_contrast(scores[i, i], pairs) for i in nets]).sum(),
-        torch.stack([diverge((i, i), (j, j)) for i, j in across]).sum(),
-        torch.stack([supervised_contrast(scores[pair], pairs) for pair in across]).sum(),
-        torch.stack([diverge((i, j), (j, i)) for i, j in across]).sum(),
+        supervised_contrast(select([(i, i) for i in count]), pairs),
+        diverge(select([(i, i) for i, _ in across]), select([(j, j) for _, j in across])),
+        supervised_contrast(crossed, pairs).sum(),
+        diverge(crossed, select([(j, i) for i, j in across])),
     )

@@ -71,7 +71,8 @@ class Method(_base.Method):
         """Returns the terms: vcl, soft_vcl, icl, soft_icl, ensemble."""
         upright, config = slice(None, None, batch.rotations), self.config
         features = [
-            head(outputs.embedding[upright]) for head, outputs in zip(self.heads, batch.students, strict=True)
+            [head(outputs.embedding[upright])]
+            for head, outputs in zip(self.heads, batch.students, strict=True)
         ]
         terms = mutual_terms(
             features, find_pairs(batch.labels[upright]), config.temperature, config.kl_temperature
@@ -80,4 +81,4 @@ class Method(_base.Method):
         mean = torch.stack(logits).mean(dim=0).detach()
         learning = logits if len(logits) == 2 else logits[:1]
         ensemble = [soft_divergence(z, mean, config.kl_temperature).mean() for z in learning]
-        return terms._asdict() | {"ensemble": torch.stack(ensemble).sum()}
+        return terms._asdict() | {"vcl": terms.vcl.sum(), "ensemble": torch.stack(ensemble).sum()}

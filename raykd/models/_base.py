@@ -1,6 +1,7 @@
 """What every net is: a module, images -> Outputs, that knows the shapes of its outputs."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,3 +28,28 @@ class Net(nn.Module, ABC):
 
     def set_input_statistics(self, mean: Triple, std: Triple) -> None:
         """Says how the images that come are normalised: a net that was made for others changes them."""
+
+
+class StagedNet(Net):
+    """A net whose stages can be run by themselves: each reads the map before it, and nothing else.
+
+    Stage 0 is the stem, which reads images. Batch norms of stages that are run move as in a forward pass.
+    """
+
+    stage_modules: ClassVar[tuple[tuple[str, ...], ...]]  # the names of each stage's modules
+
+    @abstractmethod
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage from the map before it."""
+
+    @abstractmethod
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of maps of which the last one is the last stage's; no preacts of their own."""
+
+    def run_from(self, first: int, x: Tensor) -> Outputs:
+        """Returns the Outputs of the stages from `first` on, which reads x; maps are theirs."""
+        maps = []
+        for index in range(first, len(self.stage_modules)):
+            x = self.run_stage(index, x)
+            maps.append(x)
+        return self.finish(tuple(maps))

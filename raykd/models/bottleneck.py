@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
-from raykd.models._base import Net
+from raykd.models._base import StagedNet
 from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, run_stage, shortcut
 
 
@@ -32,10 +32,11 @@ class Bottleneck(nn.Module):
         return total
 
 
-class ResNet50(Net):
+class ResNet50(StagedNet):
     """Maps: the stem and each stage, each after its last ReLU. At 32 pixels: sizes 32, 32, 16, 8, 4."""
 
     head = "linear"
+    stage_modules = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -58,6 +59,16 @@ class ResNet50(Net):
         fourth_sum, fourth = run_stage(self.layer4, third)
         sums = first_sum, second_sum, third_sum, fourth_sum
         return make_outputs((stem, first, second, third, fourth), fourth, self.linear, sums)
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage."""
+        if index == 0:
+            return F.relu(self.bn1(self.conv1(x)))
+        return run_stage((self.layer1, self.layer2, self.layer3, self.layer4)[index - 1], x)[1]
+
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of the last stages' maps."""
+        return make_outputs(maps, maps[-1], self.linear)
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""

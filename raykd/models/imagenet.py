@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
-from raykd.models._base import Net
+from raykd.models._base import StagedNet
 from raykd.models.layers import make_output_shapes, make_outputs
 
 
-class ImageNetResNet(Net):
+class ImageNetResNet(StagedNet):
     """Maps: the stem before its max pooling and each stage, each after its last ReLU.
 
     At 224 pixels: sizes 112, 56, 28, 14, 7; as in mdistiller, models/imagenet/resnet.py.
     """
 
     head = "fc"
+    stage_modules = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",), ("layer4",))
 
     def __init__(self, depth: int, classes: int) -> None:
         from torchvision import models  # here: it takes seconds, and other nets need it not
@@ -46,6 +47,20 @@ class ImageNetResNet(Net):
             maps.append(x)
             sums.append(total)
         return make_outputs(tuple(maps), x, self.fc, tuple(sums))
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage; the first one begins with the max pooling."""
+        if index == 0:
+            stem: Tensor = self.relu(self.bn1(self.conv1(x)))
+            return stem
+        x = self.maxpool(x) if index == 1 else x
+        for block in self.get_submodule(f"layer{index}").children():
+            x = F.relu(self._run_block(block, x))
+        return x
+
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of the last stages' maps."""
+        return make_outputs(maps, maps[-1], self.fc)
 
     def _run_block(self, block: Any, x: Tensor) -> Tensor:
         """What torchvision's BasicBlock or Bottleneck puts out, less its last ReLU."""

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
-from raykd.models._base import Net
+from raykd.models._base import StagedNet
 from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs, run_stage, shortcut
 
 Widths = tuple[int, int, int, int]  # channels of the stem and of the three stages
@@ -32,10 +32,11 @@ class BasicBlock(nn.Module):
         return total
 
 
-class ResNet(Net):
+class ResNet(StagedNet):
     """Maps: the stem and each stage, each after its last ReLU. At 32 pixels: sizes 32, 32, 16, 8."""
 
     head = "fc"
+    stage_modules = (("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",))
 
     def __init__(self, depth: int, widths: Widths, classes: int) -> None:
         super().__init__()
@@ -59,6 +60,16 @@ class ResNet(Net):
         third_sum, third = run_stage(self.layer3, second)
         sums = first_sum, second_sum, third_sum
         return make_outputs((stem, first, second, third), third, self.fc, sums)
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage."""
+        if index == 0:
+            return F.relu(self.bn1(self.conv1(x)))
+        return run_stage((self.layer1, self.layer2, self.layer3)[index - 1], x)[1]
+
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of the last stages' maps."""
+        return make_outputs(maps, maps[-1], self.fc)
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
-from raykd.models._base import Net
+from raykd.models._base import StagedNet
 from raykd.models.layers import init_convs, init_head, make_output_shapes, make_outputs
 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(Net):
+class VGG(StagedNet):
     """Maps: the five blocks, each after its last ReLU, before pooling. At 32 pixels: sizes 32, 16, 8, 4, 4.
 
     `convs` is the number of 3x3 convolutions in each block. Max pooling halves the maps between blocks,
@@ -21,6 +21,7 @@ class VGG(Net):
     """
 
     head = "classifier"
+    stage_modules = tuple((f"block{index}",) for index in range(5))
 
     def __init__(self, convs: tuple[int, int, int, int, int], classes: int) -> None:
         super().__init__()
@@ -43,6 +44,17 @@ class VGG(Net):
             x = F.relu(preacts[-1])
             maps.append(x)
         return make_outputs(tuple(maps), x, self.classifier, tuple(preacts[1:]))
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage; the last one takes the image's size to be 8 times its map's."""
+        if index in (1, 2, 3) or (index == 4 and _is_large(8 * x.shape[2])):
+            x = _max_pool(x)
+        map_: Tensor = self.get_submodule(f"block{index}")(x)
+        return map_
+
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of the last stages' maps."""
+        return make_outputs(maps, maps[-1], self.classifier)
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""

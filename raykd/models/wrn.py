@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import Outputs, OutputShapes
-from raykd.models._base import Net
+from raykd.models._base import StagedNet
 from raykd.models.layers import conv, init_convs, make_output_shapes, make_outputs
 
 
@@ -41,7 +41,7 @@ class PreActivationBlock(nn.Module):
         return skip + out
 
 
-class WideResNet(Net):
+class WideResNet(StagedNet):
     """Maps: the stem's convolution and each stage's sum, as in the source. At 32 pixels: sizes 32, 32, 16, 8.
 
     They are raw: the batch norm and the ReLU that follow belong to the next stage, the last to the embedding.
@@ -49,6 +49,7 @@ class WideResNet(Net):
     """
 
     head = "fc"
+    stage_modules = (("conv1",), ("block1",), ("block2",), ("block3",))
 
     def __init__(self, depth: int, widen: int, classes: int) -> None:
         super().__init__()
@@ -73,6 +74,15 @@ class WideResNet(Net):
         second_normed, third = _run_stage(self.block3, second)
         normed = first_normed, second_normed, self.bn1(third)
         return make_outputs((stem, first, second, third), F.relu(normed[-1]), self.fc, normed)
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage."""
+        map_: Tensor = self.get_submodule(self.stage_modules[index][0] + (".layer" if index else ""))(x)
+        return map_
+
+    def finish(self, maps: tuple[Tensor, ...]) -> Outputs:
+        """Returns the Outputs of the last stages' maps."""
+        return make_outputs(maps, F.relu(self.bn1(maps[-1])), self.fc)
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""

@@ -14,6 +14,7 @@ from raykd.spec import Choice, Dimension, Scalar, apply_params
 from raykd.study.nets import NetSpec
 from raykd.study.recipe import Recipe
 from raykd.study.space import draw
+from raykd.study.students import bind_branches
 from raykd.study.study import Study
 from raykd.teachers.cache_file import count_row_bytes
 from raykd.teachers.cache_form import CacheForm
@@ -141,7 +142,8 @@ def _check_trial(recipe: Recipe, info: DatasetInfo, worker_counts: Iterable[int]
     )
     with torch.device("meta"):
         labels = torch.zeros(info.images, dtype=torch.int64)
-        context = MethodContext(student, merge_shapes(teachers), labels, tuple(peers))
+        branches = bind_branches(recipe.list_students(), info.classes)
+        context = MethodContext(student, merge_shapes(teachers), labels, tuple(peers), branches)
         methods.make(recipe.method.name, context, recipe.method)
 
 

@@ -1,7 +1,13 @@
 """How many students a method trains, and what a recipe must say for it."""
 
-from raykd import methods
+from collections.abc import Sequence
+
+from torch import nn
+
+from raykd import methods, models
+from raykd.batch import MakeBranch
 from raykd.methods import Method
+from raykd.study.nets import NetSpec
 
 
 def check_students(name: str, method: type[Method], copies: int, num_peers: int) -> None:
@@ -29,3 +35,13 @@ def check_students(name: str, method: type[Method], copies: int, num_peers: int)
 def list_methods(students: str) -> list[str]:
     """Returns the names of the methods of such students, in alphabetical order."""
     return [name for name in methods.names() if methods.get_module(name).Method.students == students]
+
+
+def bind_branches(students: Sequence[NetSpec], classes: int) -> MakeBranch:
+    """Returns what makes the last stages of a student, by its number, with fresh weights."""
+
+    def make_branch(student: int, first: int) -> nn.Module:
+        spec = students[student]
+        return models.make_branch(spec.net, classes, spec.options, first)
+
+    return make_branch

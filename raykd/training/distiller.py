@@ -14,6 +14,7 @@ from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes
 from raykd.maths.logits import prepare_logits
 from raykd.methods.kd import kd_loss
 from raykd.study.recipe import Recipe
+from raykd.study.students import bind_branches
 from raykd.teachers.ensemble import merge_shapes
 from raykd.training.peers import Start, make_students
 
@@ -65,7 +66,8 @@ class Distiller(nn.Module):
         super().__init__()
         self.student, self.peers = make_students(recipe, classes, starts)
         peer_shapes = tuple(net.shapes(image_size) for net in self.list_students()[1:])
-        context = MethodContext(self.student.shapes(image_size), teacher, labels, peer_shapes)
+        branches = bind_branches(recipe.list_students(), classes)
+        context = MethodContext(self.student.shapes(image_size), teacher, labels, peer_shapes, branches)
         self.method = methods.make(recipe.method.name, context, recipe.method)
         rotations = type(self.method).rotations
         if rotations not in (None, recipe.data.rotations):

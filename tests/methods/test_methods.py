@@ -11,8 +11,10 @@ import pytest
 import torch
 from support import gloo
 from support.synthetic_batch import (
+    BRANCH_CONTEXT,
     CLASSES,
     CONTEXT,
+    EXITS_CONTEXT,
     FITNET_CONTEXT,
     IMAGES,
     LABELS,
@@ -43,6 +45,7 @@ UNLIKE_DEFAULT = {
     "eed": [{"divergence": {"kind": "kl"}}],
     "sdd": [{"divergence": {"kind": "dkd"}}],
     "dcd": [{"stop_gradient": True}],
+    "mcl_okd": [{"sampling": "per_sample", "negatives": 9}],
     "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
     "msdcrd": [{"align": "conv", "selection": "weighted"}, {"keys": 30, "stride": "half"}],
     "pckd": [{"preview": {"kind": "curriculum"}}],
@@ -56,6 +59,8 @@ CONTEXTS = {
     "eed": FITNET_CONTEXT,
     "beed": FITNET_CONTEXT,
     "dml": PEERS_CONTEXT,
+    "lmcl": EXITS_CONTEXT,
+    "mcl_okd": BRANCH_CONTEXT,
     "mcl": PEERS_CONTEXT,
 }  # of methods that cannot serve synthetic_batch.CONTEXT
 ROTATIONS = {"sskd": [4]}  # of methods that need rotated views

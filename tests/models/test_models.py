@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing import assert_close
 
 from raykd import models
 from raykd.errors import UserError
@@ -277,3 +278,28 @@ def test_a_wrong_shape_is_named() -> None:
     assert load_error(models.make("resnet8"), state) == (
         "not the weights of this net: 1 (conv1.weight is [16, 1, 3, 3], not [16, 3, 3, 3]) have another shape"
     )
+
+
+@pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "ShuffleV1", "ResNet50", "resnet18"])
+def test_the_stages_by_themselves_are_the_forward_pass(name: str) -> None:
+    """From any stage on, also as a branch that has these stages alone."""
+    torch.manual_seed(0)
+    net = models.make(name, 5).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        outputs = net(images)
+        for first in range(len(outputs.maps)):
+            x = outputs.maps[first - 1] if first else images
+            again = net.run_from(first, x)
+            assert_close(again.logits, outputs.logits)
+            assert_close(again.maps, outputs.maps[first:])
+            assert_close(again.pooled, outputs.pooled)
+        branch = models.make_branch(name, 5, None, 2)
+        branch.net.load_state_dict(net.state_dict(), strict=False)
+        assert_close(branch.eval()(outputs.maps[1]).logits, outputs.logits)
+        assert sum(p.numel() for p in branch.parameters()) < sum(p.numel() for p in net.parameters())
+
+
+def test_a_branch_begins_inside_its_net() -> None:
+    with pytest.raises(ValueError, match="resnet8 has stages 0 to 3: none begins at 4"):
+        models.make_branch("resnet8", 5, None, 4)

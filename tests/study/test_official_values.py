@@ -47,7 +47,7 @@ SDD, REVIEW, SIMKD = "shicaiwei123/SDD-CVPR2024", "dvlab-research/ReviewKD", "De
 SSKD, DCD, PCKD = "xuguodong03/SSKD", "giakoumoglou/distillers", "MuHeDing/PCKD"
 DIST, CRCD = "hunto/image_classification_sota", "Lechatelia/CRCD"
 EED, BEED = "hjdw2/Exit-Ensemble-Distillation", "hjdw2/BEED"
-MCL, MCL_OKD = "winycg/MCL", "winycg/MCL-OKD"
+MCL, LMCL, MCL_OKD = "winycg/MCL", "winycg/L-MCL", "winycg/MCL-OKD"
 
 CIFAR = sgd(240, 64, 0.05, 5e-4, (150, 180, 210))
 SLOW = {"optimizer/lr": 0.01}  # of ShuffleNets and MobileNets
@@ -177,6 +177,28 @@ CIFAR_STUDIES: Table = {
             f"{MCL}, scripts/train_cifar_mcl.sh:8-9",
             method(weights={"task": 1, "vcl": 0.1, "soft_vcl": 1, "icl": 0.1, "soft_icl": 1, "ensemble": 0}),
         ),
+    ],
+    "lmcl": [
+        (
+            f"{LMCL}, main_layer_mcl_cifar_meta.py:32-58",
+            sgd(300, 128, 0.1, 5e-4, ())
+            | method(temperature=0.1, kl_temperature=3, dim=128)
+            | method(weights={"task": 1, "exits": 1, "aggregated": 1, "kd": 1})
+            | method(weights={"vcl": 0.1, "soft_vcl": 1, "icl": 0.1, "soft_icl": 1})
+            | {"student/copies": 2},
+        ),
+        (f"{LMCL}, main_layer_mcl_cifar_meta.py:409-410", NESTEROV),
+        (f"{LMCL}, main_layer_mcl_cifar_meta.py:105", {"optimizer/images_per_class": 2}),
+    ],
+    "mcl_okd": [
+        (
+            f"{MCL_OKD}, main_cifar_mcl_okd.py:31-55",
+            sgd(300, 64, 0.05, 5e-4, ())
+            | method(branches=4, first=2, temperature=0.1, kd_temperature=3, dim=128, momentum=0.5)
+            | method(weights={"task": 1, "branches": 1, "kd": 1, "contrast": 0.025}),
+        ),
+        (f"{MCL_OKD}, main_cifar_mcl_okd.py:271", NESTEROV),
+        (f"{MCL_OKD}, README.md", method(negatives=256)),
     ],
     "dml": [
         (
@@ -348,7 +370,7 @@ OFFICIAL: Table = {
 
 def test_every_study_of_a_paper_is_in_the_table() -> None:
     files = {path.relative_to(STUDIES).with_suffix("").as_posix() for path in STUDIES.glob("*/*.yaml")}
-    assert set(OFFICIAL) == files and len(files) == 102
+    assert set(OFFICIAL) == files and len(files) == 104
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))

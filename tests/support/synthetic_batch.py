@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raykd.batch import Head, MethodBatch, MethodContext, Outputs, OutputShapes
 from raykd.maths.gather import num_ranks
@@ -17,6 +17,28 @@ TEACHER = OutputShapes(CLASSES, 14, ((5, 16, 16), (7, 8, 8), (9, 4, 4)))
 CONTEXT = MethodContext(STUDENT, TEACHER, LABELS)
 PEER = OutputShapes(CLASSES, 12, ((4, 12, 12), (6, 6, 6), (8, 3, 3)))
 PEERS_CONTEXT = CONTEXT._replace(peers=(PEER,))
+
+
+class SyntheticBranch(nn.Module):
+    """A map -> Outputs of a student's shapes: one convolution, pooled, two linear layers."""
+
+    def __init__(self, shapes: OutputShapes, first: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(shapes.maps[first - 1][0], shapes.embedding, 1)
+        self.norm = nn.BatchNorm2d(shapes.embedding)
+        self.fc = nn.Linear(shapes.embedding, shapes.classes)
+
+    def forward(self, x: Tensor) -> Outputs:
+        pooled = self.norm(self.conv(x.float())).relu()
+        embedding = pooled.mean(dim=(2, 3))
+        return Outputs(self.fc(embedding), embedding, (), Head(self.fc.weight, self.fc.bias), pooled)
+
+
+def with_branches(context: MethodContext) -> MethodContext:
+    return context._replace(make_branch=lambda student, k: SyntheticBranch(context.students[student], k))
+
+
+BRANCH_CONTEXT, EXITS_CONTEXT = with_branches(CONTEXT), with_branches(PEERS_CONTEXT)
 # Here the last map is what the head pools and reads, and the sizes fit FitNet's convolutions.
 FITNET_CONTEXT = MethodContext(
     OutputShapes(CLASSES, 10, ((4, 12, 12), (6, 12, 12), (8, 6, 6), (10, 3, 3))),

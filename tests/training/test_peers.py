@@ -78,7 +78,7 @@ def test_a_control_trains_the_first_student_by_itself() -> None:
         (
             {"student": {"net": "resnet8", "copies": 2}, "method": {"name": "kd"}},
             "student/copies = 2: method 'kd' needs a teacher and trains one student; students teach one "
-            "another by dml, mcl",
+            "another by dml, lmcl, mcl",
         ),
         ({"peers": [{"net": "resnet8"}], "method": {"name": "ce"}}, "peers (1): method 'ce' trains one"),
         (

@@ -1,0 +1,42 @@
+"""A branch: the last stages of a net, with weights of their own."""
+
+import torch
+from torch import Tensor, nn
+
+from raykd.batch import Outputs
+from raykd.models._base import StagedNet
+from raykd.models.foreign import Options
+from raykd.models.registry import make
+
+
+class Branch(nn.Module):
+    """Runs a net's stages from `first` on; those before it are gone."""
+
+    def __init__(self, net: StagedNet, first: int) -> None:
+        super().__init__()
+        for names in net.stage_modules[:first]:
+            for name in names:
+                setattr(net, name, None)
+        self.net, self.first = net, first
+
+    def forward(self, x: Tensor) -> Outputs:
+        """Returns the Outputs for a map [n, channels, h, w] of the stage before, in the map's precision."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+            return self.net.run_from(self.first, x)
+
+
+def make_branch(name: str, classes: int, options: Options | None, first: int) -> Branch:
+    """Returns a branch with fresh weights of a net by its name; the other arguments are as for `make`.
+
+    Raises:
+        ValueError: The net's stages cannot be run by themselves, or it has no such stage.
+    """
+    net = make(name, classes, options)
+    if not isinstance(net, StagedNet):
+        raise ValueError(
+            f"the stages of {name} cannot be run by themselves, as those of ResNets, wide ResNets, VGGs and "
+            "ShuffleV1 can"
+        )
+    if not 0 < first < len(net.stage_modules):
+        raise ValueError(f"{name} has stages 0 to {len(net.stage_modules) - 1}: none begins at {first}")
+    return Branch(net, first)
