@@ -14,7 +14,7 @@ from raykd.store.folder import join_uri
 from raykd.store.run_files import RunFiles
 from raykd.study import space_check
 from raykd.study.comparison import Comparison, parse_study
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import Recipe, make_teacher_recipes
 from raykd.study.study import Study
 from raykd.training import distiller, start
 
@@ -123,8 +123,9 @@ def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo
     try:
         dataset = data.load(recipe.data, root, download)
         info = dataset.info
-        recipe.check_classes(dataset.train.labels, dataset.classes)
-        distiller.build_on_meta(recipe, *info)
+        for one in (recipe, *make_teacher_recipes(recipe)):
+            one.check_classes(dataset.train.labels, dataset.classes)
+            distiller.build_on_meta(one, *info)
         start.check_starts(recipe, info.classes)
         return info
     except UserError:

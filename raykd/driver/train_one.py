@@ -20,7 +20,7 @@ from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.processors import count_cpus
 from raykd.store.run_files import drop_checkpoints
-from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
+from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe, make_teacher_recipes
 from raykd.study.yaml_file import override, parse_settings, read_yaml
 from raykd.training import trial
 from raykd.training.nonfinite import NonFiniteLoss
@@ -77,8 +77,7 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
     if options.workers is None:
         _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)
     else:
-        trained = [make_teacher_recipe(recipe, t) for t in recipe.list_teachers() if t.train is not None]
-        for trained_recipe in [*trained, recipe]:
+        for trained_recipe in [*make_teacher_recipes(recipe), recipe]:
             try:
                 trained_recipe.check_batch_size(options.workers)
             except ValueError as error:

@@ -142,9 +142,17 @@ def _describe_teachers(choice: StudentChoice) -> str:
 
 def _describe_teacher(teacher: TeacherSpec, uri: str, sha256: str | None) -> str:
     start = f" from {describe_start(teacher.model_dump())}" if teacher.weights else ""
-    origin = f"trained by the study with cross-entropy{start}" if teacher.train else "given"
+    origin = (
+        f"trained by the study with {_name_training(teacher.train.method.name)}{start}"
+        if teacher.train
+        else "given"
+    )
     name = uri.partition("?")[0].rsplit("/", 1)[-1] or "a file that was not recorded"
     return f"{teacher.net}, {origin}: {name}, SHA-256 {sha256 or 'unknown, as the file is not here'}"
+
+
+def _name_training(method: str) -> str:
+    return "cross-entropy" if method == "ce" else f"cross-entropy and {method}"
 
 
 def _describe_workers(provenance: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from raykd.planning.cost import CostEstimate
 from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
 from raykd.store.folder import Folder
 from raykd.study import space_check
-from raykd.study.recipe import Recipe
+from raykd.study.recipe import Recipe, make_teacher_recipes
 from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
 from raykd.training import distiller
@@ -87,8 +87,10 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     recipe = study.recipe
     try:
         dataset, dataset_info, missing = _load_data(recipe, options.data_root, options.download)
-        if dataset is not None:
-            recipe.check_classes(dataset.train.labels, dataset.classes)
+        for one in (recipe, *make_teacher_recipes(recipe)):
+            if dataset is not None:
+                one.check_classes(dataset.train.labels, dataset.classes)
+            distiller.build_on_meta(one, *dataset_info)
         meta_distiller = distiller.build_on_meta(recipe, *dataset_info)
     except UserError:
         raise

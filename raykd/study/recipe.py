@@ -16,7 +16,7 @@ from raykd.methods._base import MethodConfig
 from raykd.spec import Choice, Range, Seed, Spec
 from raykd.study.nets import NetSpec, PeerSpec, StudentSpec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
-from raykd.study.students import check_students
+from raykd.study.students import check_students, check_teachers_method
 from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import CACHEABLE
 
@@ -36,16 +36,27 @@ LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cr
 
 
 class TeacherTraining(Spec):
-    """How a study trains its own teacher: once, by cross-entropy.
+    """How a study trains its own teacher: once, by cross-entropy or another method that needs no teacher.
 
     Its weights are kept in the storage, under the hash of all that decides them.
     """
 
+    method: Annotated[MethodConfig, _MethodByName()] = methods.get_module("ce").Config()
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
     label_smoothing: LabelSmoothing = 0.0
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Self:
+        check_teachers_method(self.method.name)
+        return self
+
+    def check_batch_size(self, workers: int) -> None:
+        """As `Optimizer.check_batch_size`, for the views of an image that the method takes."""
+        views = methods.get_module(self.method.name).Method.views
+        self.optimizer.check_batch_size(workers, views=views)
 
 
 class TeacherSpec(NetSpec):
@@ -209,7 +220,7 @@ def _list_logit_methods() -> list[str]:
 
 
 def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:
-    """Returns the recipe of a study's own teacher: cross-entropy, on the same training part."""
+    """Returns the recipe of a study's own teacher, on the same training part."""
     training = teacher.train
     assert training is not None
     return Recipe.model_validate_json(
@@ -217,12 +228,16 @@ def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:
             {
                 "student": teacher.model_dump(mode="json", exclude={"train", "weight", "cache"}),
                 "data": recipe.to_dict()["data"] | {"rotations": 1, "views": None},
-                "method": {"name": "ce"},
                 "precision": recipe.precision,
                 **training.model_dump(mode="json"),
             }
         )
     )
+
+
+def make_teacher_recipes(recipe: Recipe) -> list[Recipe]:
+    """Returns the recipes of the teachers that a study trains itself."""
+    return [make_teacher_recipe(recipe, teacher) for teacher in recipe.list_teachers() if teacher.train]
 
 
 def digest(recipe: Recipe) -> str:

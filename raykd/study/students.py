@@ -32,6 +32,15 @@ def check_students(name: str, method: type[Method], copies: int, num_peers: int)
         )
 
 
+def check_teachers_method(name: str) -> None:
+    """ValueError in one line where a method cannot be a teacher's own training."""
+    method = methods.get_module(name).Method
+    if method.needs or method.students != "one":
+        why = "needs a teacher itself" if method.needs else "trains several students"
+        known = [one for one in list_methods("one") if not methods.get_module(one).Method.needs]
+        raise ValueError(f"method '{name}' {why}: a teacher's own training takes {', '.join(known)}")
+
+
 def list_methods(students: str) -> list[str]:
     """Returns the names of the methods of such students, in alphabetical order."""
     return [name for name in methods.names() if methods.get_module(name).Method.students == students]

@@ -135,7 +135,7 @@ class Study(Spec):
             path = "teacher" if self.recipe.teacher else f"teachers/{number}"
             try:
                 if teacher.train is not None:
-                    teacher.train.optimizer.check_batch_size(workers)
+                    teacher.train.check_batch_size(workers)
             except ValueError as error:
                 raise ValueError(f"{place} = {workers}: recipe/{path}/train/{error}") from None
         return self

@@ -64,6 +64,7 @@ def test_what_a_comparison_with_a_paper_must_know_is_said_with_its_setting(
 
 
 ONE_STUDY = ("dml", "lmcl", "mcl", "mcl_okd")  # methods in which nets learn together
+FOR_TEACHERS = ("intra_class",)  # methods of a teacher's own training: a study of KD has it
 
 
 @pytest.mark.slow
@@ -75,7 +76,9 @@ def test_nets_that_learn_together_have_a_study_that_plans_without_data(name: str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in methods.names() if name not in ("ce", *ONE_STUDY)])
+@pytest.mark.parametrize(
+    "name", [name for name in methods.names() if name not in ("ce", *ONE_STUDY, *FOR_TEACHERS)]
+)
 def test_a_method_has_its_four_studies_and_they_plan_without_data(name: str, tmp_path: Path) -> None:
     pairs = {
         f"cifar100/{name}": ("wrn_40_2", "wrn_16_2"),

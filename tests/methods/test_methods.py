@@ -27,6 +27,7 @@ from support.synthetic_batch import (
     map_outputs,
     map_tensors,
     require_gradients,
+    show_twice,
     take_rank_share,
 )
 from torch import Tensor
@@ -45,6 +46,7 @@ UNLIKE_DEFAULT = {
     "eed": [{"divergence": {"kind": "kl"}}],
     "sdd": [{"divergence": {"kind": "dkd"}}],
     "dcd": [{"stop_gradient": True}],
+    "intra_class": [{"loss": "hinge", "margin": 0.5}],
     "mcl_okd": [{"sampling": "per_sample", "negatives": 9}],
     "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
     "msdcrd": [{"align": "conv", "selection": "weighted"}, {"keys": 30, "stride": "half"}],
@@ -80,7 +82,9 @@ def get_context(name: str) -> MethodContext:
 
 
 def batch_for(name: str, seed: int = 0, rotations: int | None = None) -> MethodBatch:
-    return make_batch(seed, rotations or ROTATIONS.get(name, [1])[0], get_context(name))
+    rotations = rotations or ROTATIONS.get(name, [1])[0]
+    batch = make_batch(seed, rotations, get_context(name))
+    return batch if methods.get_module(name).Method.views == 1 else show_twice(batch, rotations)
 
 
 def make_method(name: str, config: MethodConfig | None = None, seed: int = 0) -> Method:

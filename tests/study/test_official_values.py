@@ -178,6 +178,7 @@ CIFAR_STUDIES: Table = {
             method(weights={"task": 1, "vcl": 0.1, "soft_vcl": 1, "icl": 0.1, "soft_icl": 1, "ensemble": 0}),
         ),
     ],
+    "intra_class": [REPDISTILLER, *REPDISTILLER_METHODS["kd"]],
     "lmcl": [
         (
             f"{LMCL}, main_layer_mcl_cifar_meta.py:32-58",
@@ -370,7 +371,7 @@ OFFICIAL: Table = {
 
 def test_every_study_of_a_paper_is_in_the_table() -> None:
     files = {path.relative_to(STUDIES).with_suffix("").as_posix() for path in STUDIES.glob("*/*.yaml")}
-    assert set(OFFICIAL) == files and len(files) == 104
+    assert set(OFFICIAL) == files and len(files) == 105
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))

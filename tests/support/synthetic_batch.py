@@ -73,6 +73,14 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
     return MethodBatch(LABELS[index], index, 0.5, student, teacher, rotations, tuple(peers))
 
 
+def show_twice(batch: MethodBatch, rotations: int = 1) -> MethodBatch:
+    """The same outputs, as if of two views each of three images, of which two are of one class."""
+    first = int(batch.index[0])
+    images = torch.tensor([first, first + CLASSES, first + 1]) % IMAGES
+    index = images.repeat_interleave(2 * rotations)
+    return replace(batch, index=index, labels=LABELS[index])
+
+
 def list_tensors(*nets: Outputs) -> list[Tensor]:
     return [x for o in nets for x in (o.logits, o.embedding, o.pooled, *o.maps, *o.preacts, *o.head)]
 

@@ -20,6 +20,7 @@ from raykd.training.trainer import Trainer
 CPU = torch.device("cpu")
 LATE = ("crd", "pckd", "vid", "wcord")  # their terms fall after some epochs only: more, for a margin anywhere
 PEERS = [name for name in methods.names() if methods.get_module(name).Method.students == "peers"]
+TWICE = ("intra_class",)  # two views an image: twice the steps
 ROTATED = ("pckd", "sskd")  # four views an image: fewer images in the same time
 
 
@@ -30,7 +31,7 @@ def recipe(name: str, **settings: Any) -> Recipe:
         "teacher": {"net": "resnet8", "weights": "trained below"},
         "student": {"net": "resnet8", "copies": 2 if name in PEERS else 1},
         "method": {"name": name},
-        "epochs": 8 if name in LATE else 5,
+        "epochs": 8 if name in LATE else 3 if name in TWICE else 5,
         "optimizer": {"batch_size": 16},
         "ema_decay": 0.9,
         "precision": "float32",
