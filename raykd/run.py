@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from raykd.export.choice import best_trial
 from raykd.export.export import export
+from raykd.metric import get_metric, select_scores
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.study.comparison import Comparison
@@ -29,17 +30,19 @@ class Run:
         """One row a trial.
 
         number: of the trial; role: paper, enqueued, shared or searched; state: COMPLETE, PRUNED, FAIL,
-        RUNNING or WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; epochs:
-        finished ones; started, ended: unix time; seconds: for which it held its devices; reason: why it
-        failed, else empty; seconds_per_epoch: wall-clock; parameters: of the student; and one column for
-        each searched field, named by its path in the recipe, null where the trial has none.
+        RUNNING or WAITING; accuracy: held-out %, averaged weights, at the last epoch it reached; where the
+        study is judged by another metric, that one under its own name; epochs: finished ones; started, ended:
+        unix time; seconds: for which it held its devices; reason: why it failed, else empty;
+        seconds_per_epoch: wall-clock; parameters: of the student; and one column for each searched field,
+        named by its path in the recipe, null where the trial has none.
         """
         rows = self.files.trials()
         paths = sorted({path for row in rows for path in row["params"]})
-        names = (
-            "number", "role", "state", "accuracy", "epochs", "started", "ended", "seconds", "reason",
-            "seconds_per_epoch", "parameters",
-        )  # fmt: skip
+        metrics = dict.fromkeys(get_metric(row) for row in rows)
+        names = [
+            "number", "role", "state", *dict.fromkeys(["accuracy", *metrics]), "epochs", "started", "ended",
+            "seconds", "reason", "seconds_per_epoch", "parameters",
+        ]  # fmt: skip
         columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in names}
         columns |= {path: [row["params"].get(path) for row in rows] for path in paths}
         return pa.table(columns)
@@ -66,13 +69,14 @@ class Run:
 
         role: best, leader2 .., paper, or a control's name; seed: of the retraining; trial: the number of the
         trial whose recipe it is, null for controls; split: what the accuracy is of; accuracy: %, averaged
-        weights, last epoch; epochs: finished ones; seconds: wall-clock, of all epochs.
+        weights, last epoch (metric, and its value under its name, where the study is judged by another one);
+        epochs: finished ones; seconds: wall-clock, of all epochs.
         """
         return pa.Table.from_pylist(
             [
                 {
                     "role": row["role"], "seed": row["seed"], "trial": row["number"], "split": row["split"],
-                    "accuracy": epochs[-1]["test_accuracy"], "epochs": len(epochs),
+                    **select_scores(epochs[-1], "test_"), "epochs": len(epochs),
                     "seconds": sum(epoch["seconds"] for epoch in epochs),
                 }
                 for row in self.files.confirmations()
@@ -82,7 +86,7 @@ class Run:
         )  # fmt: skip
 
     def best(self) -> Recipe:
-        """The recipe of the best complete trial by held-out accuracy. UserError when none is complete."""
+        """The recipe of the best complete trial by the held-out metric. UserError when none is complete."""
         row = best_trial(self.files)
         return Study.parse(self.files.study(), self.files.name).recipe_with(row["params"])
 

@@ -36,5 +36,5 @@ def make_trial_job(
     return trial.Job(
         recipe.to_dict(), folder, teachers, str(root.absolute()), download, threads, test,
         teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,
-        cache=get_given_cache_folder(),
+        cache=get_given_cache_folder(), metric=study.search.metric,
     )  # fmt: skip

@@ -65,9 +65,9 @@ class TrialStorage:
         """Returns a trial as it stands in the storage."""
         return self._storage.get_trial(self._get_id(number))
 
-    def set_value(self, number: int, epoch: int, accuracy: float) -> None:
-        """Writes a trial's accuracy (%) at an epoch, as Optuna's intermediate value of that step."""
-        self._storage.set_trial_intermediate_value(self._get_id(number), epoch, accuracy)
+    def set_value(self, number: int, epoch: int, score: float) -> None:
+        """Writes a trial's metric (%) at an epoch, as Optuna's intermediate value of that step."""
+        self._storage.set_trial_intermediate_value(self._get_id(number), epoch, score)
 
     def set_user_attr(self, number: int, key: str, value: Any) -> None:
         """Writes a user attribute of a trial."""

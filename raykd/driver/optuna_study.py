@@ -15,6 +15,7 @@ from raykd.driver.first_objective import FirstObjectiveStudy
 from raykd.driver.optuna_check import RUN, check_optuna_study, find_optuna_study, get_identity
 from raykd.driver.optuna_storage import TrialStorage, open_storage
 from raykd.errors import UserError
+from raykd.metric import METRICS
 from raykd.spec import Dimension, Scalar
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
@@ -46,7 +47,7 @@ def open_optuna_study(
     if find_optuna_study(storage, study.name) is None:
         with transaction():
             maximize, minimize = StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE
-            directions = [maximize if name == "accuracy" else minimize for name in study.search.objectives]
+            directions = [maximize if name in METRICS else minimize for name in study.search.objectives]
             new_study = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
             new_study.set_metric_names(list(study.search.objectives))
     optuna_study = FirstObjectiveStudy(study.name, storage, pruner=pruner)

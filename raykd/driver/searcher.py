@@ -22,6 +22,7 @@ from raykd.driver.proposals import Proposals
 from raykd.driver.rungs_history import DIVERGED
 from raykd.driver.samplers import make_pruner
 from raykd.driver.session import MAX_LOST_WORKERS
+from raykd.metric import get_score, select_scores
 from raykd.spec import Scalar
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, drop_checkpoints
@@ -88,7 +89,7 @@ class StudySearch(Searcher):
         if self._to_resume:
             row = self.rows[self._to_resume.pop(0)]
         else:
-            row = make_row(*self._proposals.draw(list(self.rows.values())))
+            row = self._make_row(*self._proposals.draw(list(self.rows.values())))
         self.running[trial_id] = row["number"]
         row |= {"state": "RUNNING", "reason": "", "started": row["started"] or time.time()}
         self._write_row(row)
@@ -124,22 +125,22 @@ class StudySearch(Searcher):
     # What a trial reports
 
     def record_epoch(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Writes down an epoch's accuracy; returns whether the trial should be stopped at it."""
-        number, epoch, accuracy = self.running[trial_id], int(result["epoch"]), float(result["accuracy"])
-        stop = self._report_to_optuna(number, epoch, accuracy, result["final"])
+        """Writes down how good a trial is at an epoch; returns whether it should be stopped there."""
+        number, epoch = self.running[trial_id], int(result["epoch"])
+        stop = self._report_to_optuna(number, epoch, float(get_score(result)), result["final"])
         row = self.rows[number]
         seconds_before = (row["seconds_per_epoch"] or 0.0) * (epoch - 1)
         seconds = (seconds_before + float(result["seconds"])) / epoch
-        progress = {"accuracy": accuracy, "epochs": epoch, "seconds_per_epoch": seconds}
+        progress = select_scores(result) | {"epochs": epoch, "seconds_per_epoch": seconds}
         self._write_row(row | progress | {"parameters": result["parameters"]})
         return stop
 
-    def _report_to_optuna(self, number: int, epoch: int, accuracy: float, final: bool) -> bool:
+    def _report_to_optuna(self, number: int, epoch: int, score: float, final: bool) -> bool:
         """An epoch trained twice is reported and judged once."""
         if epoch in self._storage.get(number).intermediate_values:
             return False
         with self._storage.transaction():
-            self._storage.set_value(number, epoch, accuracy)
+            self._storage.set_value(number, epoch, score)
             stop = self.optuna_study.pruner.prune(self.optuna_study, self._storage.get(number)) and not final
             if stop:
                 self._storage.set_user_attr(number, PRUNED_AT, epoch)
@@ -153,7 +154,7 @@ class StudySearch(Searcher):
             number, row = trial.number, self.rows.get(trial.number)
             if trial.state == TrialState.RUNNING:
                 if row is None:
-                    self.rows[number] = make_row(number, *self._proposals.draw_again(number))
+                    self.rows[number] = self._make_row(number, *self._proposals.draw_again(number))
                 if not self._stop_by_epochs(number):
                     self._to_resume.append(number)
             elif row is not None and trial.state.is_finished() and row["state"] in ("RUNNING", "WAITING"):
@@ -167,14 +168,14 @@ class StudySearch(Searcher):
             if epoch >= self.study.recipe.epochs:  # the trial itself reports its last
                 break
             judged.append(row)
-            if pruned_at is None and self._report_to_optuna(number, epoch, row["accuracy"], final=False):
+            if pruned_at is None and self._report_to_optuna(number, epoch, get_score(row), final=False):
                 pruned_at = epoch
             if epoch == pruned_at:
                 break
         if judged:
             seconds = sum(row["seconds"] for row in judged) / len(judged)
             progress = {"epochs": len(judged), "seconds_per_epoch": seconds}
-            self.rows[number] |= progress | {"accuracy": judged[-1]["accuracy"]}
+            self.rows[number] |= progress | select_scores(judged[-1])
         if pruned_at is not None:
             self._tell(number, TrialState.PRUNED)
         return pruned_at is not None
@@ -287,6 +288,12 @@ class StudySearch(Searcher):
             if row["number"] not in front | self._removed:
                 self._removed.add(row["number"])
                 self.run_files.trial(row["number"]).remove(file_names.STUDENT)
+
+    def _make_row(self, number: int, role: str, params: dict[str, Scalar]) -> dict[str, Any]:
+        metric = self.study.search.metric
+        return make_row(number, role, params) | (
+            {} if metric == "accuracy" else {"metric": metric, metric: None}
+        )
 
     def _write_row(self, row: dict[str, Any]) -> None:
         """Keep a row, with the seconds for which the trial has held its devices: not while nobody ran it."""

@@ -13,19 +13,14 @@ import torch
 from raykd.driver.leftovers import temporary_folder
 from raykd.driver.resources import WorkerSize
 from raykd.driver.same_code import Fingerprint, describe_difference, get_fingerprint
+from raykd.metric import select_scores
 from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.training.failure import ReporterGone
 from raykd.training.trial import Job, run
 
 COLLECTIVE_TIMEOUT_S = 600  # that a worker waits for the others before it calls them gone
-REPORTED_KEYS = (
-    "epoch",
-    "accuracy",
-    "final",
-    "seconds",
-    "parameters",
-)  # of an epoch's row, those that Ray gets
+REPORTED_KEYS = ("epoch", "final", "seconds", "parameters")  # of an epoch's row, those that Ray gets
 
 
 def run_in_tune(config: dict[str, Any]) -> None:
@@ -64,7 +59,7 @@ def release_memory() -> bool:
 
 
 def _select_reported(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in REPORTED_KEYS}
+    return {key: row[key] for key in REPORTED_KEYS} | select_scores(row)
 
 
 def run_in_train(config: dict[str, Any]) -> None:

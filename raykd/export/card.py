@@ -8,6 +8,7 @@ from raykd.data import Dataset
 from raykd.export.choice import StudentChoice, locate_teachers
 from raykd.export.programs import ONNX, PROGRAM, ProgramCheck
 from raykd.maths.interval import half_width
+from raykd.metric import METRIC_TITLES, get_metric, get_score
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import test_accuracies
@@ -60,7 +61,7 @@ def render_card(
 
 ## Accuracy
 
-| what | images | top-1 | n |
+| what | images | {_get_title(run_files)} | n |
 |---|---|---|---|
 {chr(10).join(_accuracy_rows(run_files, choice, dataset))}
 
@@ -160,21 +161,24 @@ def _describe_workers(provenance: dict[str, Any]) -> str:
     return f"workers: {workers}, threads: {threads}"
 
 
+def _get_title(run_files: RunFiles) -> str:
+    metric = run_files.study()["search"]["objectives"][0]
+    return "top-1" if metric == "accuracy" else METRIC_TITLES[metric]
+
+
 def _accuracy_rows(run_files: RunFiles, choice: StudentChoice, dataset: Dataset[Any]) -> list[str]:
     number, last_epoch = choice.row["number"], (choice.folder.read_json(file_names.EPOCHS) or [{}])[-1]
     num_held_out, test_images = len(dataset.heldout.labels), f"test set, {len(dataset.test.labels):,}"
     rows = []
-    if "test_accuracy" in last_epoch:
-        rows.append(_accuracy_row("**these weights**", test_images, [last_epoch["test_accuracy"]]))
-    if last_epoch.get("accuracy") is not None:
-        rows.append(
-            _accuracy_row("**these weights**", f"held out, {num_held_out:,}", [last_epoch["accuracy"]])
-        )
+    if test_score := last_epoch.get(f"test_{get_metric(last_epoch)}"):
+        rows.append(_accuracy_row("**these weights**", test_images, [test_score]))
+    if (score := last_epoch.get(get_metric(last_epoch))) is not None:
+        rows.append(_accuracy_row("**these weights**", f"held out, {num_held_out:,}", [score]))
     names = {"best": "the best trial's settings", "paper": "the paper's settings"}
     for role, values in test_accuracies(run_files).items():
         rows.append(_accuracy_row(f"{names.get(role, role)}, on the full training set", test_images, values))
     if choice.confirmed:
-        rows.append(_accuracy_row(f"trial {number}, on its part of it", "held out", [choice.row["accuracy"]]))
+        rows.append(_accuracy_row(f"trial {number}, on its part of it", "held out", [get_score(choice.row)]))
     return rows
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from raykd.metric import get_metric, get_score, select_scores
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, replace_auto
 from raykd.study.starts import describe_starts
@@ -78,10 +79,10 @@ def get_comparison_status(run_files: RunFiles) -> dict[str, Any]:
 def rank_trials(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the complete trials, the best first.
 
-    By the held-out accuracy of the averaged weights at the last epoch; of equals the earlier.
+    By the held-out metric of the averaged weights at the last epoch; of equals the earlier.
     """
     complete = [row for row in rows if row["state"] == "COMPLETE"]
-    return sorted(complete, key=lambda row: (-row["accuracy"], row["number"]))
+    return sorted(complete, key=lambda row: (-get_score(row), row["number"]))
 
 
 def estimate_seconds_left(study: dict[str, Any], rows: list[dict[str, Any]]) -> float | None:
@@ -145,7 +146,7 @@ def find_mixtures(environments: Sequence[dict[str, str]]) -> dict[str, dict[str,
 
 
 def test_accuracies(run_files: RunFiles) -> dict[str, list[float]]:
-    """Returns the test accuracies (%) of the retrainings that are done: {role: by seed}."""
+    """Returns the metric on the test set (%) of the retrainings that are done: {role: by seed}."""
     accuracies: dict[str, list[float]] = {}
     for row in sorted(run_files.confirmations(), key=lambda row: (row["role"], row["seed"])):
         accuracy = test_accuracy(run_files, row["role"], row["seed"])
@@ -155,9 +156,9 @@ def test_accuracies(run_files: RunFiles) -> dict[str, list[float]]:
 
 
 def test_accuracy(run_files: RunFiles, role: str, seed: int) -> float | None:
-    """Returns the accuracy (%) of a retraining on the test set; None until it is done."""
+    """Returns the metric (%) of a retraining on the test set; None until it is done."""
     epochs = run_files.confirmation(role, seed).read_json(file_names.EPOCHS) or []
-    return epochs[-1].get("test_accuracy") if epochs else None
+    return epochs[-1].get(f"test_{get_metric(epochs[-1])}") if epochs else None
 
 
 def _devices_per_trial(study: dict[str, Any]) -> float:
@@ -167,4 +168,4 @@ def _devices_per_trial(study: dict[str, Any]) -> float:
 
 
 def _summarize(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return row and {key: row[key] for key in ("number", "state", "accuracy", "epochs", "params")}
+    return row and select_scores(row) | {key: row[key] for key in ("number", "state", "epochs", "params")}

@@ -1,9 +1,10 @@
 """How a space is searched: objectives, sampler and pruner, in Optuna's words."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
+from raykd.metric import METRICS, Metric
 from raykd.paths import resolve_database
 from raykd.spec import Seed, Spec
 
@@ -105,13 +106,14 @@ class NoPruning(Spec):
 Pruner = Annotated[Halving | RungsGPPruner | Hyperband | Median | NoPruning, Field(discriminator="kind")]
 
 
-Objective = Literal["accuracy", "seconds_per_epoch", "parameters"]
+Objective = Metric | Literal["seconds_per_epoch", "parameters"]
 
 
 class Search(Spec):
-    """How the space is searched. With several objectives the pruner still judges by the accuracy."""
+    """How the space is searched. With several objectives the pruner still judges by the first, the metric."""
 
-    objectives: tuple[Objective, ...] = ("accuracy",)  # accuracy is maximized, the others are minimized
+    # the first is a metric (raykd/metric.py), by which trials are judged; the others are minimized
+    objectives: tuple[Objective, ...] = ("accuracy",)
     sampler: Sampler = TPE()
     pruner: Pruner = Halving()
     seed: Seed = 0
@@ -120,10 +122,17 @@ class Search(Spec):
     # an Optuna RDB URL, a SQLite file relative to the current folder; None: a journal file in the run
     storage: Annotated[str, AfterValidator(resolve_database)] | None = None
 
+    @property
+    def metric(self) -> Metric:
+        """By what trials are judged."""
+        return cast(Metric, self.objectives[0])
+
     @model_validator(mode="after")
     def _check_objectives(self) -> Self:
-        if self.objectives[:1] != ("accuracy",) or len(set(self.objectives)) != len(self.objectives):
-            raise ValueError("objectives: should be distinct, and accuracy the first of them")
+        are_metrics = [name in METRICS for name in self.objectives]
+        if are_metrics[:1] != [True] or sum(are_metrics) > 1 or len(set(self.objectives)) != len(are_metrics):
+            metrics = ", ".join(METRICS)
+            raise ValueError(f"objectives: should be distinct, one of {metrics} the first, the others costs")
         if len(self.objectives) > 1 and self.sampler.kind == "cmaes":
             raise ValueError("sampler: cmaes takes one objective; tpe, gp, nsga2 and random take several")
         if self.tolerance is not None and self.sampler.kind != "rungs_gp":

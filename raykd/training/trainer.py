@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -26,11 +26,12 @@ from raykd.batch import Batch
 from raykd.data import Dataset
 from raykd.data.sampler import draw_epoch
 from raykd.maths.norm import convert_sync_batchnorm, take_batch_counters
+from raykd.metric import Metric
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import CacheStats, Teacher
 from raykd.training.distiller import Distiller
 from raykd.training.ema import MovingAverage
-from raykd.training.evaluation import measure_accuracy, set_numerics, uses_bf16
+from raykd.training.evaluation import measure_accuracy, measure_metrics, set_numerics, uses_bf16
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
 from raykd.training.peers import Peers, Start
 from raykd.training.step import OptimizerStep
@@ -56,12 +57,13 @@ class Trainer:
         teacher: Teacher,
         device: torch.device,
         starts: Sequence[Start] = (),
+        metric: Metric = "accuracy",
     ) -> None:
         set_numerics(device, uses_bf16(recipe, device))
         torch.manual_seed(recipe.seed)
         self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.num_epochs_done, self.partial_epoch = 0, EpochTotals()
+        self.num_epochs_done, self.partial_epoch, self.metric = 0, EpochTotals(), metric
         self.source = recipe.data.make_source(dataset, device)
         self.labels = dataset.train.labels.to(device)
         self.distiller = Distiller(
@@ -137,16 +139,12 @@ class Trainer:
         """The metrics of an epoch whose steps are done."""
         began = time.perf_counter()
         self._average_over_ranks()
-        accuracy, accuracy_raw = (
-            (self.measure_accuracy(self.ema_student), self.measure_accuracy(self.student))
-            if len(self.dataset.heldout.labels)
-            else (None, None)
-        )
+        scores = self._measure_heldout()
         num_images = self.steps_per_epoch * self.recipe.optimizer.batch_size * self.recipe.data.rotations
         metrics = EpochMetrics(
             epoch=epoch,
-            accuracy=accuracy,
-            accuracy_raw=accuracy_raw,
+            accuracy=scores.pop("accuracy"),
+            accuracy_raw=scores.pop("accuracy_raw"),
             lr=self.step.compute_lr(epoch, self.steps_per_epoch - 1),
             seconds=self.partial_epoch.seconds + time.perf_counter() - began,
             teacher_seconds=self.partial_epoch.teacher_seconds,
@@ -156,9 +154,18 @@ class Trainer:
             images_per_second=num_images / self.partial_epoch.seconds,
             terms=self.partial_epoch.mean_terms(),
         )
-        if accuracy is not None and (ema_peers := self.list_ema_peers()):
+        if metrics["accuracy"] is not None and (ema_peers := self.list_ema_peers()):
             metrics["peer_accuracies"] = [self.measure_accuracy(net) for net in ema_peers]
-        return metrics
+        judged = scores | {"metric": self.metric} if self.metric != "accuracy" else {}
+        return cast(EpochMetrics, {**metrics, **judged})
+
+    def _measure_heldout(self) -> dict[str, float | None]:
+        """The metrics of the EMA student, and "..._raw" of the student; None: nothing is held out."""
+        heldout = self.dataset.heldout
+        if not len(heldout.labels):
+            return {f"{name}{end}": None for name in ("accuracy", self.metric) for end in ("", "_raw")}
+        averaged, raw = (self._measure_metrics(net, heldout) for net in (self.ema_student, self.student))
+        return {**averaged, **{f"{name}_raw": value for name, value in raw.items()}}
 
     def train_step(self, epoch: int, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """Takes a step (0-based) of an epoch (1-based) with the next batches; returns the raw terms."""
@@ -213,9 +220,9 @@ class Trainer:
         """Returns the top-1 accuracy on the held-out images, %."""
         return self._measure_accuracy(net, self.dataset.heldout)
 
-    def measure_test_accuracy(self) -> float:
-        """Returns the top-1 accuracy of the EMA student on the test set, %; opened once, at the end."""
-        return self._measure_accuracy(self.ema_student, self.dataset.test)
+    def measure_test_metrics(self) -> dict[str, float]:
+        """Returns accuracy and metric of the EMA student on the test set, %; opened once, at the end."""
+        return self._measure_metrics(self.ema_student, self.dataset.test)
 
     def measure_peer_test_accuracies(self) -> list[float]:
         """Returns the same of the EMA of each other student; empty where there is one alone."""
@@ -225,6 +232,10 @@ class Trainer:
         """Returns the EMA of each other student as a net."""
         peers = [average.net for average in self._averages[1:]]
         return [net for one in peers if isinstance(one, Peers) for net in one.list_nets(self.ema_student)]
+
+    def _measure_metrics(self, net: nn.Module, part: Any) -> dict[str, float]:
+        bf16, num_classes = self.distiller.bf16, len(self.dataset.classes)
+        return measure_metrics(net, self.source, part, bf16, self.metric, num_classes, self.rank, self.world)
 
     def _measure_accuracy(self, net: nn.Module, part: Any) -> float:
         return measure_accuracy(net, self.source, part, self.distiller.bf16, self.rank, self.world)

@@ -28,6 +28,7 @@ from torch import nn
 from raykd import data, models
 from raykd.data import AnyData, Dataset
 from raykd.errors import first_line
+from raykd.metric import Metric
 from raykd.store import file_names
 from raykd.store.folder import Folder, StorageError
 from raykd.store.provenance import record_provenance, write_environment
@@ -61,6 +62,7 @@ class Job:
     teacher_cache_gib: float = 8.0  # of the node's disk for teachers' outputs
     cache: str = ""  # the folder of caches on every node; "": each node's own
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
+    metric: Metric = "accuracy"  # by which the trial is judged
 
     @property
     def cache_folder(self) -> Path | None:
@@ -103,9 +105,8 @@ def _make_trainer(
 ) -> Trainer:
     """RuntimeError with NCCL's reason where the workers' GPUs cannot work together."""
     try:
-        return Trainer(
-            recipe, dataset, make_teacher(job.teacher_files, recipe, dataset, device), device, starts
-        )
+        teacher = make_teacher(job.teacher_files, recipe, dataset, device)
+        return Trainer(recipe, dataset, teacher, device, starts, job.metric)
     except dist.DistBackendError as error:
         if PEER_IS_GONE.search(str(error)):
             raise
@@ -167,7 +168,7 @@ def _make_row(job: Job, trainer: Trainer, metrics: EpochMetrics) -> dict[str, An
     """The epoch's row of epochs.json; that of the last one holds the test accuracy, if it is asked for."""
     row = dict(metrics)
     if job.test and trainer.num_epochs_done == trainer.recipe.epochs:
-        row["test_accuracy"] = trainer.measure_test_accuracy()
+        row |= {f"test_{name}": score for name, score in trainer.measure_test_metrics().items()}
         if peer_accuracies := trainer.measure_peer_test_accuracies():
             row["peer_test_accuracies"] = peer_accuracies
     return row

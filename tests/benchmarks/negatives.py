@@ -58,7 +58,7 @@ def main(seeds: str = "3", *chosen: str) -> None:
     dataset = data.load(teacher_recipe.data, data.default_root(), False)
     net = models.make("resnet14", len(dataset.classes))
     teacher_trainer = train(teacher_recipe, dataset, NoTeacher())
-    print(f"teacher: {teacher_trainer.measure_test_accuracy():.2f} %\n", flush=True)
+    print(f"teacher: {teacher_trainer.measure_test_metrics()['accuracy']:.2f} %\n", flush=True)
     net.load_state_dict(teacher_trainer.ema_student.state_dict())
     teacher = LiveTeacher(net, dataset.size, CPU, False)
     for name in chosen or ("crd", "wcord"):
@@ -73,7 +73,7 @@ def main(seeds: str = "3", *chosen: str) -> None:
                     ),
                     dataset,
                     teacher,
-                ).measure_test_accuracy()
+                ).measure_test_metrics()["accuracy"]
                 for sampling in ("shared", "per_sample")
             ]
             differences.append(accuracies[0] - accuracies[1])

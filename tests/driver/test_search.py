@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from raykd.driver.searcher import StudySearch
 from raykd.errors import UserError
 from raykd.store.run_files import RunFiles
+from raykd.store.status import get_status, rank_trials
 from raykd.study.study import Study
 from raykd.study.yaml_file import read_yaml
 
@@ -90,6 +91,29 @@ def test_several_objectives_are_recorded_and_the_accuracy_prunes(open_search: Op
         assert sorted(trial.intermediate_values) == list(range(1, max(trial.intermediate_values) + 1))
         assert max(trial.intermediate_values) < EPOCHS
     assert searcher.optuna_study.metric_names == ["accuracy", "seconds_per_epoch", "parameters"]
+
+
+def test_another_metric_judges_prunes_and_ranks(open_search: Open) -> None:
+    """The accuracy here says the opposite of the metric."""
+    searcher = open_search(objectives=["macro_f1", "parameters"])
+    while isinstance(params := searcher.suggest("t"), dict):
+        for epoch in range(1, EPOCHS + 1):
+            result = epoch_result(params, epoch)
+            result |= {"metric": "macro_f1", "macro_f1": result["accuracy"], "accuracy": -result["accuracy"]}
+            if searcher.record_epoch("t", result):
+                break
+        searcher.on_trial_complete("t", result)
+    trials, rows = searcher.optuna_study.get_trials(), searcher.run_files.trials()
+    assert searcher.optuna_study.metric_names == ["macro_f1", "parameters"]
+    assert [d.name for d in searcher.optuna_study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert any(trial.state == TrialState.PRUNED for trial in trials)
+    complete = [row for row in rows if row["state"] == "COMPLETE"]
+    assert [trials[row["number"]].values[0] for row in complete] == [row["macro_f1"] for row in complete]
+    assert all(row["accuracy"] == -row["macro_f1"] for row in rows)
+    best = max(complete, key=lambda row: row["macro_f1"])
+    assert (
+        get_status(searcher.run_files)["best"]["number"] == best["number"] == rank_trials(rows)[0]["number"]
+    )
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
@@ -201,7 +225,9 @@ def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(open_sear
 
 def test_objectives_that_cannot_be_served_are_refused(open_search: Open) -> None:
     for search, message in [
-        ({"objectives": ["parameters", "accuracy"]}, "accuracy the first"),
+        ({"objectives": ["parameters", "accuracy"]}, "one of accuracy, top5, .* the first, the others costs"),
+        ({"objectives": ["macro_f1", "accuracy"]}, "one of accuracy, top5, .* the first, the others costs"),
+        ({"objectives": ["macro_f2"]}, "should be .*'macro_f1'.* Did you mean 'macro_f1'"),
         ({"objectives": ["accuracy", "accuracy"]}, "distinct"),
         ({"objectives": ["accuracy", "parameters"], "sampler": {"kind": "cmaes"}}, "cmaes takes one"),
         ({"tolerance": 0.1}, "needs the sampler rungs_gp"),

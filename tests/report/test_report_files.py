@@ -15,6 +15,7 @@ from raykd.report.rows.collect import collect
 from raykd.report.rows.types import get_seconds
 from raykd.report.tables import tensorboard
 from raykd.report.write import write_report
+from raykd.run import Run
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
 
@@ -50,6 +51,30 @@ def test_a_finished_run_has_no_problem_and_every_figure(run: RunFiles) -> None:
     assert "Classes that gained most against ce" in page.read_text()
     classes = pq.read_table(page.parent / "tables/classes.parquet")
     assert classes.num_rows == 4 * 3 * 10
+
+
+@pytest.mark.slow
+def test_another_metric_is_shown_under_its_own_name(tmp_path: Path, verb: Callable[..., Any]) -> None:
+    study = fake_runs.make_study("made", trials=8)
+    study = study.model_copy(update={"search": study.search.model_copy(update={"objectives": ("macro_f1",)})})
+    run = fake_runs.write_run(study, tmp_path / "runs")
+    rows, data = collect(run), Run(run)
+    assert list(rows.problems) == [] and list(rows.published) == []
+    best = rank_trials(run.trials())[0]
+    assert rows.complete_trials()[0].accuracy == best["macro_f1"] > best["accuracy"]
+    assert data.trials()["macro_f1"][best["number"]].as_py() == best["macro_f1"]
+    assert {"metric", "macro_f1", "accuracy"} <= set(data.confirmations().column_names)
+    page = Path(write_report([run.folder.uri]))
+    text = page.read_text()
+    for words in ("held-out macro F1 (%)", "test macro F1 (%)", "What decides the macro F1"):
+        assert words in text
+    assert "held-out accuracy" not in text
+    assert text.count("test accuracy (%)") == 1  # student and teacher side by side
+    trials = pq.read_table(page.parent / "tables/trials.parquet")
+    assert "held_out_macro_f1" in trials.column_names and "held_out_accuracy" not in trials.column_names
+    shown = verb("status", run.folder.uri).stdout
+    assert f"best      {best['macro_f1']:.2f} % held-out (macro F1), trial {best['number']}" in shown
+    assert "% (macro F1) (n = 3)" in shown
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def write_run(study: Study, storage: Path, gain: float = 0.0, confirmed: bool = 
         for role, (recipe, number) in select_recipes(study, run_files.trials()).items():
             for seed in range(1, study.confirm.seeds + 1 if study.confirm else 0):
                 _write_retraining(
-                    run_files, role, seed, number, make_retraining_recipe(recipe, seed).to_dict(), gain
+                    study, run_files, role, seed, number, make_retraining_recipe(recipe, seed).to_dict(), gain
                 )
     run_files.write_state("finished")
     return run_files
@@ -89,12 +89,23 @@ def _write_trial(
             return
         accuracy = final * (1 - 2.0 ** (-8 * epoch / epochs))
         rows.append(_make_epoch(epoch, accuracy, accuracy - rng.uniform(0, 9) * (1 - epoch / epochs), lr))
-        folder.write_json("epochs.json", rows)
+        folder.write_json("epochs.json", [_judge(study, row) for row in rows])
         result = {"epoch": epoch, "accuracy": accuracy, "seconds": 3.0, "parameters": 78_000}
+        result = _judge(study, result)
         result |= {"final": epoch == epochs}
         if searcher.record_epoch("tune", result):
             break
     searcher.on_trial_complete("tune", result)
+
+
+def _judge(study: Study, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its accuracies under the name of the study's metric, and other accuracies in their place."""
+    metric = study.search.metric
+    if metric == "accuracy":
+        return row
+    judged = {key.replace("accuracy", metric): row[key] for key in row if "accuracy" in key}
+    other = {key: row[key] and 10 + row[key] / 2 for key in row if "accuracy" in key}
+    return row | judged | other | {"metric": metric}
 
 
 def _make_epoch(epoch: int, accuracy: float | None, raw: float | None, lr: float) -> dict[str, Any]:
@@ -107,8 +118,9 @@ def _make_epoch(epoch: int, accuracy: float | None, raw: float | None, lr: float
 
 
 def _write_retraining(
-    run_files: RunFiles, role: str, seed: int, number: int | None, recipe: dict[str, Any], gain: float
-) -> None:
+    study: Study, run_files: RunFiles, role: str, seed: int, number: int | None, recipe: dict[str, Any],
+    gain: float,
+) -> None:  # fmt: skip
     folder = run_files.confirmation(role, seed)
     folder.write_yaml("recipe.yaml", recipe)
     folder.write_json("trial.json", {"role": role, "seed": seed, "number": number, "split": "test"})
@@ -116,7 +128,8 @@ def _write_retraining(
     rows = [_make_epoch(epoch, None, None, 0.05) for epoch in (1, 2)]
     noise = np.random.default_rng([seed, len(role)]).normal(0, 0.4)
     accuracy = level + 0.3 * seed + float(noise)
-    folder.write_json("epochs.json", [rows[0], rows[1] | {"test_accuracy": accuracy}])
+    last_row = _judge(study, rows[1] | {"test_accuracy": accuracy})
+    folder.write_json("epochs.json", [_judge(study, rows[0]), last_row])
     folder.write_json("analysis.json", make_analysis(role, accuracy, seed))
 
 

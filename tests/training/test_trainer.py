@@ -199,7 +199,7 @@ def train_shared_epoch(settings: Recipe) -> dict[str, Any]:
     trainer = make_trainer(settings)
     row = comparable_metrics(next(trainer.run()))
     weights = torch.cat([p.detach().flatten() for p in trainer.distiller.parameters()])
-    whole = trainer.measure_test_accuracy()
+    whole = trainer.measure_test_metrics()["accuracy"]
     all_weights = (
         [torch.empty_like(weights) for _ in range(trainer.world)] if trainer.world > 1 else [weights]
     )

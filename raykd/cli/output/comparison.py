@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from raykd.cli.output.plan import format_number
 from raykd.cli.output.progress import ProgressBoard, describe_phase, print_after
 from raykd.cli.output.tables import console, format_duration, format_percent
+from raykd.metric import describe_judged, get_metric, get_score
 from raykd.store.status import summarize_trials
 
 
@@ -67,12 +68,13 @@ def make_method_table(statuses: Mapping[str, dict[str, Any]]) -> Table:
         table.add_row(
             method, str(counts["running"] + counts["waiting"]),
             *(str(counts[state]) for state in ("complete", "pruned", "fail")),
-            *(format_percent(status[key] and status[key]["accuracy"]) for key in ("best", "paper")),
+            *(format_percent(status[key] and get_score(status[key])) for key in ("best", "paper")),
             f"{status['device_hours']:.2f}",
         )  # fmt: skip
     hours = first["budget_device_hours"]
     limit = f" or {hours:g} {first['device']}-hours" if hours else ""
-    table.caption = f"held-out accuracies; each method gets {first['budget_trials']} trials{limit}"
+    judged = describe_judged(get_metric(first["best"] or {})) or " accuracies"
+    table.caption = f"held-out{judged}; each method gets {first['budget_trials']} trials{limit}"
     table.caption_justify = "left"
     return table
 
@@ -84,9 +86,10 @@ def print_comparison_status(status: dict[str, Any]) -> None:
     console.print(f"{status['study']}: {status['state']}{reason}", soft_wrap=True)
     console.print(make_method_table(methods))
     for method, run in methods.items():
+        judged = describe_judged(get_metric(run["best"] or {}))
         for role, accuracies in run["test_accuracies"].items():
             mean = sum(accuracies) / len(accuracies)
-            console.print(f"test      {method}, {role}: {mean:.2f} % (n = {len(accuracies)})")
+            console.print(f"test      {method}, {role}: {mean:.2f} %{judged} (n = {len(accuracies)})")
         for failure in run["failures"][:3]:
             line = f"failed    {method}, trial {failure['trial']}: {failure['reason']}"
             console.print(line, soft_wrap=True, markup=False)

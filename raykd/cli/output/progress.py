@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from raykd.cli.output.tables import console, format_duration, format_params, format_percent
+from raykd.metric import describe_judged, get_metric, get_score
 from raykd.store.run_files import replace_auto
 from raykd.store.status import estimate_seconds_left, rank_trials
 
@@ -56,7 +57,7 @@ class ProgressBoard:
 
     def __init__(self, study: dict[str, Any], run: str, rows: list[dict[str, Any]], label: str = "") -> None:
         self.study, self.run, self.phase, self._label = study, run, "starting", label
-        self.epochs = study["recipe"]["epochs"]
+        self.epochs, self._metric = study["recipe"]["epochs"], study["search"]["objectives"][0]
         self.rows = {row["number"]: row for row in rows}
         self.started = time.monotonic()
 
@@ -84,27 +85,28 @@ class ProgressBoard:
     def _format_counts(self) -> str:
         states = [row["state"] for row in self.rows.values()]
         seconds_left = estimate_seconds_left(self.study, list(self.rows.values()))
-        best = next((row["accuracy"] for row in rank_trials(list(self.rows.values()))), None)
+        best = next((get_score(row) for row in rank_trials(list(self.rows.values()))), None)
         return (
             f"{states.count('RUNNING')} running, {states.count('COMPLETE')} done, "
             f"{states.count('PRUNED')} pruned, "
             f"{states.count('FAIL')} failed of {self.study['budget']['trials']}, "
-            f"best {format_percent(best)}, "
+            f"best {format_percent(best)}{describe_judged(self._metric)}, "
             f"{format_duration(seconds_left) if seconds_left is not None else '?'} left"
         )
 
     def render(self) -> Group:
         """Returns the live table: the running trials, then the latest others."""
         table = Table(title=f"{self.study['name']}: {self.phase}", title_justify="left", expand=False)
-        for name in ("trial", "state", "epoch", "held-out", "params"):
-            table.add_column(name, justify="right" if name in ("trial", "epoch", "held-out") else "left")
+        judged = f"held-out{describe_judged(self._metric)}"
+        for name in ("trial", "state", "epoch", judged, "params"):
+            table.add_column(name, justify="right" if name in ("trial", "epoch", judged) else "left")
         recent_rows = sorted(self.rows.values(), key=lambda row: (row["state"] != "RUNNING", -row["number"]))[
             :12
         ]
         for row in recent_rows:
             table.add_row(
                 str(row["number"]), row["state"].lower(), f"{row['epochs']}/{self.epochs}",
-                format_percent(row["accuracy"]), row["reason"] or format_params(row["params"]),
+                format_percent(get_score(row)), row["reason"] or format_params(row["params"]),
             )  # fmt: skip
         return Group(table, f"{self._format_counts()}    {self.run}")
 
@@ -131,4 +133,5 @@ def _describe_trial(row: dict[str, Any]) -> str:
     reason = f" ({row['reason']})" if row["reason"] else ""
     role = " (the paper's point)" if row["role"] == "paper" else ""
     state = f"{row['state'].lower()} at epoch {row['epochs']}"
-    return f"trial {row['number']}{role} {state}: {format_percent(row['accuracy'])}{reason}"
+    judged = describe_judged(get_metric(row))
+    return f"trial {row['number']}{role} {state}: {format_percent(get_score(row))}{judged}{reason}"

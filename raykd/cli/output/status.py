@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from raykd.cli.output.tables import format_duration, format_params, format_percent
+from raykd.metric import describe_judged, get_metric, get_score
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -17,10 +18,11 @@ def print_status(status: dict[str, Any]) -> None:
     ]
     if any(start != "random" for start in status["starts"].values()):
         lines.append(f"starts    {', '.join(f'{role}: {start}' for role, start in status['starts'].items())}")
+    judged = describe_judged(get_metric(status["best"] or status["paper"] or {}))
     for name in ("best", "paper"):
         if row := status[name]:
             lines.append(
-                f"{name:<9} {format_percent(row['accuracy'])} held-out, trial {row['number']} ("
+                f"{name:<9} {format_percent(get_score(row))} held-out{judged}, trial {row['number']} ("
                 f"{row['state'].lower()}, "
                 f"epoch {row['epochs']})  {format_params(row['params'])}"
             )
@@ -34,7 +36,7 @@ def print_status(status: dict[str, Any]) -> None:
         lines.append(f"left      about {format_duration(status['seconds_left'])}")
     for role, accuracies in status["test_accuracies"].items():
         mean = sum(accuracies) / len(accuracies)
-        lines.append(f"test      {role}: {mean:.2f} % (n = {len(accuracies)})")
+        lines.append(f"test      {role}: {mean:.2f} %{judged} (n = {len(accuracies)})")
     lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in status["failures"][:10]]
     if status["lock_holder"]:
         lines.append(f"driver    {status['lock_holder']}")

@@ -7,7 +7,6 @@ from matplotlib.ticker import PercentFormatter
 
 from raykd import methods
 from raykd.report.comparison.recipe_results import CE, KD, PairTable
-from raykd.report.figures.history import HELD_OUT_LABEL
 from raykd.report.figures.style import (
     CARD,
     FULL_WIDTH,
@@ -55,7 +54,7 @@ def plot_test_accuracies(table: PairTable) -> Figure | str:
     if not results:
         return "Nothing has been confirmed on the test set yet (`raykd confirm`)."
     figure = new_figure(FULL_WIDTH, 1.4 + 0.36 * len(results))
-    axes = figure.add_subplot(xlabel="test accuracy (%)")
+    axes = figure.add_subplot(xlabel=table.runs[0].test_label)
     for y, result in enumerate(results):
         style, mean = method_style(result.method), result.mean_accuracy()
         assert mean is not None, f"{result.name} has no seeds"
@@ -93,7 +92,7 @@ def _seed_limits(values: Sequence[float]) -> tuple[float, float]:
 def plot_edf(table: PairTable) -> Figure | str:
     """Draws which part of a search's trials stayed at or below each accuracy."""
     figure = new_figure(HALF_WIDTH, _figure_height(table))
-    axes = figure.add_subplot(xlabel=HELD_OUT_LABEL, ylabel="part of all trials at or below it")
+    axes = figure.add_subplot(xlabel=table.runs[0].held_out_label, ylabel="part of all trials at or below it")
     all_accuracies: list[float] = []
     for run, style in run_styles(table.runs):
         ended = [t for t in run.trials if t.state in ("COMPLETE", "PRUNED", "FAIL")]
@@ -119,7 +118,8 @@ def plot_anytime(table: PairTable) -> Figure | str:
     figure = new_figure(HALF_WIDTH, _figure_height(table))
     device_kinds = {run.device_kind for run in table.runs}
     axes = figure.add_subplot(
-        xlabel=f"{' or '.join(sorted(device_kinds))}-hours of the search", ylabel="best " + HELD_OUT_LABEL
+        xlabel=f"{' or '.join(sorted(device_kinds))}-hours of the search",
+        ylabel="best " + table.runs[0].held_out_label,
     )
     best_accuracies: list[float] = []
     for run, style in run_styles(table.runs):

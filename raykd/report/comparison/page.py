@@ -26,11 +26,14 @@ EDF_CAPTION = (
 )
 ANYTIME_CAPTION = "Each step is the end of a trial; pruned and failed trials cost, too. Without the teacher."
 
-PAIR_HEADS = [
-    ColumnHead("method", "name"),
-    *number_heads("test accuracy (%)", "n", "search (h)", "training (h)"),
-    *(ColumnHead(name, "wide") for name in ("published (%)", "vs. KD", "vs. paper's point")),
-]
+
+def make_pair_heads(table: PairTable) -> list[ColumnHead]:
+    """Returns the columns of the table of a pair."""
+    return [
+        ColumnHead("method", "name"),
+        *number_heads(table.runs[0].test_label, "n", "search (h)", "training (h)"),
+        *(ColumnHead(name, "wide") for name in ("published (%)", "vs. KD", "vs. paper's point")),
+    ]
 
 
 def write_html(runs: Sequence[RunData], out: Path) -> Path:
@@ -48,7 +51,8 @@ def write_html(runs: Sequence[RunData], out: Path) -> Path:
         "notes": list_notes(runs),
         "differences": find_setting_differences(runs),
         "pairs": pair_tables,
-        "heads": PAIR_HEADS,
+        "heads": {table.title: make_pair_heads(table) for table in pair_tables},
+        "test_labels": " or ".join(dict.fromkeys(run.test_label for run in runs)),
         "overview_heads": [ColumnHead("method", "name"), *number_heads(*(t.title for t in pair_tables))],
         "overview": _group_by_name(pair_tables),
         "figures": save_plots(plots, out),
@@ -60,11 +64,18 @@ def write_html(runs: Sequence[RunData], out: Path) -> Path:
 
 
 def _draw_plots(position: int, table: PairTable) -> list[Plot]:
+    title = f"{table.runs[0].metric_title} against cost"
+    title = title[0].upper() + title[1:]
     accuracies, edf = figures.plot_test_accuracies(table), figures.plot_edf(table)
     return [
         Plot(f"accuracies-{position}", "Test accuracies", accuracies, ACCURACIES_CAPTION),
         Plot(f"edf-{position}", "Distribution of the trials", edf, EDF_CAPTION),
-        Plot(f"anytime-{position}", "Accuracy against cost", figures.plot_anytime(table), ANYTIME_CAPTION),
+        Plot(
+            f"anytime-{position}",
+            f"{table.runs[0].metric_title.capitalize()} against cost",
+            figures.plot_anytime(table),
+            ANYTIME_CAPTION,
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from raykd.metric import describe_judged
 from raykd.report.rows.study_file import find_published, paper_settings
 from raykd.report.rows.types import PublishedRow, RunData, get_accuracy
 from raykd.report.stats import tests
@@ -76,21 +77,22 @@ class PairTable:
     dataset: str
     teacher: str
     student: str
+    metric: str
     runs: Sequence[RunData]
     results: Sequence[RecipeResult] = field(default_factory=tuple)
     num_tests: int = 0  # how many p values were corrected together
 
     @property
     def title(self) -> str:
-        """Returns the pair and the data set."""
-        return f"{self.teacher} → {self.student} on {self.dataset}"
+        """Returns the pair and the data set; the metric, if it is not the accuracy."""
+        return f"{self.teacher} → {self.student} on {self.dataset}{describe_judged(self.metric)}"
 
 
 def build_pair_tables(runs: Sequence[RunData]) -> list[PairTable]:
     """Returns the tables in the order of their first runs."""
-    groups: dict[tuple[str, str, str], list[RunData]] = {}
+    groups: dict[tuple[str, str, str, str], list[RunData]] = {}
     for run in runs:
-        groups.setdefault((run.dataset, run.teacher, run.student), []).append(run)
+        groups.setdefault((run.dataset, run.teacher, run.student, run.metric), []).append(run)
     return [
         _add_differences(PairTable(*key, runs=pair_runs, results=_merge_results(pair_runs)))
         for key, pair_runs in groups.items()
@@ -171,6 +173,8 @@ def _get_training_hours(run: RunData, role: str) -> float:
 
 
 def _find_published(run: RunData, method: str, plus_kd: bool) -> list[PublishedRow]:
+    if run.metric != "accuracy":
+        return []  # they are top-1
     return find_published(method, plus_kd, run.dataset, run.teacher, run.student)
 
 

@@ -52,16 +52,23 @@ def build_tables(runs: Sequence[RunData], tables: Sequence[PairTable]) -> dict[s
     }
 
 
+def name_metric(runs: Sequence[RunData]) -> str:
+    """Returns the metric of all runs; "score" where they are judged by several."""
+    metrics = {run.metric for run in runs}
+    return metrics.pop() if len(metrics) == 1 else "score"
+
+
 def build_comparison(tables: Sequence[PairTable]) -> pa.Table:
     """Returns one row a row of the page's tables."""
+    metric = name_metric([run for table in tables for run in table.runs])
     half_description = "half of its 95 % t interval"
     columns: list[Column[ResultRow]] = [
         *_result_columns(),
-        Column("test_accuracy", FLOAT64, "%", "mean over seeds", lambda r: r.mean.mean if r.mean else None),
+        Column(f"test_{metric}", FLOAT64, "%", "mean over seeds", lambda r: r.mean.mean if r.mean else None),
         Column("half_width", FLOAT64, "%", half_description, lambda r: r.mean.half_width if r.mean else None),
         Column("n", INT64, "seeds", "retrainings", lambda r: r.mean.n if r.mean else 0),
         Column(
-            "held_out_accuracy", FLOAT64, "%", "of the trial, averaged weights, last epoch",
+            f"held_out_{metric}", FLOAT64, "%", "of the trial, averaged weights, last epoch",
             lambda r: r.result.held_out_accuracy,
         ),
         Column("search_hours", FLOAT64, "device-hours", "of all its trials", lambda r: r.result.search_hours),
@@ -123,10 +130,11 @@ def _difference_columns(
 
 def build_seeds(tables: Sequence[PairTable]) -> pa.Table:
     """Returns one row a retraining."""
+    metric = name_metric([run for table in tables for run in table.runs])
     columns = [
         *_result_columns(),
         Column("seed", INT64, "", "seed of the retraining", lambda r: r.seed),
-        Column("test_accuracy", FLOAT64, "%", "last epoch", lambda r: r.accuracy),
+        Column(f"test_{metric}", FLOAT64, "%", "last epoch", lambda r: r.accuracy),
     ]
     table_results = [(table, result) for table in tables for result in table.results]
     return build_table(
@@ -169,7 +177,7 @@ def build_anytime(runs: Sequence[RunData]) -> pa.Table:
     columns: list[Column[tuple[str, float, float]]] = [
         Column("run", STRING, "", "name of the run", lambda r: r[0]),
         Column("hours", FLOAT64, "device-hours", "spent when a trial ended", lambda r: r[1]),
-        Column("held_out_accuracy", FLOAT64, "%", best_description, lambda r: r[2]),
+        Column(f"held_out_{name_metric(runs)}", FLOAT64, "%", best_description, lambda r: r[2]),
     ]
     return build_table(columns, [(run.name, *point) for run in runs for point in best_so_far(run)])
 

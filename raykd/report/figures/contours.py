@@ -37,7 +37,7 @@ def plot_contours(run: RunData, paths: Sequence[str]) -> Figure | str:
         _draw_trials(axes, run, pair, trials)
         _format_axes(axes, run, pair)
     colour_bar = figure.colorbar(
-        filled_contours, ax=figure.axes, label=f"predicted held-out accuracy\nat epoch {epoch} (%)"
+        filled_contours, ax=figure.axes, label=f"predicted held-out {run.metric_title}\nat epoch {epoch} (%)"
     )
     colour_bar.outline.set_edgecolor(GRID)
     add_legend(figure, 3)

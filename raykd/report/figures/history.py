@@ -27,7 +27,6 @@ from raykd.report.figures.style import (
 from raykd.report.rows.types import EpochRow, RunData, TrialRow, TrialState, get_accuracy, has_accuracy
 from raykd.report.stats import tests
 
-HELD_OUT_LABEL = "held-out accuracy (%)"
 MAX_CURVES, MAX_POINTS = 250, 80
 STATE_COLOURS: dict[TrialState, str] = {
     "COMPLETE": BLUE,
@@ -41,9 +40,9 @@ def plot_optimization_history(run: RunData) -> Figure | str:
     """Draws the accuracy of each trial in the order of the search."""
     scored_trials = [t for t in run.trials if has_accuracy(t) and t.state != "FAIL"]
     if not scored_trials:
-        return "No trial has a held-out accuracy yet, so there is no history to draw."
+        return f"No trial has a held-out {run.metric_title} yet, so there is no history to draw."
     figure = new_figure(FULL_WIDTH, 3.9)
-    axes = figure.add_subplot(xlabel="trial (number)", ylabel=HELD_OUT_LABEL)
+    axes = figure.add_subplot(xlabel="trial (number)", ylabel=run.held_out_label)
     state_styles = [
         ("PRUNED", "x", ORANGE, ORANGE),
         ("RUNNING", "o", CARD, GREEN),
@@ -109,7 +108,7 @@ def plot_learning_curves(run: RunData) -> Figure | str:
     if not rows:
         return "No trial has finished an epoch yet, so there are no learning curves."
     figure = new_figure(FULL_WIDTH, 4.4)
-    axes = figure.add_subplot(xlabel="epoch", ylabel=HELD_OUT_LABEL)
+    axes = figure.add_subplot(xlabel="epoch", ylabel=run.held_out_label)
     trials_by_number = {t.number: t for t in run.trials}
     leader_numbers = {t.number for t in get_leaders(run)}
     other_numbers = [number for number in rows if number not in leader_numbers]

@@ -59,7 +59,7 @@ def plot_parallel_coordinates(run: RunData, paths: Sequence[str]) -> Figure | st
         )
     accuracy_ticks = [(0.0, f"{low:.1f}"), (0.5, f"{(low + high) / 2:.1f}"), (1.0, f"{high:.1f} %")]
     _draw_scale(axes, len(paths), accuracy_ticks)
-    names = [wrap_path(run.axis_title(path), 16) for path in paths] + ["held-out\naccuracy (%)"]
+    names = [wrap_path(run.axis_title(path), 16) for path in paths] + [f"held-out\n{run.metric_title} (%)"]
     axes.set_xticks(range(len(names)), names, rotation=32, ha="left", rotation_mode="anchor")
     axes.xaxis.tick_top()
     axes.set(xlim=(-0.1, len(paths) + 0.55), ylim=(-0.16, 1.06), yticks=[])

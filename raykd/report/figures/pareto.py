@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from raykd.report.figures.history import HELD_OUT_LABEL
 from raykd.report.figures.style import BLUE, CARD, HALF_WIDTH, INK, VERMILLION, add_legend, new_figure
 from raykd.report.rows.types import RunData, TrialRow, get_accuracy
 
@@ -54,7 +53,7 @@ def plot_pareto_front(run: RunData) -> Figure | str:
     figure = new_figure(HALF_WIDTH * len(names), 3.6)
     for column, name in enumerate(names):
         axes = figure.add_subplot(
-            1, len(names), column + 1, xlabel=OBJECTIVE_TITLES[name], ylabel=HELD_OUT_LABEL
+            1, len(names), column + 1, xlabel=OBJECTIVE_TITLES[name], ylabel=run.held_out_label
         )
         for group, face_colour, label in (
             (points, CARD, "finished"),

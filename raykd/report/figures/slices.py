@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from raykd.report.figures.history import HELD_OUT_LABEL
 from raykd.report.figures.style import (
     BLUE,
     CARD,
@@ -36,7 +35,7 @@ def plot_importances(run: RunData, importances: Importances | str) -> Figure | s
         return importances
     rows = importances.rows[:MAX_PARAMS]
     figure = new_figure(HALF_WIDTH, 1.1 + 0.33 * len(rows))
-    axes = figure.add_subplot(xlabel="importance (points of accuracy)")
+    axes = figure.add_subplot(xlabel=f"importance (points of {run.metric_title})")
     ys = range(len(rows))
     axes.barh(ys, [row.mean for row in rows], 0.62, color=BLUE)
     half_widths = [row.high - row.mean for row in rows]
@@ -77,7 +76,7 @@ def plot_slices(run: RunData, paths: Sequence[str]) -> Figure | str:
         axes.set_ylim(low, high)
         axes.set_xlabel(wrap_path(run.axis_title(path), 26))
         if i % num_columns == 0:
-            axes.set_ylabel(HELD_OUT_LABEL)
+            axes.set_ylabel(run.held_out_label)
         else:
             axes.tick_params(labelleft=False)
         _format_param_axis(axes, run.space[path])

@@ -85,7 +85,7 @@ def plot_confirmations(run: RunData) -> Figure | str:
     if not groups:
         return "Nothing has been confirmed on the test set yet (`raykd confirm`)."
     figure = new_figure(HALF_WIDTH, 1.5 + 0.42 * len(groups))
-    axes = figure.add_subplot(xlabel="test accuracy (%)")
+    axes = figure.add_subplot(xlabel=run.test_label)
     for y, seeds in enumerate(groups.values()):
         values = list(seeds.values())
         mean = tests.mean_interval(values)

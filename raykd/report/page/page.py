@@ -12,7 +12,7 @@ from raykd.report.page.plot import Plot, save_plots
 from raykd.report.rows.types import RunData
 from raykd.report.stats.importances import Importances, rank_paths
 
-HISTORY_CAPTION = "Each trial's held-out accuracy (averaged weights, its last epoch, one seed)."
+HISTORY_CAPTION = "Each trial's held-out {metric} (averaged weights, its last epoch, one seed)."
 PARETO_CAPTION = (
     "Finished trials; filled: no other trial is at least as good in every objective and better in one. "
     "Numbers are trials'."
@@ -22,11 +22,11 @@ IMPORTANCES_CAPTION = (
     "are shuffled; bars are means over 5-fold splits, lines 95 % intervals."
 )
 CONTOURS_CAPTION = (
-    "Colour: the accuracy that a forest of random splits predicts from the two parameters of a panel alone, "
+    "Colour: the {metric} that a forest of random splits predicts from the two parameters of a panel alone, "
     "over all trials that reached the epoch named, pruned ones too. Far from trials it is a guess."
 )
 PARALLEL_CAPTION = (
-    "Finished trials, coloured by fifths of accuracy. "
+    "Finished trials, coloured by fifths of {metric}. "
     "A line dips below an axis where that parameter was not active."
 )
 SLICES_CAPTION = "Axes are logarithmic where the search was. Parameters in the order of their importance."
@@ -34,7 +34,7 @@ LEARNING_CURVES_CAPTION = (
     "Averaged weights. The leaders and the paper's point in colour; dotted lines are the rungs."
 )
 RANK_CORRELATIONS_CAPTION = (
-    "Against the final accuracy of the averaged weights, over finished trials only: pruning removes the "
+    "Against the final {metric} of the averaged weights, over finished trials only: pruning removes the "
     "worst, which lowers every correlation shown here. Shaded: 95 % interval."
 )
 CONFIRMATIONS_CAPTION = "Retrained on the full training set, last epoch; the test set was opened once."
@@ -54,19 +54,21 @@ def draw_plots(run: RunData, importances: Importances | str) -> list[Plot]:
     forest_quality = "" if isinstance(importances, str) else importances.description()
     with rc_context(RC_PARAMS):
         plots = [
-            Plot("history", "Optimization history", history.plot_optimization_history(run), HISTORY_CAPTION),
+            Plot("history", "Optimization history", history.plot_optimization_history(run),
+                 HISTORY_CAPTION.format(metric=run.metric_title)),
             Plot("importances", "Importances", slices.plot_importances(run, importances),
                  f"{IMPORTANCES_CAPTION} {forest_quality}"),
             Plot("contours", "Contours of the leading parameters", contours.plot_contours(run, paths),
-                 CONTOURS_CAPTION),
+                 CONTOURS_CAPTION.format(metric=run.metric_title)),
             Plot("parallel", "Parallel coordinates", parallel.plot_parallel_coordinates(run, paths),
-                 PARALLEL_CAPTION),
+                 PARALLEL_CAPTION.format(metric=run.metric_title)),
             Plot("slices", "Slices", slices.plot_slices(run, paths), SLICES_CAPTION),
             Plot("learning_curves", "Learning curves", history.plot_learning_curves(run),
                  LEARNING_CURVES_CAPTION),
             Plot("rank_correlations", "Do early accuracies rank trials as the end does?",
                  history.plot_rank_correlations(run),
-                 RANK_CORRELATIONS_CAPTION + sections.describe_first_rung(run)),
+                 RANK_CORRELATIONS_CAPTION.format(metric=run.metric_title)
+                 + sections.describe_first_rung(run)),
             Plot("confirmations", "Confirmed on the test set", timeline.plot_confirmations(run),
                  CONFIRMATIONS_CAPTION),
             Plot("embeddings", "Embeddings of student and teacher", embeddings.plot_embeddings(run),
@@ -76,7 +78,11 @@ def draw_plots(run: RunData, importances: Importances | str) -> list[Plot]:
                  LOSS_TERMS_CAPTION),
         ]  # fmt: skip
         if len(run.objectives) > 1:
-            plots.append(Plot("pareto", "What accuracy costs", pareto.plot_pareto_front(run), PARETO_CAPTION))
+            plots.append(
+                Plot(
+                    "pareto", f"What {run.metric_title} costs", pareto.plot_pareto_front(run), PARETO_CAPTION
+                )
+            )
     return plots
 
 

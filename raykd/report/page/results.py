@@ -40,7 +40,7 @@ def confirmation_table(run: RunData) -> Table:
         "Confirmation",
         [
             ColumnHead("recipe"),
-            *number_heads("test accuracy (%)", "seeds", f"{first_name} ahead by (points)", "p"),
+            *number_heads(run.test_label, "seeds", f"{first_name} ahead by (points)", "p"),
         ],
         rows,
         note="± is half of a 95 % t interval. Differences are paired by seed; p: paired t test"

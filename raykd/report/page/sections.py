@@ -157,7 +157,7 @@ def trial_table(run: RunData) -> Table:
     heads = [
         ColumnHead("trial", "number"),
         *map(ColumnHead, ("state", "role")),
-        ColumnHead("held-out accuracy (%)", "number", 2),
+        ColumnHead(run.held_out_label, "number", 2),
         ColumnHead("epochs", "number"),
         ColumnHead("minutes", "number", 1),
         *number_heads(*map(run.axis_title, run.space)),

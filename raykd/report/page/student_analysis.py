@@ -32,7 +32,7 @@ def analysis_table(run: RunData) -> Table:
         [
             ColumnHead("recipe"),
             ColumnHead("seeds", "number"),
-            ColumnHead("accuracy (%)", "number", 2),
+            ColumnHead(f"{run.metric_title} (%)", "number", 2),
             *MEASURES.values(),
         ],
         rows,
@@ -49,7 +49,7 @@ def net_table(run: RunData) -> Table:
     first_group = next(iter(group_analyses(run).values()), [])
     for net, name in (("student", run.student), ("teacher", run.teacher)) if first_group else ():
         accuracies = [
-            row.accuracy if net == "student" else analysis.teacher_accuracy for row, analysis in first_group
+            row.top1 if net == "student" else analysis.teacher_accuracy for row, analysis in first_group
         ]
         size = mean_of_known([analysis.parameters.get(net) for _, analysis in first_group])
         speed = mean_of_known([analysis.images_per_second.get(net) for _, analysis in first_group])

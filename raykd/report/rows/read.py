@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from raykd.metric import get_metric
 from raykd.report.rows.types import Analysis, ConfirmationRow, EpochRow, TrialRow
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, repair_times
@@ -54,7 +55,7 @@ def read_trials(run_files: RunFiles, problems: ProblemLog) -> list[TrialRow]:
     for name, trial_json, provenance in zip(names, trial_jsons, provenances, strict=True):
         device = str(_as_dict(provenance).get("worker", "unknown"))
         place = f"{folder.name}/{name}/{file_names.TRIAL}"
-        row = _parse_row(TrialRow, trial_json, {"device": device}, place, problems)
+        row = _parse_row(TrialRow, _judge(trial_json), {"device": device}, place, problems)
         rows += [row] if row is not None else []
     return sorted(rows, key=lambda row: row.number)
 
@@ -68,7 +69,7 @@ def read_epochs(run_files: RunFiles, trials: Sequence[TrialRow], problems: Probl
             problems.add("left out: torn", name)
         for epoch_json in epochs_json if isinstance(epochs_json, list) else []:
             if not isinstance(epoch_json, dict) or epoch_json.get("accuracy", "") is not None:
-                row = _parse_row(EpochRow, epoch_json, {"trial": trial.number}, name, problems)
+                row = _parse_row(EpochRow, _judge(epoch_json), {"trial": trial.number}, name, problems)
                 rows += [row] if row is not None else []
     return rows
 
@@ -86,8 +87,9 @@ def read_confirmations(run_files: RunFiles, problems: ProblemLog) -> list[Confir
         epoch_rows = (
             [row for row in epochs_json if isinstance(row, dict)] if isinstance(epochs_json, list) else []
         )
-        test_accuracy = epoch_rows[-1].get("test_accuracy") if epoch_rows else None
-        if not isinstance(test_accuracy, int | float):
+        last_row = epoch_rows[-1] if epoch_rows else {}
+        top1, score = (last_row.get(f"test_{name}") for name in ("accuracy", get_metric(last_row)))
+        if not isinstance(score, int | float) or not isinstance(top1, int | float):
             continue
         role, _, seed = name.rpartition("-seed")
         if not role or not seed.isdecimal():
@@ -99,7 +101,8 @@ def read_confirmations(run_files: RunFiles, problems: ProblemLog) -> list[Confir
                 role=role,
                 trial=trial_json.get("number"),
                 seed=int(seed),
-                accuracy=float(test_accuracy),
+                accuracy=float(score),
+                top1=float(top1),
                 split=str(trial_json.get("split", "test")),
                 epochs=len(epoch_rows),
                 seconds=sum_seconds(epoch_rows),
@@ -108,6 +111,14 @@ def read_confirmations(run_files: RunFiles, problems: ProblemLog) -> list[Confir
             )
         )
     return sorted(rows, key=lambda row: (row.role, row.seed))
+
+
+def _judge(row: Any) -> Any:
+    """A row with its metric in the place of the accuracy."""
+    if not isinstance(row, dict) or get_metric(row) == "accuracy":
+        return row
+    names = [name for name in ("accuracy", "accuracy_raw") if name in row]
+    return row | {name: row.get(name.replace("accuracy", get_metric(row))) for name in names}
 
 
 def _parse_analysis(analysis_json: Any, place: str, problems: ProblemLog) -> Analysis | None:

@@ -83,6 +83,8 @@ class StudyFile:
 
     def find_published_rows(self) -> list[PublishedRow]:
         """Returns what papers and official codes print of this method on this pair and data set."""
+        if self.study is not None and self.study.search.metric != "accuracy":
+            return []  # they are top-1
         student, plus_kd = self.get_text("recipe/student/net"), self.get_value("recipe/plus_kd") is not None
         return find_published(
             self.describe_method()[0],

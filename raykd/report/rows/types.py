@@ -1,10 +1,14 @@
-"""What a report is made from: plain rows of one run. Accuracies are percentages, times seconds."""
+"""What a report is made from: plain rows of one run. Accuracies are percentages, times seconds.
+
+Where a study is judged by another metric (RunData.metric), `accuracy` of these rows is that one.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, nan
 from typing import Literal
 
+from raykd.metric import METRIC_TITLES
 from raykd.spec import Dimension, Scalar
 
 TrialState = Literal["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"]
@@ -84,6 +88,7 @@ class ConfirmationRow:
     seed: int
     accuracy: float
     split: str = "test"
+    top1: float = nan  # accuracy, whatever the metric
     epochs: int = 0
     seconds: float = nan  # of all epochs, wall-clock
     analysis: Analysis | None = None
@@ -131,6 +136,26 @@ class RunData:
     units: dict[str, str] = field(default_factory=dict)  # path -> unit, for the axis titles
     environments: Sequence[dict[str, str]] = ()  # "precision", "device" of trials and retrainings that say
     problems: Sequence[str] = ()  # what could not be read, or differs from what was expected
+
+    @property
+    def metric(self) -> str:
+        """Returns the metric that its trials are judged by."""
+        return self.objectives[0]
+
+    @property
+    def metric_title(self) -> str:
+        """Returns the metric in words."""
+        return METRIC_TITLES[self.metric]
+
+    @property
+    def held_out_label(self) -> str:
+        """Returns the title of an axis or a column of held-out scores."""
+        return f"held-out {self.metric_title} (%)"
+
+    @property
+    def test_label(self) -> str:
+        """Returns the title of an axis or a column of scores on the test set."""
+        return f"test {self.metric_title} (%)"
 
     def complete_trials(self) -> list[TrialRow]:
         """Returns the complete trials with a finite accuracy, best first."""

@@ -32,6 +32,7 @@ def build_tables(run: RunData, importances: Importances | str) -> dict[str, pa.T
 
 def build_trials(run: RunData) -> pa.Table:
     """Returns one row a trial; each searched path is a column under its own name."""
+    held_out = f"held_out_{run.metric}"
     columns: list[Column[TrialRow]] = [
         Column("trial", INT64, "", "number of the trial", lambda t: t.number),
         Column("state", STRING, "", "COMPLETE, PRUNED, FAIL, RUNNING or WAITING", lambda t: t.state),
@@ -42,9 +43,7 @@ def build_trials(run: RunData) -> pa.Table:
             "paper: the paper's point; enqueued: the study's; shared: other methods'; searched",
             lambda t: t.role,
         ),
-        Column(
-            "held_out_accuracy", FLOAT64, "%", "averaged weights, at its last epoch", lambda t: t.accuracy
-        ),
+        Column(held_out, FLOAT64, "%", "averaged weights, at its last epoch", lambda t: t.accuracy),
         Column("epochs_done", INT64, "epochs", "finished epochs", lambda t: t.epochs),
         Column("seconds_per_epoch", FLOAT64, "s", "wall-clock, a mean", lambda t: t.seconds_per_epoch),
         Column("seconds", FLOAT64, "s", "for which it held its devices", get_seconds),
@@ -67,11 +66,12 @@ def _param_column(run: RunData, path: str) -> Column[TrialRow]:
 
 def build_epochs(run: RunData) -> pa.Table:
     """Returns one row an epoch of a trial."""
+    held_out = f"held_out_{run.metric}"
     columns: list[Column[EpochRow]] = [
         Column("trial", INT64, "", "number of the trial", lambda e: e.trial),
         Column("epoch", INT64, "epochs", "1 is the first", lambda e: e.epoch),
-        Column("held_out_accuracy", FLOAT64, "%", "averaged weights", lambda e: e.accuracy),
-        Column("held_out_accuracy_raw", FLOAT64, "%", "the weights as they are", lambda e: e.accuracy_raw),
+        Column(held_out, FLOAT64, "%", "averaged weights", lambda e: e.accuracy),
+        Column(f"{held_out}_raw", FLOAT64, "%", "the weights as they are", lambda e: e.accuracy_raw),
         Column("seconds", FLOAT64, "s", "wall-clock time of the epoch", lambda e: e.seconds),
         Column("lr", FLOAT64, "", "learning rate at the end of the epoch", lambda e: e.lr),
     ]
@@ -91,8 +91,8 @@ def build_confirmations(run: RunData) -> pa.Table:
         Column("role", STRING, "", "best, paper, or a control", lambda r: r.role),
         Column("trial", INT64, "", "whose recipe was retrained; empty for controls", lambda r: r.trial),
         Column("seed", INT64, "", "seed of the retraining", lambda r: r.seed),
-        Column("accuracy", FLOAT64, "%", "last epoch, on the split named beside it", lambda r: r.accuracy),
-        Column("split", STRING, "", "what the accuracy was measured on", lambda r: r.split),
+        Column(run.metric, FLOAT64, "%", "last epoch, on the split named beside it", lambda r: r.accuracy),
+        Column("split", STRING, "", "what it was measured on", lambda r: r.split),
         Column("epochs", INT64, "epochs", "finished epochs", lambda r: r.epochs),
         Column("seconds", FLOAT64, "s", "wall-clock time of the epochs together", lambda r: r.seconds),
     ]
