@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raykd.batch import Head, Outputs
+from raykd.batch import Outputs
 from raykd.errors import UserError, first_line
 from raykd.models.foreign import (
     ForeignNet,
@@ -31,7 +31,7 @@ class TimmNet(ForeignNet):
         names = [name for name, module in net.named_modules() if module is classifier]
         super().__init__(net, settings, names[0] if isinstance(classifier, nn.Linear) else "", config)
         self._indices, self._repeats_first = _choose_stages(net)
-        self._is_pooled = _pools_plainly(net)
+        self._is_pooled = _pools_plainly(net, self.head)
 
     def extract(self, images: Tensor) -> Outputs:
         """Returns the Outputs of images [n, 3, size, size] in timm's normalisation."""
@@ -41,12 +41,15 @@ class TimmNet(ForeignNet):
             maps = (maps[0], *maps) if self._repeats_first else tuple(maps)
         else:
             last, maps = net.forward_features(images), ()
-        embedding = net.forward_head(last, pre_logits=True)
         if not self.head:
+            embedding = net.forward_head(last, pre_logits=True)
             return Outputs(net.forward_head(last), embedding, maps, self.get_head(), images.new_empty(0))
-        head = self.get_head()
-        pooled = _to_nchw(last, embedding.shape[1]) if self._is_pooled else images.new_empty(0)
-        return Outputs(net.get_classifier()(embedding), embedding, maps, Head(*head), pooled)
+        inputs: list[Tensor] = []  # of the classifier: some norm them after what timm calls pre_logits
+        handle = net.get_classifier().register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+        logits = net.forward_head(last)
+        handle.remove()
+        pooled = _to_nchw(last, inputs[0].shape[1]) if self._is_pooled else images.new_empty(0)
+        return Outputs(logits, inputs[0], maps, self.get_head(), pooled)
 
 
 def _to_nchw(features: Tensor, channels: int) -> Tensor:
@@ -64,7 +67,7 @@ def _choose_stages(net: nn.Module) -> tuple[list[int], bool]:
     return [count * (k + 1) // PARTS_OF_A_COLUMN - 1 for k in range(PARTS_OF_A_COLUMN)], True
 
 
-def _pools_plainly(net: nn.Module) -> bool:
+def _pools_plainly(net: nn.Module, classifier: str) -> bool:
     """Whether the classifier reads the spatial mean of the last features, and nothing lies between."""
     from timm.layers import ClassifierHead, SelectAdaptivePool2d
 
@@ -72,7 +75,8 @@ def _pools_plainly(net: nn.Module) -> bool:
     pool = head.global_pool if type(head) is ClassifierHead else getattr(net, "global_pool", None)
     if not isinstance(pool, SelectAdaptivePool2d) or pool.pool_type != "avg":
         return False
-    return type(head) is ClassifierHead or net.num_features == getattr(net, "head_hidden_size", None)
+    is_bare = "." not in classifier and net.num_features == getattr(net, "head_hidden_size", None)
+    return type(head) is ClassifierHead or is_bare
 
 
 def make(name: str, classes: int, options: Options, settings: str) -> TimmNet:

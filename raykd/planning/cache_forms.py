@@ -24,6 +24,7 @@ from raykd.teachers.cache_form import CacheForm
 FORMS = (
     CacheForm(),
     CacheForm(embedding="int8"),
+    CacheForm(embedding="none"),
     CacheForm(top_logits=10, embedding="int8"),
     CacheForm(top_logits=10, embedding="none"),
 )

@@ -33,12 +33,12 @@ class Setting(NamedTuple):
     teacher: str
     teacher_epochs: int
     epochs: int
-    top: int  # logits of the compact form
+    tops: tuple[int, ...]  # logits of the compact forms
 
 
 SETTINGS = {
-    "digits": Setting({"name": "digits", "images": 1000, "holdout": 0}, "resnet14", 8, 6, 3),
-    "CIFAR-100": Setting({"name": "cifar100", "images": 3000, "holdout": 0}, "resnet20", 20, 6, 10),
+    "digits": Setting({"name": "digits", "images": 1000, "holdout": 0}, "resnet14", 8, 6, (3,)),
+    "CIFAR-100": Setting({"name": "cifar100", "images": 3000, "holdout": 0}, "resnet20", 20, 6, (10, 30)),
 }
 STUDENT, BATCH = "resnet8", 32
 
@@ -66,12 +66,13 @@ def make_teacher(name: str, setting: Setting, dataset: Any, out: Path) -> Any:
 
 def list_forms(setting: Setting) -> list[tuple[str, str, CacheForm | None]]:
     """(method, name, form); None: a live teacher."""
-    top = CacheForm(top_logits=setting.top, embedding="none")
+    tops = [CacheForm(top_logits=top, embedding="none") for top in setting.tops]
+    forms = {"kd": [EXACT, *tops], "dcd": [EXACT, CacheForm(embedding="int8")]}
     return [
-        ("kd", "live", None), ("kd", EXACT.describe(), EXACT), ("kd", top.describe(), top),
-        ("dcd", "live", None), ("dcd", EXACT.describe(), EXACT),
-        ("dcd", "all logits, int8 embedding", CacheForm(embedding="int8")),
-    ]  # fmt: skip
+        (method, form.describe() if form else "live", form)
+        for method in forms
+        for form in (None, *forms[method])
+    ]
 
 
 def train(setting: Setting, method: str, form: CacheForm | None, dataset: Any, net: Any, seed: int) -> float:

@@ -99,6 +99,22 @@ def test_outputs_are_the_librarys_and_as_announced(name: str) -> None:
     assert not any(value.any() for value in copied.state_dict().values())
 
 
+def test_a_norm_before_the_classifier_is_not_left_out() -> None:
+    """timm gives its pre_logits before that."""
+    torch.manual_seed(0)
+    net = models.make("timm/efficientvit_m0", CLASSES, {"size": 64}).eval()
+    assert isinstance(net, ForeignNet)
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        outputs, plain = net(images), net.net(images)
+    assert_close(outputs.logits, plain)
+    assert_close(outputs.embedding @ outputs.head.weight.T + outputs.head.bias, plain)
+    assert "pooled" in net.shapes(32).missing
+
+
 def serves(method: str, student: str, teacher: str) -> bool:
     """Whether a method serves the pair; if so, its terms and gradients are finite."""
     context = MethodContext(*(make_shapes(net) for net in (student, teacher)), LABELS[::ROTATIONS])

