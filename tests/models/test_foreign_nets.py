@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from support.synthetic_batch import require_gradients
 from torch.testing import assert_close
 
@@ -177,6 +178,26 @@ def test_each_net_sees_what_it_was_made_for() -> None:
     assert_close(net(images).logits, expected)
     large = models.make("timm/resnet10t", CLASSES, {"size": 48})
     assert large.shapes(32).maps[0][1:] == (24, 24)
+
+
+def test_a_teacher_at_224_and_a_student_at_160_get_theirs_from_the_same_view() -> None:
+    """Of a view of 192 pixels in a data set's statistics: resized as each net says, and normalised anew."""
+    pixels, mean, std = torch.rand(2, 3, 192, 192), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
+    images = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    for name, options, size in (
+        ("timm/resnet10t", {"size": 160}, 160),
+        ("timm/vit_tiny_patch16_224", {"depth": 1}, 224),
+    ):
+        net = models.make(name, CLASSES, options).eval()
+        assert isinstance(net, ForeignNet)
+        net.set_input_statistics(mean, std)
+        seen: list[torch.Tensor] = []
+        first = next(module for module in net.modules() if isinstance(module, torch.nn.Conv2d))
+        first.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))
+        net(images)
+        own_mean, own_std = (torch.tensor(values)[:, None, None] for values in net.config[1:3])
+        resized = F.interpolate(pixels, (size, size), mode=net.config.interpolation, antialias=True)
+        assert_close(seen[0], (resized - own_mean) / own_std, rtol=1e-4, atol=1e-4)
 
 
 def test_what_there_is_not_is_named_with_the_nearest() -> None:

@@ -4,6 +4,10 @@ What a file may hold: tests/models/test_checkpoint.py.
 """
 
 import hashlib
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -189,6 +193,11 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(SimpleHTTPRequestHandler):
+    def end_headers(self) -> None:
+        self.send_header("X-Repo-Commit", "0" * 40)  # what a client of a model hub asks for
+        self.send_header("ETag", '"0123456789abcdef"')
+        super().end_headers()
+
     def log_message(self, *_: Any) -> None:
         assert isinstance(self.server, Server)
         self.server.paths.append(self.path)
@@ -249,6 +258,45 @@ def test_pretrained_weights_are_fetched_with_download_alone_and_then_kept_by_has
         torch.equal(start["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"]) and "fc.bias" not in start
     )
     assert f"pretrained, SHA-256 {kept.stem[:12]}, new head" == describe_start(pinned.to_dict()["student"])
+
+
+PIN = """
+import sys
+from raykd.study.recipe import Recipe
+from raykd.training.start import pin_weights
+print(pin_weights(Recipe.model_validate_json(sys.argv[1]), download=True).student.sha256)
+"""
+
+
+@pytest.mark.slow
+def test_timms_weights_are_fetched_through_its_own_client_and_then_kept_by_hash(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a hub on loopback, which its client learns of when it is imported."""
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "cache"))
+    net = {"net": "timm/resnet10t.c3_in1k", "weights": "pretrained", "head": "new"}
+    settings = recipe(student=net, **CE)
+    with pytest.raises(
+        UserError, match=r"^student timm/resnet10t.c3_in1k: pretrained: .* without --download"
+    ):
+        pin_weights(settings, download=False)
+    served = tmp_path / "served/timm/resnet10t.c3_in1k/resolve/main"
+    served.mkdir(parents=True)
+    state = make("timm/resnet10t", 1000).state_dict()
+    safetensors.torch.save_file(state, served / "model.safetensors")
+    places = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-c", PIN, json.dumps(settings.to_dict())]
+    done = subprocess.run(command, env=os.environ | places, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (kept,) = (tmp_path / "cache/weights/timm--resnet10t.c3_in1k").iterdir()
+    sha256 = hashlib.sha256(kept.read_bytes()).hexdigest()
+    assert kept.name == f"{sha256}.safetensors" and done.stdout.strip() == sha256 and server.paths
+    asked = len(server.paths)
+    pinned = pin_weights(settings, download=False)
+    assert pinned.student.sha256 == sha256 and len(server.paths) == asked
+    start = read_start(pinned.student, make(pinned.student.net, 10))
+    headless = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    torch.testing.assert_close(start, headless, rtol=0, atol=0)
 
 
 def test_a_start_is_named_without_its_path() -> None:
