@@ -9,6 +9,7 @@ from raykd.cli import data, prepare, runs, students
 app = typer.Typer(
     help="Hyperparameter studies of contrastive knowledge distillation on Ray.",
     add_completion=False,
+    rich_markup_mode=None,  # plain help: no frames that break an option's name
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -14,11 +14,11 @@ app = typer.Typer()
 @app.command("list")
 def data_list(as_json: Json = False) -> None:
     """List the data sets that a recipe can name."""
-    from raykd.cli.output import tables
+    from raykd.cli.output.text import print_table
     from raykd.data import inventory
 
     rows = inventory.list_datasets()
-    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
+    print(json.dumps(rows, indent=1)) if as_json else print_table(rows, prose=("what",))
 
 
 @app.command("show")
@@ -29,11 +29,11 @@ def data_show(
     as_json: Json = False,
 ) -> None:
     """Show what lies in a folder of images or of Parquet files: parts, classes, images, files passed over."""
-    from raykd.cli.output import tables
+    from raykd.cli.output.text import print_table
     from raykd.data import inventory
 
     rows = inventory.list_parts(path)
-    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
+    print(json.dumps(rows, indent=1)) if as_json else print_table(rows)
 
 
 @app.command("shard")

@@ -30,14 +30,14 @@ def studies(
     name: Annotated[str | None, Argument(help="One study file, to print.")] = None, as_json: Json = False
 ) -> None:
     """List the study files that come with raykd, or print one: `raykd studies quickstart > my.yaml`."""
-    from raykd.cli.output import tables
+    from raykd.cli.output.text import print_table
     from raykd.study.study_files import get_study_file, get_title, list_study_files
 
     if name is not None:
         print(get_study_file(name).read_text(encoding="utf-8"), end="")
         return
     rows = [{"name": name, "study": get_title(path)} for name, path in list_study_files().items()]
-    print(json.dumps(rows, indent=1)) if as_json else tables.print_table(rows)
+    print(json.dumps(rows, indent=1)) if as_json else print_table(rows, prose=("study",))
 
 
 @app.command()

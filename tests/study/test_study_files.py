@@ -36,6 +36,6 @@ def test_a_file_comes_before_a_name_and_a_folder_does_not(
 def test_the_verb_lists_and_prints_them(verb: Any) -> None:
     lines = verb("studies").stdout.splitlines()
     assert len(lines) == 1 + len(list_study_files())
-    assert any(line.startswith("cifar100/dcd ") and "wrn_40_2 -> wrn_16_2" in line for line in lines)
+    assert any(line.startswith("cifar100/dcd\t") and "wrn_40_2 -> wrn_16_2" in line for line in lines)
     assert verb("studies", "quickstart").stdout == (STUDIES / "quickstart.yaml").read_text()
     assert verb("studies", "quikstart").returncode == 2

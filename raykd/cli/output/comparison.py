@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group
-from rich.table import Column, Table
+from rich.text import Text
 
 from raykd.cli.output.plan import format_number
 from raykd.cli.output.progress import ProgressBoard, describe_phase, print_after
-from raykd.cli.output.tables import console, format_duration, format_percent
+from raykd.cli.output.tables import format_duration, format_percent
+from raykd.cli.output.text import console, format_table, print_lines, print_table
 from raykd.metric import describe_judged, get_metric, get_score
 from raykd.store.status import summarize_trials
 
@@ -49,72 +50,69 @@ class ComparisonBoard:
         rows = {}
         for method, board in self._boards.items():
             rows[method] = summarize_trials(board.study, list(board.rows.values()))
-        table = make_method_table(rows)
-        table.title, table.title_justify = f"{self._name}: {self._phase}", "left"
-        return Group(table, self._run)
+        table, caption = make_method_rows(rows)
+        lines = [f"{self._name}: {self._phase}", *format_table(table, console.width), caption, self._run]
+        return Group(*(Text(line) for line in lines))
 
 
-def make_method_table(statuses: Mapping[str, dict[str, Any]]) -> Table:
-    """Returns a table of the methods' trials, accuracies and costs.
+def make_method_rows(statuses: Mapping[str, dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Returns a table's rows of the methods' trials, accuracies and costs, and what to write below them.
 
     Args:
         statuses: By method; of each at least what `summarize_trials` returns.
     """
     first = next(iter(statuses.values()))
-    names = ("running", "done", "pruned", "failed", "best", "paper's", f"{first['device']}-hours")
-    table = Table("method", *(Column(name, justify="right") for name in names))
+    device, rows = first["device"], []
     for method, status in statuses.items():
         counts = status["trials"]
-        table.add_row(
-            method, str(counts["running"] + counts["waiting"]),
-            *(str(counts[state]) for state in ("complete", "pruned", "fail")),
-            *(format_percent(status[key] and get_score(status[key])) for key in ("best", "paper")),
-            f"{status['device_hours']:.2f}",
-        )  # fmt: skip
+        row = {"method": method, "running": counts["running"] + counts["waiting"], "done": counts["complete"]}
+        row |= {"pruned": counts["pruned"], "failed": counts["fail"]}
+        for name, key in (("best", "best"), ("paper's", "paper")):
+            row[name] = format_percent(status[key] and get_score(status[key]))
+        rows.append(row | {f"{device}-hours": f"{status['device_hours']:.2f}"})
     hours = first["budget_device_hours"]
-    limit = f" or {hours:g} {first['device']}-hours" if hours else ""
+    limit = f" or {hours:g} {device}-hours" if hours else ""
     judged = describe_judged(get_metric(first["best"] or {})) or " accuracies"
-    table.caption = f"held-out{judged}; each method gets {first['budget_trials']} trials{limit}"
-    table.caption_justify = "left"
-    return table
+    return rows, f"held-out{judged}; each method gets {first['budget_trials']} trials{limit}"
 
 
 def print_comparison_status(status: dict[str, Any]) -> None:
     """Prints what `store.status.get_comparison_status` says: a row for each method, then what is special."""
     methods = status["methods"]
     reason = f", {status['stop_reason']}" if status["stop_reason"] else ""
-    console.print(f"{status['study']}: {status['state']}{reason}", soft_wrap=True)
-    console.print(make_method_table(methods))
+    print_lines([f"{status['study']}: {status['state']}{reason}"])
+    rows, caption = make_method_rows(methods)
+    print_table(rows)
+    print_lines([caption])
     for method, run in methods.items():
         judged = describe_judged(get_metric(run["best"] or {}))
         for role, accuracies in run["test_accuracies"].items():
             mean = sum(accuracies) / len(accuracies)
-            console.print(f"test      {method}, {role}: {mean:.2f} %{judged} (n = {len(accuracies)})")
+            print_lines([f"test      {method}, {role}: {mean:.2f} %{judged} (n = {len(accuracies)})"], 10)
         for failure in run["failures"][:3]:
             line = f"failed    {method}, trial {failure['trial']}: {failure['reason']}"
-            console.print(line, soft_wrap=True, markup=False)
+            print_lines([line], 10)
     if status["lock_holder"]:
-        console.print(f"driver    {status['lock_holder']}", soft_wrap=True)
+        print_lines([f"driver    {status['lock_holder']}"], 10)
 
 
 def print_comparison_plan(plans: Mapping[str, Any]) -> None:
     """Prints the Plan of each method: what it searches, and how far its budget reaches."""
     first = next(iter(plans.values()))
-    names = ("fields", "one trial", "trials", f"{first.device}-hours", "confirm", "banks MiB")
-    table = Table("method", *(Column(name, justify="right") for name in names))
+    rows = []
     for method, plan in plans.items():
         times = (plan.trial_seconds, plan.confirm_seconds)
         trial, confirm = ("-" if seconds is None else format_duration(seconds) for seconds in times)
         trials, hours = _estimate_search(plan)
-        size = f"{plan.bank_bytes / 2**20:.1f}"
-        table.add_row(method, str(len(plan.space)), trial, trials, hours, confirm, size)
-    console.print(table)
-    console.print(f"  resources  {first.resources}", soft_wrap=True)
+        row = {"method": method, "fields": len(plan.space), "one trial": trial, "trials": trials}
+        row |= {f"{first.device}-hours": hours, "confirm": confirm}
+        rows.append(row | {"banks MiB": f"{plan.bank_bytes / 2**20:.1f}"})
+    print_table(rows)
+    print_lines([f"  resources  {first.resources}"], 13)
     if first.not_measured:
         reason = f"not measured: {first.not_measured}; see --images-per-second and --probe"
-        console.print(f"    seconds  {reason}", soft_wrap=True)
-    for line in dict.fromkeys(line for plan in plans.values() for line in plan.search_warnings):
-        console.print(line, soft_wrap=True)
+        print_lines([f"    seconds  {reason}"], 13)
+    print_lines(dict.fromkeys(line for plan in plans.values() for line in plan.search_warnings))
 
 
 def _estimate_search(plan: Any) -> tuple[str, str]:

@@ -2,19 +2,30 @@
 
 from typing import Any
 
-from rich.table import Column, Table
 from rich.text import Text
 
-from raykd.cli.output.tables import console, format_duration
+from raykd.cli.output.tables import format_duration
+from raykd.cli.output.text import console, get_width, print_lines, print_table, wrap_line
 
 
 def print_plan(plan: Any) -> None:
     """Prints a Plan: the search space, what trials take, the costs on so many devices."""
-    folded = (Column(name, overflow="fold") for name in ("searched", "range", "paper's point", "only when"))
-    table = Table(*folded, title="Search space", title_justify="left")
-    for path, dimension in plan.space.items():
-        table.add_row(path, dimension, str(plan.paper_point.get(path, "-")), plan.conditional.get(path, ""))
-    console.print(table)
+    names = ("searched", "range", "paper's point", "only when")
+    print_table(
+        [
+            dict(
+                zip(
+                    names,
+                    (path, dimension, plan.paper_point.get(path), plan.conditional.get(path, "")),
+                    strict=True,
+                )
+            )
+            for path, dimension in plan.space.items()
+        ]
+        or [dict.fromkeys(names)],
+        prose=("range", "only when"),
+        title="Search space",
+    )
     rows = {
         "boundary points": f"{plan.boundary_points} of the space; a trial could begin at each",
         "trials": f"{plan.trials} of {plan.epochs} epochs on {plan.images:,} images"
@@ -27,31 +38,29 @@ def print_plan(plan: Any) -> None:
         **({"teacher's cache": plan.teacher_cache} if plan.teacher_cache else {}),
     } | _format_times(plan)
     for name, value in rows.items():
-        console.print(f"{name:>16}  {value}", soft_wrap=True)
+        print_lines([f"{name:>16}  {value}"], 18)
     if plan.cache_forms:
         _print_cache_forms(plan.cache_forms)
-    for line in plan.search_warnings:
-        console.print(line, soft_wrap=True)
+    print_lines(plan.search_warnings)
     if plan.cost_estimates:
         _print_costs(plan)
 
 
 def _print_cache_forms(forms: Any) -> None:
-    names = ["the teacher's cache keeps", "bytes a view", "views that fit"]
-    is_measured = any(form.live_seconds is not None for form in forms)
-    names += ["search without it", "with it", "pays after"] if is_measured else []
+    rows = []
+    for form in forms:
+        row = {"the teacher's cache keeps": form.form, "bytes a view": form.view_bytes}
+        row["views that fit"] = form.views
+        if any(other.live_seconds is not None for other in forms):
+            pays = form.pays_after_trials
+            row["search without it"] = f"{format_number(form.live_seconds)} s"
+            row["with it"] = f"{format_number(form.cached_seconds)} s"
+            row["pays after"] = "never" if pays is None else f"{format_number(pays)} trials"
+        rows.append(row)
     title = (
         "Forms of the teacher's cache (teacher/cache), and the teacher's seconds; the first is the study's"
     )
-    table = Table(*(Column(name, overflow="fold") for name in names), title=title, title_justify="left")
-    for form in forms:
-        times: tuple[str, ...] = ()
-        if form.live_seconds is not None:
-            pays = form.pays_after_trials
-            seconds = (f"{format_number(value)} s" for value in (form.live_seconds, form.cached_seconds))
-            times = (*seconds, "never" if pays is None else f"{format_number(pays)} trials")
-        table.add_row(form.form, f"{form.view_bytes:,}", f"{form.views:,}", *times)
-    console.print(table)
+    print_table(rows, title=title)
 
 
 def format_number(value: float) -> str:
@@ -78,31 +87,21 @@ def _format_times(plan: Any) -> dict[str, str]:
 
 
 def _print_costs(plan: Any) -> None:
-    priced = plan.price is not None
-    names = [
-        f"{plan.device}s",
-        "workers",
-        "at once",
-        "one trial",
-        "search",
-        "confirm",
-        f"{plan.device} hours",
-    ]
-    names += ["dollars"] if priced else []
-    title = "On so many devices, with so many workers a trial and so many trials at once"
-    table = Table(
-        *(Column(name, overflow="fold") for name in names),
-        title=title + (f"; {plan.price:g} $ a device hour" if priced else ""), title_justify="left",
-    )  # fmt: skip
+    rows = []
     for cost in plan.cost_estimates:
-        times = (cost.trial_seconds, cost.search_seconds, cost.confirm_seconds)
-        table.add_row(
-            str(cost.devices), str(cost.workers), str(cost.concurrent_trials), *map(format_duration, times),
-            format_number(cost.device_hours), *([format_number(cost.dollars)] if priced else []),
-        )  # fmt: skip
-    console.print(table)
-    for line in plan.assumptions:
-        console.print(f"  - {line}")
+        row = {
+            f"{plan.device}s": cost.devices,
+            "workers": cost.workers,
+            "at once": cost.concurrent_trials,
+            "one trial": format_duration(cost.trial_seconds),
+            "search": format_duration(cost.search_seconds),
+            "confirm": format_duration(cost.confirm_seconds),
+            f"{plan.device} hours": format_number(cost.device_hours),
+        }
+        rows.append(row if plan.price is None else row | {"dollars": format_number(cost.dollars)})
+    title = "On so many devices, with so many workers a trial and so many trials at once"
+    print_table(rows, title=title + (f"; {plan.price:g} $ a device hour" if plan.price is not None else ""))
+    print_lines([f"  - {line}" for line in plan.assumptions], 4)
 
 
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
@@ -111,19 +110,17 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 def print_health(health: Any) -> None:
     """Prints a line a finding; under each that is not ok, the fix."""
     for finding in health.findings:
-        line = Text.assemble(
-            (f"{finding.level:<7}", COLOURS[finding.level]), f"{finding.node:<24} {finding.check:<15} ",
-            (finding.message, "" if finding.level == "ok" else COLOURS[finding.level]),
-        )  # fmt: skip
-        console.print(line, soft_wrap=True)
+        colour = COLOURS[finding.level]
+        line = f"{finding.level:<7}{finding.node:<24} {finding.check:<15} {finding.message}"
+        first, *rest = wrap_line(line, get_width(), 9)
+        text = Text.assemble((first[:7], colour), (first[7:], "" if finding.level == "ok" else colour))
+        console.print(text, *rest, sep="\n")
         if finding.fix:
-            console.print(Text(f"      fix: {finding.fix}"), soft_wrap=True)
+            print_lines([f"      fix: {finding.fix}"], 11)
     num_errors = sum(finding.level == "error" for finding in health.findings)
     summary = (
         f"{num_errors} of these {'keeps' if num_errors == 1 else 'keep'} a study from running"
         if num_errors
         else "a study can run"
     )
-    console.print(
-        Text(f"{health.address}: {summary}", COLOURS["error" if num_errors else "ok"]), soft_wrap=True
-    )
+    console.print(Text(f"{health.address}: {summary}", COLOURS["error" if num_errors else "ok"]))

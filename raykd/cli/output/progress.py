@@ -7,9 +7,10 @@ from typing import Any, Protocol
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
-from raykd.cli.output.tables import console, format_duration, format_params, format_percent
+from raykd.cli.output.tables import format_duration, format_params, format_percent
+from raykd.cli.output.text import console, format_table, wrap_line
 from raykd.metric import describe_judged, get_metric, get_score
 from raykd.store.run_files import replace_auto
 from raykd.store.status import estimate_seconds_left, rank_trials
@@ -31,7 +32,7 @@ class Board(Protocol):
 @contextmanager
 def show_progress(board: Board) -> Iterator[Callable[[str, dict[str, Any]], None]]:
     """Shows the phases and changes of a run: a live table on a terminal, plain lines elsewhere."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield board.print_line
         return
     with Live(board.render(), console=console, refresh_per_second=2) as live:
@@ -96,19 +97,22 @@ class ProgressBoard:
 
     def render(self) -> Group:
         """Returns the live table: the running trials, then the latest others."""
-        table = Table(title=f"{self.study['name']}: {self.phase}", title_justify="left", expand=False)
-        judged = f"held-out{describe_judged(self._metric)}"
-        for name in ("trial", "state", "epoch", judged, "params"):
-            table.add_column(name, justify="right" if name in ("trial", "epoch", judged) else "left")
-        recent_rows = sorted(self.rows.values(), key=lambda row: (row["state"] != "RUNNING", -row["number"]))[
-            :12
+        recent_rows = sorted(self.rows.values(), key=lambda row: (row["state"] != "RUNNING", -row["number"]))
+        table = [
+            {
+                "trial": row["number"],
+                "state": row["state"].lower(),
+                "epoch": f"{row['epochs']}/{self.epochs}",
+                f"held-out{describe_judged(self._metric)}": format_percent(get_score(row)),
+                "params": row["reason"] or format_params(row["params"]),
+            }
+            for row in recent_rows[:12]
         ]
-        for row in recent_rows:
-            table.add_row(
-                str(row["number"]), row["state"].lower(), f"{row['epochs']}/{self.epochs}",
-                format_percent(get_score(row)), row["reason"] or format_params(row["params"]),
-            )  # fmt: skip
-        return Group(table, f"{self._format_counts()}    {self.run}")
+        lines = [f"{self.study['name']}: {self.phase}"]
+        lines += format_table(table, console.width, prose=("params",)) if table else []
+        for line in (self._format_counts(), self.run):
+            lines += wrap_line(line, console.width, 2)
+        return Group(*(Text(line) for line in lines))
 
 
 def print_after(started: float, text: str) -> None:

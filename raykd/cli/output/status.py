@@ -1,9 +1,9 @@
 """The status of a run, printed."""
 
-import sys
 from typing import Any
 
 from raykd.cli.output.tables import format_duration, format_params, format_percent
+from raykd.cli.output.text import print_lines
 from raykd.metric import describe_judged, get_metric, get_score
 
 
@@ -40,7 +40,7 @@ def print_status(status: dict[str, Any]) -> None:
     lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in status["failures"][:10]]
     if status["lock_holder"]:
         lines.append(f"driver    {status['lock_holder']}")
-    print("\n".join(lines), file=sys.stdout)
+    print_lines(lines, 10)
 
 
 def _format_costs(status: dict[str, Any]) -> list[str]:

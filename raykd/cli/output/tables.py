@@ -1,17 +1,10 @@
 """What the verbs print: tables, and plain lines where the output is no terminal."""
 
-import os
 import sys
 from typing import Any
 
-from rich.console import Console
-from rich.table import Column, Table
-
+from raykd.cli.output.text import print_lines, print_table
 from raykd.store.folder import Folder, join_uri
-
-# into a pipe or a file nothing is cut: there a line is as long as what it says
-IS_TERMINAL = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed
-console = Console(highlight=False, width=None if IS_TERMINAL or "COLUMNS" in os.environ else 1000)
 
 
 def format_duration(seconds: float) -> str:
@@ -71,14 +64,14 @@ def print_transfer(dataset: str, result: dict[str, Any], folder: Folder) -> None
     """Prints a transfer's result as a table, and where its file lies."""
     images = result["images"]
     title = f"Linear probe on {dataset}: {images['train']:,} training, {images['test']:,} test images"
-    table = _make_table("features of", "net", "test top-1", "n")
-    table.title, table.title_justify = title, "left"
     nets = {"student": f"{result['student']}, {result['method']}", "untrained": result["student"]}
+    rows = []
     for source, row in result["rows"].items():
         interval = f" ± {row['interval']:.2f}" if row["interval"] is not None else ""
+        top1 = format_percent(row["accuracy"]) + interval
         net = nets.get(source, result["teacher"])
-        table.add_row(source, net, format_percent(row["accuracy"]) + interval, str(len(row["seeds"])))
-    console.print(table)
+        rows.append({"features of": source, "net": net, "test top-1": top1, "n": len(row["seeds"])})
+    print_table(rows, title=title)
     if result["teacher"] and "teacher" not in result["rows"]:
         print("the teacher's weights are not where they were; --teacher names them")
     print(f"transfer: {join_uri(folder.uri, 'transfer.json')}")
@@ -87,39 +80,25 @@ def print_transfer(dataset: str, result: dict[str, Any], folder: Folder) -> None
 def print_methods(entries: Any) -> None:
     """Prints the list of methods as a table, or one method in full."""
     if isinstance(entries, list):
-        table = _make_table("method", "status", "needs", "searched fields", "paper")
-        for item in entries:
-            table.add_row(
-                item["name"], item["status"], ", ".join(item["needs"]), str(item["num_ranges"]), item["paper"]
-            )
-        console.print(table)
+        columns = {"method": "name", "status": "status", "needs": "needs", "searched fields": "num_ranges"}
+        rows = [
+            {name: item[key] for name, key in columns.items()}
+            | {"needs": ", ".join(item["needs"]), "paper": item["paper"]}
+            for item in entries
+        ]
+        print_table(rows, prose=("needs", "paper"))
         return
-    print(f"{entries['name']} ({entries['status']}): {entries['paper']}\n\n{entries['text']}\n")
-    table = _make_table("field", "range", "paper's value", "only when")
-    for field in entries["fields"]:
-        table.add_row(field["path"], field["range"], str(field["paper"]), field["conditions"])
-    console.print(table)
-    print("\nto compare with a paper:")
+    title = f"{entries['name']} ({entries['status']}): {entries['paper']}"
+    print_lines([title, "", *entries["text"].splitlines(), ""])
+    columns = {"field": "path", "range": "range", "paper's value": "paper", "only when": "conditions"}
+    fields = [{name: field[key] for name, key in columns.items()} for field in entries["fields"]]
+    if fields:
+        print_table(fields, prose=("range", "only when"))
+    print_lines(["", "to compare with a paper:"])
     for row in entries["notes"]:
-        print(f"  - {row['note']}" + (f" (--set {row['setting']})" if row["setting"] else " (no setting)"))
+        setting = f"(--set {row['setting']})" if row["setting"] else "(no setting)"
+        print_lines([f"  - {row['note']} {setting}"], 4)
     for row in entries["published"]:
-        print(f"\npublished: {row['system']} on {row['data']} (source: {row['source']})")
+        print_lines(["", f"published: {row['system']} on {row['data']} (source: {row['source']})"])
         for pair, values in row["top1"].items():
             print(f"  {pair}: {' / '.join(f'{value:g}' for value in values)} %")
-
-
-def _make_table(*names: str) -> Table:
-    """A table that breaks long words rather than cutting them off."""
-    return Table(*(Column(name, overflow="fold") for name in names))
-
-
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints rows of plain values as a table."""
-    table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold", justify="left" if isinstance(rows[0][name], str) else "right")
-    for row in rows:
-        table.add_row(
-            *("-" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
-        )
-    console.print(table)
