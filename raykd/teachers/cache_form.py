@@ -4,7 +4,7 @@ Legend: n views, c classes, d width of the embedding, k logits that are kept, b 
 """
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -23,7 +23,8 @@ class CacheForm(Spec):
     `top_logits` keeps the k largest logits of a view and one number for all others together: each of these is
     given the same logit, by which the classes outside the k have, as a whole, their true probability in the
     softmax at temperature 4. At other temperatures it is about right; how the rest is shared among them is
-    lost. `embedding: int8` keeps eight bits a number, between the smallest and the largest of the view.
+    lost, which costs accuracy where a teacher is unsure (studies/RECORDS.md). `embedding: int8` keeps eight
+    bits a number, between the smallest and the largest of the view.
     """
 
     top_logits: Annotated[int, Field(ge=1)] | None = None
@@ -57,8 +58,7 @@ class CacheForm(Spec):
         return {"float16": 2 * width, "int8": SCALE_BYTES + width, "none": 0}[self.embedding]
 
     def encode(self, logits: Tensor, embedding: Tensor) -> Tensor:
-        """Returns logits [n, c] and embedding [n, d] as bytes [n, b], uint8."""
-        logits, embedding = logits.float(), embedding.float()
+        """Returns logits [n, c] and embedding [n, d], float32, as bytes [n, b], uint8."""
         parts = [logits.half()] if self.top_logits is None else _encode_top(logits, self.top_logits)
         if self.embedding == "float16":
             parts.append(embedding.half())
@@ -75,6 +75,28 @@ class CacheForm(Spec):
         if self.embedding == "int8":
             return logits, _decode_int8(last)
         return logits, _from_bytes(last, torch.float16).float()
+
+    def apply(self, logits: Tensor, embedding: Tensor, shapes: OutputShapes) -> "KeptOutputs":
+        """Returns outputs as they are kept, and as they are given back.
+
+        Those of a view that the form cannot hold (float16: beyond 65504) are given as they are.
+        """
+        logits, embedding = logits.float(), embedding.float()
+        rows = self.encode(logits, embedding)
+        kept = self.decode(rows, shapes)
+        is_finite = (kept[0].isfinite().all(dim=1) & kept[1].isfinite().all(dim=1))[:, None]
+        embedding = embedding[:, : kept[1].shape[1]]  # empty where none is kept
+        given = torch.where(is_finite, kept[0], logits), torch.where(is_finite, kept[1], embedding)
+        return KeptOutputs(rows, is_finite, *given)
+
+
+class KeptOutputs(NamedTuple):
+    """Outputs in a form."""
+
+    rows: Tensor  # [n, b], uint8
+    is_finite: Tensor  # [n, 1]: whether the form holds them
+    logits: Tensor  # [n, c], float32
+    embedding: Tensor  # [n, d], float32; [n, 0] where none is kept
 
 
 EXACT = CacheForm()

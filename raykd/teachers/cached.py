@@ -87,25 +87,18 @@ class CachedTeacher:
         return np.sort(np.concatenate([missing, hits[: max(0, fewest - len(missing))]]))
 
     def _compute(self, images: Tensor, rows: Rows, is_new: Mask) -> tuple[Tensor, Tensor]:
-        """The live logits [n, c] and embedding [n, d] as the form keeps them; the new ones are stored.
-
-        Those of a view that the form cannot hold (float16: beyond 65504) are returned as they are.
-        """
-        began, form = self._clock.now(), self._live.form
+        """The live logits [n, c] and embedding [n, d] as the form gives them; the new ones are stored."""
+        began = self._clock.now()
         outputs = self._live.forward(images)
-        live = outputs.logits.float(), outputs.embedding.float()
-        encoded = form.encode(*live)
-        logits, embedding = form.decode(encoded, self.shapes)
-        is_finite = (logits.isfinite().all(dim=1) & embedding.isfinite().all(dim=1))[:, None]
-        content = torch.cat([encoded, is_finite.to(torch.uint8)], dim=1)
+        kept = self._live.form.apply(outputs.logits, outputs.embedding, self.shapes)
+        content = torch.cat([kept.rows, kept.is_finite.to(torch.uint8)], dim=1)
         if self._device.type == "cpu":
             self._store(PendingCopy(rows, is_new, content, began, self._clock.now()))
         else:
             host = torch.empty(content.shape, dtype=content.dtype, pin_memory=True)
             host.copy_(content, non_blocking=True)
             self._copies.append(PendingCopy(rows, is_new, host, began, self._clock.now()))
-        kept = embedding.shape[1]  # 0 where the form has none
-        return torch.where(is_finite, logits, live[0]), torch.where(is_finite, embedding, live[1][:, :kept])
+        return kept.logits, kept.embedding
 
     def _store(self, copy: PendingCopy) -> None:
         values, is_finite = np.split(copy.values.numpy(), [-1], axis=1)

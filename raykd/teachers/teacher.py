@@ -77,9 +77,8 @@ class LiveTeacher:
         outputs = self.forward(batch.images)
         if self.form.is_exact:
             return outputs
-        rows = self.form.encode(outputs.logits, outputs.embedding)
-        logits, embedding = self.form.decode(rows, self.shapes)
-        return outputs._replace(logits=logits, embedding=embedding)
+        kept = self.form.apply(outputs.logits, outputs.embedding, self.shapes)
+        return outputs._replace(logits=kept.logits, embedding=kept.embedding)
 
     def forward(self, images: Tensor) -> Outputs:
         """Returns the net's outputs for images [n, 3, size, size], without gradients."""

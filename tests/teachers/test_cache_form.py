@@ -58,6 +58,14 @@ def test_an_embedding_is_kept_in_eight_bits_of_its_range() -> None:
 
 
 @each_form
+def test_what_a_form_cannot_hold_is_given_as_it_is(form: CacheForm) -> None:
+    logits, embedding = torch.randn(2, 10), torch.randn(2, 6)
+    logits[1, 4] = 1e6
+    kept = form.apply(logits, embedding, OutputShapes(10, 6, ()))
+    assert kept.is_finite.flatten().tolist() == [True, False] and torch.equal(kept.logits[1], logits[1])
+
+
+@each_form
 def test_a_trial_learns_the_same_from_every_place_of_a_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: CacheForm
 ) -> None:
