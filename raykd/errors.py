@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from raykd.spec import ByTag
+
 Model = TypeVar("Model", bound=BaseModel)
 MAX_SHOWN = 200  # characters of a value in a message
 MAX_LINE = 2000  # characters of a line: what a message lists can be long
@@ -129,29 +131,35 @@ def _user_path(model: type[BaseModel], loc: tuple[Any, ...]) -> list[Any]:
     schema: Any = model
     path = []
     for part in loc:
-        if isinstance(schema, dict) and part in schema:  # the tag of an arm
-            schema = schema[part]
-            continue
-        path.append(part)
-        schema = _field_models(schema, part)
+        if not _is_tag(schema, part):
+            path.append(part)
+        schema = _go_down(schema, part)
     return path
 
 
 def _field_names(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
     schema: Any = model
     for part in loc:
-        schema = schema[part] if isinstance(schema, dict) and part in schema else _field_models(schema, part)
+        schema = _go_down(schema, part)
     return list(schema.model_fields) if isinstance(schema, type) and issubclass(schema, BaseModel) else []
 
 
+def _is_tag(schema: Any, part: Any) -> bool:
+    return isinstance(schema, dict | ByTag) and part in schema
+
+
+def _go_down(schema: Any, part: Any) -> Any:
+    return schema[part] if _is_tag(schema, part) else _field_models(schema, part)
+
+
 def _field_models(schema: Any, part: Any) -> Any:
-    """The model under a field, or {tag: model} where the field is a union of models."""
+    """The model under a field, or what maps tags to models where the field is a union of models."""
     if not (isinstance(schema, type) and issubclass(schema, BaseModel)) or part not in schema.model_fields:
         return None
     field = schema.model_fields[part]
     for item in field.metadata:
-        if hasattr(item, "arms"):
-            return item.arms()
+        if isinstance(item, ByTag):
+            return item
     models = _find_models(field.annotation)
     if field.discriminator is not None:
         return {_get_literal(m.model_fields[str(field.discriminator)].annotation): m for m in models}

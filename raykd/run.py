@@ -9,6 +9,7 @@ from raykd.export.choice import best_trial
 from raykd.export.export import export
 from raykd.metric import get_metric, select_scores
 from raykd.store import file_names
+from raykd.store.plugin_copies import require_plugins
 from raykd.store.run_files import RunFiles
 from raykd.study.comparison import Comparison
 from raykd.study.recipe import Recipe
@@ -88,6 +89,7 @@ class Run:
     def best(self) -> Recipe:
         """The recipe of the best complete trial by the held-out metric. UserError when none is complete."""
         row = best_trial(self.files)
+        require_plugins(self.files.folder)
         return Study.parse(self.files.study(), self.files.name).recipe_with(row["params"])
 
     def export(self, out: str | Path, trial: int | None = None) -> Path:

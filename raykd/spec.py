@@ -9,14 +9,17 @@ of Specs is a conditional sub-space: the union's tag becomes a Choice, and the f
 `conditions`, the tag under which they are active.
 """
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from annotated_types import MaxLen
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, TypeAdapter, ValidationInfo
 from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 Scalar = bool | int | float | str
 Conditions = tuple[tuple[str, Scalar], ...]  # (path, value) pairs that must all hold
@@ -30,6 +33,60 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True
     )
+
+
+class ByTag:
+    """Validates a field against the Spec that its tag calls for, of those there are when it is validated.
+
+    Not a union, whose arms are those of the import: plugins add to them, and only the arm that is called for
+    is loaded.
+    """
+
+    def __init__(
+        self, tag: str, names: Callable[[], Collection[str]], get_spec: Callable[[str], type[Spec]]
+    ) -> None:
+        self._tag, self._names, self._get_spec = tag, names, get_spec
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
+
+    def __getitem__(self, name: str) -> type[Spec]:
+        return self._get_spec(name)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(self._validate)
+
+    def _validate(self, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, dict | Spec):
+            raise PydanticKnownError("model_attributes_type")
+        name = value.get(self._tag) if isinstance(value, dict) else getattr(value, self._tag, None)
+        if name is None:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": f"'{self._tag}'"})
+        if name not in self:
+            expected = ", ".join(f"'{one}'" for one in self._names())
+            context = {"discriminator": f"'{self._tag}'", "tag": str(name), "expected_tags": expected}
+            raise PydanticKnownError("union_tag_invalid", context)
+        adapter = _make_arm(self._tag, name, self[name])
+        if info.mode == "json" and isinstance(value, dict):  # there a tuple is a list
+            return adapter.validate_json(json.dumps(value))
+        return adapter.validate_python(value)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """A tagged union of one arm: the paths of its errors have the tag, as a union's."""
+
+    tag: str
+    name: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.tagged_union_schema({self.name: handler(source)}, discriminator=self.tag)
+
+
+@lru_cache(maxsize=128)
+def _make_arm(tag: str, name: str, spec: type[Spec]) -> TypeAdapter[Any]:
+    arm: Any = Annotated[spec, _Arm(tag, name)]
+    return TypeAdapter(arm)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Annotated
 import typer
 from typer import Argument
 
-from raykd.cli.options import Json, expand_path
+from raykd.cli.options import NO_PLUGINS, Json, Plugin, expand_path
 
 app = typer.Typer()
 
 
 @app.command("list")
-def data_list(as_json: Json = False) -> None:
+def data_list(plugin: Plugin = NO_PLUGINS, as_json: Json = False) -> None:
     """List the data sets that a recipe can name."""
     from raykd.cli.output.text import print_table
     from raykd.data import inventory

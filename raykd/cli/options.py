@@ -39,9 +39,33 @@ def _apply(function: Callable[[str], str], param: CallbackParam, value: Any) -> 
     return results if isinstance(value, list | tuple) else (results or [None])[0]
 
 
+def use_plugins(param: CallbackParam, value: list[str]) -> list[str]:
+    """Runs these plugin files, and no others, in this process. UserError when one cannot be used."""
+    from raykd import plugins
+
+    places: list[str] = resolve_path(param, value)
+    plugins.use(plugins.read_files(places))
+    if places:
+        from raykd.study.offers import check_offers
+
+        check_offers()
+    return places
+
+
 NO_OVERRIDES: list[str] = []
 NO_PATHS: list[Path] = []
 Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
+NO_PLUGINS: list[str] = []
+Plugin = Annotated[
+    list[str],
+    Option(
+        "--plugin",
+        metavar="FILE.py",
+        callback=use_plugins,
+        is_eager=True,
+        help="Nets, methods, data sets, samplers of your own: a file that is run; may be repeated.",
+    ),
+]
 Data = Annotated[
     Path | None,
     Option(

@@ -10,10 +10,12 @@ from typer import Argument, Option
 
 from raykd.cli.options import (
     NO_OVERRIDES,
+    NO_PLUGINS,
     Address,
     Data,
     Download,
     Json,
+    Plugin,
     Set,
     Storage,
     StudyFile,
@@ -46,6 +48,7 @@ def plan(
     set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     probe: Annotated[
         str | None, Option(metavar="ADDRESS", help="Measure on a device of this Ray cluster, not here.")
@@ -84,6 +87,7 @@ def doctor(
     address: Address = None,
     storage: Storage = "runs",
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     as_json: Json = False,
 ) -> None:
     """Ask every node of a cluster what would keep a study from running; exit 1 if something does."""

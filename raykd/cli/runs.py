@@ -12,10 +12,12 @@ from typer import Argument, Option
 from raykd.cli.options import (
     NO_OVERRIDES,
     NO_PATHS,
+    NO_PLUGINS,
     Address,
     Data,
     Download,
     Json,
+    Plugin,
     RunPath,
     Set,
     Storage,
@@ -35,6 +37,7 @@ def launch(
     set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     address: Address = None,
     enqueue: Annotated[
@@ -73,6 +76,7 @@ def resume(
     run: RunPath,
     trials: Annotated[int | None, Option(help="So many trials in all.", min=1)] = None,
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     address: Address = None,
 ) -> None:
@@ -120,20 +124,32 @@ def report(
             help="Where to write; default: RUN/report, of several runs comparison/ beside them.",
         ),
     ] = None,
+    plugin: Plugin = NO_PLUGINS,
 ) -> None:
     """Write one page with all plots and tables of a run, or compare several.
 
     Works while they run, without Ray.
     """
     from raykd.report.write import write_report
+    from raykd.store.plugin_copies import find_faults
+    from raykd.store.run_files import RunFiles
 
+    for run in runs:
+        for line in find_faults(RunFiles.open_any(run).folder):
+            print(line, file=sys.stderr)
     print(f"report: {write_report(runs, out)}")
 
 
 @app.command()
-def confirm(run: RunPath, data: Data = None, download: Download = False, address: Address = None) -> None:
+def confirm(
+    run: RunPath,
+    data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
+    download: Download = False,
+    address: Address = None,
+) -> None:
     """Retrain leaders, the paper's point and controls on the full training set; open the test set once."""
-    resume(run, None, data, download, address)
+    resume(run, None, data, plugin, download, address)
 
 
 @app.command()
@@ -142,6 +158,7 @@ def export(
     out: Annotated[Path, Argument(callback=resolve_path, help="The folder to write.")],
     trial: Annotated[int | None, Option(help="The trial's number; default: the best.", min=0)] = None,
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
 ) -> None:
     """Hand a student on: recipe, weights, programs for torch and ONNX, preprocessing, a card.
 

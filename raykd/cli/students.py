@@ -10,10 +10,12 @@ from typer import Argument, Option
 
 from raykd.cli.options import (
     NO_OVERRIDES,
+    NO_PLUGINS,
     Address,
     Data,
     Download,
     Json,
+    Plugin,
     Set,
     Storage,
     expand_path,
@@ -45,6 +47,7 @@ def transfer(
     ] = None,
     set_: Set = NO_OVERRIDES,
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     as_json: Json = False,
 ) -> None:
@@ -80,6 +83,7 @@ def train(
     set_: Set = NO_OVERRIDES,
     storage: Storage = "runs",
     data: Data = None,
+    plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     address: Address = None,
 ) -> None:
@@ -103,11 +107,35 @@ def train(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, Argument(help="One method, in full.")] = None, as_json: Json = False
+    name: Annotated[
+        str | None, Argument(metavar="[NAME | check NAME]", help="One method, in full, or checked.")
+    ] = None,
+    checked: Annotated[str | None, Argument(hidden=True)] = None,
+    plugin: Plugin = NO_PLUGINS,
+    as_json: Json = False,
 ) -> None:
-    """List the methods, or explain one: its source, formula, fields and ranges."""
+    """List the methods, explain one (source, formula, fields, ranges), or run the contract on it (check)."""
     from raykd.cli.output import tables
+    from raykd.errors import UserError
     from raykd.methods._catalogue import describe, list_methods
 
+    if name == "check" and checked is not None:
+        _check_method(checked, as_json)
+        return
+    if checked is not None or name == "check":
+        raise UserError(["raykd methods [NAME | check NAME]: one NAME"])
     entries: Any = list_methods() if name is None else describe(name)
     print(json.dumps(entries, indent=1)) if as_json else tables.print_methods(entries)
+
+
+def _check_method(name: str, as_json: bool) -> None:
+    """Exit 1 when the method breaks a promise of the contract."""
+    from raykd.cli.output import tables
+    from raykd.contract.contract import check_method
+
+    results = check_method(name)
+    print(json.dumps([result._asdict() for result in results], indent=1)) if as_json else tables.print_checks(
+        name, results
+    )
+    if any(result.fault for result in results):
+        sys.exit(1)

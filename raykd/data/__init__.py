@@ -18,12 +18,12 @@ from raykd.data.cifar100 import CIFAR100
 from raykd.data.digits import Digits
 from raykd.data.folder import ImageFolder
 from raykd.data.imagenet import ImageNet
-from raykd.data.registry import AnyData, default_root, load
+from raykd.data.registry import AnyData, default_root, get_spec, load, names
 from raykd.data.stl10 import STL10
 from raykd.data.tiny_imagenet import TinyImageNet
 
 __all__ = [
     "CIFAR10", "CIFAR100", "STL10", "AnyData", "DataSpec", "Dataset", "DatasetInfo", "Digits", "ImageFolder",
     "ImageNet", "Source", "TinyImageNet", "ViewIndex", "default_root", "draw_view_ids", "epoch_permutation",
-    "load", "stratified_split",
+    "get_spec", "load", "names", "stratified_split",
 ]  # fmt: skip

@@ -127,6 +127,7 @@ class Source(ABC, Generic[P]):
 class DataSpec(Spec):
     """The settings that all data sets share."""
 
+    name: str
     images: Annotated[int, Field(ge=2)] | None = None  # use so many training images, a stratified part
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # part of them held out for selection; 0: train on all
     split_seed: Annotated[int, Field(ge=0)] = 0

@@ -2,17 +2,17 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from raykd.data import AnyData, class_folders, parquet, parquet_layout, shards
+from raykd.data import class_folders, get_spec, names, parquet, parquet_layout, shards
 from raykd.errors import UserError, mask_passwords
 
 
 def list_datasets() -> list[dict[str, Any]]:
     """Returns every data set that a recipe can name; its training images, classes and size where fixed."""
     rows = []
-    for spec in get_args(get_args(AnyData)[0]):
-        name = str(get_args(spec.model_fields["name"].annotation)[0])
+    for name in names():
+        spec = get_spec(name)
         path = spec.model_fields.get("path")
         info = None if path is not None and path.is_required() else spec(name=name).published_info()
         rows.append(

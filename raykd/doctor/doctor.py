@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from raykd import plugins
 from raykd.doctor import findings, node
 from raykd.doctor.findings import Health
 from raykd.driver.auto_resources import resolve
@@ -85,6 +86,7 @@ def _examine(health: Health, address: str | None, storage: str, root: Path, stud
         data_root=str(root.absolute()),
         data=study.recipe.to_dict()["data"] if study else None,
         weights=_list_weight_files(study),
+        plugins=plugins.get_sources(),
     )
     probes = {name: _start_probe(node) for name, node in nodes.items()}
     answers = _collect_answers(

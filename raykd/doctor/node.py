@@ -1,5 +1,6 @@
 """What `raykd doctor` learns on a node: versions, devices, space, data, teacher, storage."""
 
+import json
 import os
 import platform
 import shutil
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from pydantic import TypeAdapter
 
-from raykd import data
+from raykd import data, plugins
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
 from raykd.store.processors import count_cpus, has_bf16, name_device
@@ -32,6 +33,7 @@ class NodeRequest:
     data_root: str
     data: dict[str, Any] | None  # the study's data set
     weights: list[tuple[str, str, str | None]]  # the study's files: student or teacher, path, SHA-256
+    plugins: dict[str, str]  # the texts of plugin files, by name
 
 
 class Check(NamedTuple):
@@ -135,7 +137,8 @@ def _check_data(request: NodeRequest) -> Check:
             "data", False, f"{request.data_root}: no folder that can be read",
             "put the data sets there on every node, or name the folder by --data or RAYKD_DATA",
         )  # fmt: skip
-    spec = TypeAdapter(data.AnyData).validate_python(request.data, strict=False)
+    plugins.use(request.plugins)
+    spec = TypeAdapter(data.AnyData).validate_json(json.dumps(request.data))
     try:
         info = data.load(spec, Path(request.data_root), download=False).info
     except UserError as error:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from raykd import data, models
+from raykd import data, models, plugins
 from raykd.data import Dataset
 from raykd.driver.resources import (
     Node,
@@ -125,7 +125,7 @@ def _measure_on_cluster(study: Study, data_root: Path, download: bool) -> tuple[
     import ray
 
     probe = ray.remote(num_cpus=0, num_gpus=1, max_retries=0)(_measure_on_worker)
-    reference = probe.remote(study.to_dict(), data_root, download)
+    reference = probe.remote(study.to_dict(), plugins.get_sources(), data_root, download)
     try:
         memory = ray.get(reference, timeout=TIMEOUT_S)
     except (ray.exceptions.RayError, TimeoutError) as error:
@@ -138,6 +138,9 @@ def _measure_on_cluster(study: Study, data_root: Path, download: bool) -> tuple[
     return choose_share(memory), f"a training step takes {peak:.1f} of a GPU's {total:.0f} GiB"
 
 
-def _measure_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> GpuMemory | None:
+def _measure_on_worker(
+    plain: dict[str, Any], sources: plugins.Sources, data_root: Path, download: bool
+) -> GpuMemory | None:
+    plugins.use(sources)
     recipe = Study.parse(plain, "study").recipe
     return measure_gpu_memory(recipe, data.load(recipe.data, data_root, download))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from raykd import plugins
 from raykd.paths import get_given_cache_folder
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
@@ -36,5 +37,5 @@ def make_trial_job(
     return trial.Job(
         recipe.to_dict(), folder, teachers, str(root.absolute()), download, threads, test,
         teacher_cache_gib=cluster.teacher_cache_gib, checkpoint_minutes=cluster.checkpoint_minutes,
-        cache=get_given_cache_folder(), metric=study.search.metric,
+        cache=get_given_cache_folder(), metric=study.search.metric, plugins=plugins.get_sources(),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from raykd.driver.study_run import DriveOptions, StudyRun
 from raykd.errors import UserError
 from raykd.store import file_names
 from raykd.store.folder import join_uri
+from raykd.store.plugin_copies import require_plugins
 from raykd.store.run_files import RunFiles
 from raykd.study import space_check
 from raykd.study.comparison import Comparison, parse_study
@@ -46,8 +47,10 @@ def launch(
     from raykd.driver.optuna_check import check_memory
 
     check_local_session(address)
-    study = pin_weights(study, download)
     root, owner = data_root or data.default_root(), RunFiles(join_uri(storage, study.name))
+    if owner.exists():
+        require_plugins(owner.folder)
+    study = pin_weights(study, download)
     runs = list_runs(study, owner)
     _check_studies([run.study for run in runs], root, download)
     if owner.exists():
@@ -77,7 +80,9 @@ def resume(
 
 def read_study(run: str, trials: int | None) -> Study | Comparison:
     """Returns the study of a run, with a budget of so many trials in all if `trials` says so."""
-    plain = RunFiles.open_any(run).study()
+    owner = RunFiles.open_any(run)
+    require_plugins(owner.folder)
+    plain = owner.study()
     if trials is not None:
         plain["budget"]["trials"] = trials
     return parse_study(plain, f"{run}/{file_names.STUDY}")

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from raykd import plugins
 from raykd.errors import UserError
 
 Fingerprint = dict[str, str]
@@ -51,6 +52,7 @@ def _get_fingerprint() -> Fingerprint:
         "raykd's files": digest.hexdigest()[:12],
         "raykd's folder": str(PACKAGE),
         "torch's folder": str(Path(torch_spec.origin).parent),
+        "installed plugins": plugins.describe_installed() or "none",
     }
 
 
@@ -61,7 +63,11 @@ def describe_difference(driver: Fingerprint, worker: Fingerprint) -> str:
     """
     is_here = driver["host"] == worker["host"]
     places = ("raykd's folder", "torch's folder") if is_here else ("raykd's files",)
-    names = [name for name in ("Python", "torch", "raykd", *places) if driver[name] != worker[name]]
+    names = [
+        name
+        for name in ("Python", "torch", "raykd", "installed plugins", *places)
+        if driver[name] != worker[name]
+    ]
     values = "; ".join(f"{name} {worker[name]}, the driver's {driver[name]}" for name in names)
     return values and f"a worker on {worker['host']} runs other code than the driver: {values}"
 

@@ -11,6 +11,7 @@ from raykd.study.search import (
     NSGA2,
     QMC,
     TPE,
+    CustomSampler,
     Halving,
     Hyperband,
     Median,
@@ -59,6 +60,11 @@ def make_sampler(study: Study, number: int) -> BaseSampler:
             )
         case Random():
             return optuna.samplers.RandomSampler(seed=trial_seed)
+        case CustomSampler():
+            sampler: BaseSampler = settings.make(trial_seed)
+            return sampler
+        case _:
+            raise TypeError(f"{type(settings)} is no sampler")
 
 
 def make_pruner(study: Study) -> optuna.pruners.BasePruner:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from raykd import plugins
 from raykd.driver import trainables
 from raykd.driver.auto_resources import can_use_gpus
 from raykd.driver.launch import check_recipe
@@ -18,6 +19,7 @@ from raykd.errors import UserError, validate
 from raykd.paths import get_given_cache_folder
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
+from raykd.store.plugin_copies import require_plugins, write_copies
 from raykd.store.processors import count_cpus
 from raykd.store.run_files import drop_checkpoints
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe, make_teacher_recipes
@@ -71,9 +73,11 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
     Folder(options.storage).check_reachable()
     recipe = pin_weights(recipe, options.download)
     folder = Folder(str(options.out or join_uri(options.storage, f"train-{digest(recipe)}")))
+    require_plugins(folder)
     if (row := _find_trained(recipe, folder, options.test)) is not None:
         return Trained(row, folder, was_done=True)
     check_recipe(recipe, options.data_root, options.download)
+    write_copies(folder)
     if options.workers is None:
         _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)
     else:
@@ -135,6 +139,7 @@ def _make_job(
         threads,
         test,
         cache=get_given_cache_folder(),
+        plugins=plugins.get_sources(),
     )
 
 

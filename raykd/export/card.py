@@ -109,7 +109,7 @@ def _describe_origin(run_files: RunFiles, choice: StudentChoice) -> str:
 
 def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any]) -> dict[str, str]:
     recipe = choice.recipe
-    method = methods.get_module(recipe.method.name).Method
+    method = methods.get_class(recipe.method.name)
     beside_kd = " beside KD" if recipe.plus_kd else ""
     num_images, num_held_out = len(dataset.train.labels), len(dataset.heldout.labels)
     return {

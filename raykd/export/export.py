@@ -5,6 +5,7 @@ student.safetensors   weights, under the names of raykd's nets
 student.pt2           torch.export program: images -> logits, any batch; needs torch alone
 student.onnx          the same for ONNX runtimes
 preprocessing.json    how an image becomes an input, and the classes; also inside the three forms
+plugins/*.py          copies of the plugin files of the study, if any
 provenance.json       program, machine, seed and teacher of the training
 README.md             the card
 """
@@ -20,6 +21,7 @@ from raykd.export import card, programs
 from raykd.export.choice import choose_student, make_export_recipe
 from raykd.store import file_names
 from raykd.store.folder import Folder
+from raykd.store.plugin_copies import require_plugins, write_copies
 from raykd.store.run_files import RunFiles
 from raykd.study.recipe import Recipe
 from raykd.training.student import describe_preprocessing, load_net, read_recipe
@@ -51,6 +53,7 @@ def export(
         UserError: There is no such trial, its student was not kept, its data set is not there, or `out` holds
             files that are no earlier export of this student.
     """
+    require_plugins(run_files.folder)
     choice, root = choose_student(run_files, number), root or data.default_root()
     recipe, export_recipe, folder = choice.recipe, make_export_recipe(choice), Folder(str(out))
     if folder.uri != (run_files.folder / file_names.EXPORT).uri:  # there the study's result may change
@@ -61,6 +64,7 @@ def export(
     net.set_input_statistics(dataset.mean, dataset.std)
     out.mkdir(parents=True, exist_ok=True)
     folder.write_yaml(file_names.RECIPE, export_recipe.to_dict())
+    write_copies(folder)
     (out / file_names.PROVENANCE).write_bytes(choice.folder.read(file_names.PROVENANCE))
     metadata = {"net": recipe.student.net, "preprocessing": json.dumps(preprocessing_values)}
     weights = {name: value.contiguous() for name, value in net.state_dict().items()}

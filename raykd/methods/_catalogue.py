@@ -1,11 +1,10 @@
 """What is known of the methods: source, status, needs, fields and ranges."""
 
-import inspect
 import json
 from importlib import resources
 from typing import Any
 
-from raykd import methods
+from raykd import methods, plugins
 from raykd.spec import collect_dimensions, get_value
 
 NOTES = (
@@ -39,16 +38,17 @@ def list_methods() -> list[dict[str, Any]]:
 
 def describe(name: str) -> dict[str, Any]:
     """A method in full. ValueError with the nearest name when there is none."""
-    file = methods.get_module(name)
-    space = collect_dimensions(file.Config, "method/")
-    defaults = file.Config().model_dump(mode="json")
+    method, config_class = methods.get_class(name), methods.get_config_class(name)
+    space = collect_dimensions(config_class, "method/")
+    defaults = methods.get_default(name).model_dump(mode="json")
     return {
         "name": name,
-        "status": file.Method.status,
-        "needs": sorted(file.Method.needs),
+        "status": method.status,
+        "origin": plugins.get_origin("methods", name) or "raykd",
+        "needs": sorted(method.needs),
         "num_ranges": len(space),
-        "paper": file.Method.paper,
-        "text": inspect.getdoc(file) or "",
+        "paper": method.paper,
+        "text": methods.get_text(name),
         "fields": [
             {
                 "path": path,

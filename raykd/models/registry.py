@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from torch import nn
 
-from raykd.errors import UserError, suggest_nearest
+from raykd import plugins
+from raykd.errors import UserError, first_line, suggest_nearest
 from raykd.models._base import Net
 from raykd.models.bottleneck import ResNet50
 from raykd.models.foreign import Options
@@ -46,7 +47,7 @@ NETS: Mapping[str, Callable[[int], Net]] = MappingProxyType(
 
 def names() -> tuple[str, ...]:
     """Returns the names of all nets, a family at a time, small to large."""
-    return tuple(NETS)
+    return (*NETS, *plugins.list_names("nets", NETS))
 
 
 def make(name: str, classes: int = 100, options: Options | None = None) -> Net:
@@ -72,14 +73,29 @@ def make(name: str, classes: int = 100, options: Options | None = None) -> Net:
     check_name(name)
     if options:
         raise ValueError(f"{name} takes no options, but got {', '.join(options)}")
-    return NETS[name](classes)
+    return NETS[name](classes) if name in NETS else _make_offered(name, classes)
+
+
+def _make_offered(name: str, classes: int) -> Net:
+    """A plugin's net. UserError when it cannot be made, or is none."""
+    factory, origin = plugins.load("nets", name)
+    place = f"plugin {origin}: net '{name}'"
+    if not callable(factory):
+        raise UserError([f"{place} should be number of classes -> raykd.models.Net, not {factory!r}"])
+    try:
+        net = factory(classes)
+    except (TypeError, AttributeError) as error:
+        raise UserError([f"{place} of {classes} classes: {first_line(error)}"]) from None
+    if not isinstance(net, Net):
+        raise UserError([f"{place} should be a raykd.models.Net, not {type(net).__name__}"])
+    return net
 
 
 def check_name(name: str) -> None:
     """Raises UserError with the nearest name when there is no such net; a library's are asked when made."""
-    if name.partition("/")[0] not in LIBRARIES and name not in NETS:
-        nets = f"{', '.join(NETS)}, timm/NAME, torchvision/NAME"
-        raise UserError([f"no such net '{name}'.{suggest_nearest(name, NETS)} There are: {nets}"])
+    if name.partition("/")[0] not in LIBRARIES and name not in names():
+        nets = f"{', '.join(names())}, timm/NAME, torchvision/NAME; or a plugin's (--plugin FILE.py)"
+        raise UserError([f"no such net '{name}'.{suggest_nearest(name, names())} There are: {nets}"])
 
 
 def num_parameters(net: nn.Module) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from raykd import data
+from raykd import data, plugins
 from raykd.driver.auto_resources import Resolution, make_untrained_trainer, resolve_on_cluster
 from raykd.driver.resources import get_size
 from raykd.errors import UserError
@@ -45,16 +45,19 @@ def probe_on_cluster(study: Study, data_root: Path, download: bool, address: str
 
     with connect(address):
         resolution = resolve_on_cluster(study, data_root, download)
-        arguments = (resolution.study.to_dict(), data_root, download)
+        arguments = (resolution.study.to_dict(), plugins.get_sources(), data_root, download)
         result = run_on_worker(_probe_on_worker, arguments, get_size(resolution.study))
     if isinstance(result, list):
         raise UserError(result)
     return resolution, Speed(*result)
 
 
-def _probe_on_worker(plain: dict[str, Any], data_root: Path, download: bool) -> tuple[Any, ...] | list[str]:
+def _probe_on_worker(
+    plain: dict[str, Any], sources: plugins.Sources, data_root: Path, download: bool
+) -> tuple[Any, ...] | list[str]:
     """On the node: the fields of the speed, or what is wrong with the input."""
     try:
+        plugins.use(sources)
         speed = probe_speed(Study.parse(plain, "study"), data_root, download)
     except UserError as error:
         return error.lines

@@ -9,6 +9,7 @@ from typing import Any
 from raykd.errors import UserError
 from raykd.store import file_names, lock
 from raykd.store.folder import Folder, join_uri
+from raykd.store.plugin_copies import write_copies
 from raykd.study.yaml_file import parse_settings
 
 
@@ -120,17 +121,19 @@ class RunFiles:
         self.folder.write_yaml(file_names.STUDY, study)
 
     def begin_comparison(self, study: dict[str, Any], methods: list[str]) -> None:
-        """Writes which runs it holds, and its study. The comparison exists from then on."""
+        """Writes which runs it holds, the plugin files in use, and its study: then the comparison exists."""
         self.folder.write_json(file_names.METHODS, methods)
+        write_copies(self.folder)
         self.write_study(study)
 
     def begin(self, study: dict[str, Any]) -> None:
-        """Writes where the run comes from, and its study. The run exists from then on."""
+        """Writes where the run comes from, the plugin files in use, and its study: then the run exists."""
         from raykd.store.provenance import (
             record_provenance,  # runs git when it is loaded: not for the verbs that only read
         )
 
         self.folder.write_json(file_names.PROVENANCE, record_provenance())
+        write_copies(self.folder)
         self.write_study(study)
 
     def trial(self, number: int) -> Folder:

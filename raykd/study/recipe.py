@@ -5,33 +5,21 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, GetCoreSchemaHandler, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from raykd import methods
 from raykd.data import AnyData
 from raykd.data.sampler import Grouping, check_classes
 from raykd.methods._base import MethodConfig
-from raykd.spec import Choice, Range, Seed, Spec
+from raykd.spec import ByTag, Choice, Range, Seed, Spec
 from raykd.study.nets import NetSpec, PeerSpec, StudentSpec
 from raykd.study.optimizer import Optimizer, Schedule, StepDecay
 from raykd.study.students import check_students, check_teachers_method
 from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import CACHEABLE
 
-
-class _MethodByName:
-    """Validates a method's settings against the Config of the file that its `name` calls for."""
-
-    def arms(self) -> dict[str, type[MethodConfig]]:
-        return {name: methods.get_config_class(name) for name in methods.names()}
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {name: handler.generate_schema(config) for name, config in self.arms().items()}
-        return core_schema.tagged_union_schema(choices, discriminator="name")
-
-
+MethodByName = Annotated[MethodConfig, ByTag("name", methods.names, methods.get_config_class)]
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
 
 
@@ -41,7 +29,7 @@ class TeacherTraining(Spec):
     Its weights are kept in the storage, under the hash of all that decides them.
     """
 
-    method: Annotated[MethodConfig, _MethodByName()] = methods.get_module("ce").Config()
+    method: MethodByName = methods.get_default("ce")
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = StepDecay()
@@ -55,7 +43,7 @@ class TeacherTraining(Spec):
 
     def check_batch_size(self, workers: int) -> None:
         """As `Optimizer.check_batch_size`, for the views of an image that the method takes."""
-        views = methods.get_module(self.method.name).Method.views
+        views = methods.get_class(self.method.name).views
         self.optimizer.check_batch_size(workers, views=views)
 
 
@@ -107,7 +95,7 @@ class Recipe(Spec):
     teachers: Annotated[tuple[WeightedTeacher, ...], Field(max_length=8)] = ()  # instead of one
     student: StudentSpec
     peers: Annotated[tuple[PeerSpec, ...], Field(max_length=7)] = ()  # other nets that learn beside
-    method: Annotated[MethodConfig, _MethodByName()]
+    method: MethodByName
     plus_kd: PlusKD | None = None
     epochs: Annotated[int, Field(ge=1)] = 240
     optimizer: Optimizer = Optimizer()
@@ -146,7 +134,7 @@ class Recipe(Spec):
 
     @property
     def _method_class(self) -> type[methods.Method]:
-        method_class: type[methods.Method] = methods.get_module(self.method.name).Method
+        method_class: type[methods.Method] = methods.get_class(self.method.name)
         return method_class
 
     @property
@@ -201,7 +189,7 @@ def check_form(path: str, form: CacheForm, name: str) -> None:
     """Raises ValueError when a method cannot be served by what a form keeps of a teacher's outputs."""
     if form.is_exact:
         return
-    method = methods.get_module(name).Method
+    method = methods.get_class(name)
     if lacking := sorted(method.needs - CACHEABLE):
         raise ValueError(
             f"{path}: method '{name}' reads its teacher's {', '.join(lacking)}: no form keeps them"
@@ -216,7 +204,7 @@ def check_form(path: str, form: CacheForm, name: str) -> None:
 
 
 def _list_logit_methods() -> list[str]:
-    return [name for name in methods.names() if methods.get_module(name).Method.needs == {"logits"}]
+    return [name for name in methods.names() if methods.get_class(name).needs == {"logits"}]
 
 
 def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:

@@ -1,17 +1,35 @@
 """How a space is searched: objectives, sampler and pruner, in Optuna's words."""
 
-from typing import Annotated, Literal, Self, cast
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
+from raykd import plugins
 from raykd.metric import METRICS, Metric
 from raykd.paths import resolve_database
-from raykd.spec import Seed, Spec
+from raykd.spec import ByTag, Seed, Spec
 
 Count = Annotated[int, Field(ge=1)]
 
 
-class TPE(Spec):
+class Sampler(Spec):
+    """Who proposes points."""
+
+    kind: str
+
+
+class CustomSampler(Sampler, ABC):
+    """A plugin's sampler: its settings, and the Optuna sampler that they make."""
+
+    @abstractmethod
+    def make(self, seed: int) -> Any:
+        """Returns an optuna.samplers.BaseSampler for one trial; `seed` is of the study and the trial."""
+
+
+class TPE(Sampler):
     """Tree-structured Parzen estimator (Optuna's TPESampler)."""
 
     kind: Literal["tpe"] = "tpe"
@@ -20,7 +38,7 @@ class TPE(Spec):
     grouped: bool = True
 
 
-class RungsGPSampler(Spec):
+class RungsGPSampler(Sampler):
     """Expected improvement of the end by a Gaussian process over the rungs (maths/rungs_gp.py)."""
 
     kind: Literal["rungs_gp"] = "rungs_gp"
@@ -28,40 +46,54 @@ class RungsGPSampler(Spec):
     paper_share: Annotated[float, Field(ge=0, le=1)] = 0.5  # of the first points; shrinks as trials come
 
 
-class GP(Spec):
+class GP(Sampler):
     """Gaussian process (Optuna's GPSampler)."""
 
     kind: Literal["gp"] = "gp"
     startup_trials: Count = 10
 
 
-class CMAES(Spec):
+class CMAES(Sampler):
     """Covariance matrix adaptation (Optuna's CmaEsSampler)."""
 
     kind: Literal["cmaes"] = "cmaes"
     startup_trials: Count = 1
 
 
-class NSGA2(Spec):
+class NSGA2(Sampler):
     """An evolutionary search of the Pareto front (Optuna's NSGAIISampler)."""
 
     kind: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Field(ge=2)] = 20
 
 
-class QMC(Spec):
+class QMC(Sampler):
     """Quasi-random points, evenly spread (Optuna's QMCSampler)."""
 
     kind: Literal["qmc"] = "qmc"
 
 
-class Random(Spec):
+class Random(Sampler):
     """Random points (Optuna's RandomSampler)."""
 
     kind: Literal["random"] = "random"
 
 
-Sampler = Annotated[TPE | RungsGPSampler | GP | CMAES | NSGA2 | QMC | Random, Field(discriminator="kind")]
+SAMPLERS: Mapping[str, type[Sampler]] = MappingProxyType({
+    "tpe": TPE, "rungs_gp": RungsGPSampler, "gp": GP, "cmaes": CMAES, "nsga2": NSGA2, "qmc": QMC,
+    "random": Random,
+})  # fmt: skip
+
+
+def list_samplers() -> tuple[str, ...]:
+    """Returns the kinds of all samplers. UserError when plugins offer one that is taken."""
+    return (*SAMPLERS, *plugins.list_names("samplers", SAMPLERS))
+
+
+def get_sampler(kind: str) -> type[Sampler]:
+    """Returns the settings' class of a sampler of `list_samplers`. UserError when a plugin's is none."""
+    sampler: type[Sampler] = SAMPLERS.get(kind) or plugins.load_spec("samplers", kind, CustomSampler, "kind")
+    return sampler
 
 
 class Halving(Spec):
@@ -114,7 +146,7 @@ class Search(Spec):
 
     # the first is a metric (raykd/metric.py), by which trials are judged; the others are minimized
     objectives: tuple[Objective, ...] = ("accuracy",)
-    sampler: Sampler = TPE()
+    sampler: Annotated[Sampler, ByTag("kind", list_samplers, get_sampler)] = TPE()
     pruner: Pruner = Halving()
     seed: Seed = 0
     # the search ends when rungs_gp expects less than so many points of accuracy of three proposals in a row

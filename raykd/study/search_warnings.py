@@ -3,7 +3,7 @@
 import math
 
 from raykd.spec import Choice, Dimension
-from raykd.study.search import CMAES, NSGA2, Sampler
+from raykd.study.search import CMAES, NSGA2, CustomSampler, Sampler
 from raykd.study.study import Study
 
 LAUNCHES_PER_IMAGE = 267  # counted on fake CUDA tensors: 17,100 a step of 64 images
@@ -24,8 +24,8 @@ def _describe_slow_steps(study: Study) -> list[str]:
 
 def _describe_sampler(study: Study) -> list[str]:
     sampler, space, limits = study.search.sampler, study.search_space(), []
-    if sampler.kind in ("qmc", "random"):
-        return []  # they never learn, as their names say
+    if sampler.kind in ("qmc", "random") or isinstance(sampler, CustomSampler):
+        return []  # they never learn, as their names say; of a plugin's nothing is known
     if study.search.pruner.kind != "none" and not learns_from_pruned(sampler, space):
         limits.append("learns from complete trials alone, not from those that search/pruner stops")
     generation = _count_generation(sampler, space)

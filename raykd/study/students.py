@@ -34,16 +34,16 @@ def check_students(name: str, method: type[Method], copies: int, num_peers: int)
 
 def check_teachers_method(name: str) -> None:
     """ValueError in one line where a method cannot be a teacher's own training."""
-    method = methods.get_module(name).Method
+    method = methods.get_class(name)
     if method.needs or method.students != "one":
         why = "needs a teacher itself" if method.needs else "trains several students"
-        known = [one for one in list_methods("one") if not methods.get_module(one).Method.needs]
+        known = [one for one in list_methods("one") if not methods.get_class(one).needs]
         raise ValueError(f"method '{name}' {why}: a teacher's own training takes {', '.join(known)}")
 
 
 def list_methods(students: str) -> list[str]:
     """Returns the names of the methods of such students, in alphabetical order."""
-    return [name for name in methods.names() if methods.get_module(name).Method.students == students]
+    return [name for name in methods.names() if methods.get_class(name).students == students]
 
 
 def bind_branches(students: Sequence[NetSpec], classes: int) -> MakeBranch:

@@ -12,6 +12,7 @@ from raykd.data import Dataset, DataSpec
 from raykd.errors import UserError, first_line, validate
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
+from raykd.store.plugin_copies import require_plugins
 from raykd.study.recipe import Recipe
 from raykd.study.yaml_file import parse_settings
 from raykd.training import distiller
@@ -68,6 +69,8 @@ def load(location: str | Folder) -> TrainedStudent:
     values = folder.read_json(file_names.PREPROCESSING)
     if not isinstance(values, dict) or not {"size", "classes", "mean", "std"} <= values.keys():
         raise UserError([f"{folder.uri}/{file_names.PREPROCESSING}: torn, or not of a student"])
+    run = folder.parent.parent  # of a trial; an export holds its own copies
+    require_plugins(run if run.exists(file_names.STUDY) else folder)
     recipe = read_recipe(folder)
     net = load_net(recipe, folder, len(values["classes"]), values["size"])
     student = TrainedStudent(net, recipe, values)

@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from raykd import data, models
+from raykd import data, models, plugins
 from raykd.data import AnyData, Dataset
 from raykd.errors import first_line
 from raykd.metric import Metric
@@ -63,6 +63,7 @@ class Job:
     cache: str = ""  # the folder of caches on every node; "": each node's own
     checkpoint_minutes: float = 10.0  # a state at least so often, inside an epoch too
     metric: Metric = "accuracy"  # by which the trial is judged
+    plugins: dict[str, str] = field(default_factory=dict)  # the texts of plugin files, by name
 
     @property
     def cache_folder(self) -> Path | None:
@@ -115,6 +116,7 @@ def _make_trainer(
 
 def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
     torch.set_num_threads(job.threads)
+    plugins.use(job.plugins)
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
     if is_rank_0:
         folder.remove_partial_files()

@@ -14,13 +14,12 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import nn
 
 from raykd import data, models
-from raykd.data import AnyData
 from raykd.errors import UserError, suggest_nearest, validate
 from raykd.maths.interval import half_width
 from raykd.store import file_names
@@ -44,7 +43,7 @@ def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[st
     Raises:
         UserError: No such set, or a mistake in `overrides` (path=value).
     """
-    kinds = {spec.model_fields["name"].default: spec for spec in get_args(get_args(AnyData)[0])}
+    kinds = data.names()
     if to not in kinds and not (root / Path(to).expanduser()).is_dir():
         raise UserError(
             [
@@ -53,7 +52,7 @@ def make_probe(to: str, student: TrainedStudent, root: Path, overrides: tuple[st
             ]
         )
     settings = {"name": to} if to in kinds else {"name": "folder", "path": to}
-    size = {"size": student.size} if "size" in kinds[settings["name"]].model_fields else {}
+    size = {"size": student.size} if "size" in data.get_spec(settings["name"]).model_fields else {}
     plain: dict[str, Any] = {"data": settings | size | {"holdout": 0.0}}
     override(plain, overrides)
     return validate(Probe, plain, "transfer")

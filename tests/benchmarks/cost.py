@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.synthetic_batch import peak_bytes
+from support.oracles import peak_bytes
 
 from raykd import data, methods, models
 from raykd.data import cifar100
@@ -47,7 +47,7 @@ class MethodRun:
     """One row of the table."""
 
     def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
-        students = methods.get_module(method["name"]).Method.students
+        students = methods.get_class(method["name"]).students
         recipe = Recipe.model_validate(
             {
                 "data": cifar100.CIFAR100(rotations=rotations),

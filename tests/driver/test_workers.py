@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from support import gloo
 from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 from torch import nn
 
+from raykd.contract import gloo
 from raykd.data.in_memory import Pixels
 from raykd.driver import trainables
 from raykd.driver.resources import WorkerSize

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support import gloo
-from support.synthetic_batch import peak_bytes
+from support.oracles import peak_bytes
 from torch import Tensor
 from torch.testing import assert_close
 
+from raykd.contract import gloo
 from raykd.maths import bank, nce, ramp
 from raykd.maths.contrast import consistency_loss, info_nce
 from raykd.maths.gather import all_gather, num_ranks, rank_offset

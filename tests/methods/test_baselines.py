@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import CONTEXT, FITNET_CONTEXT, kl_divergence, make_batch
+from support.oracles import kl_divergence
 from test_golden import Golden
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods, models
 from raykd.batch import Head, MethodBatch, MethodContext, OutputShapes
+from raykd.contract.synthetic_batch import CONTEXT, FITNET_CONTEXT, make_batch
 from raykd.maths.logits import standardize
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, simkd, sp, vid
@@ -84,7 +85,7 @@ def test_every_method_that_compares_logits_can_standardize_them(name: str) -> No
     needed.
     """
     config = methods.get_config_class(name)
-    compares = "logits" in methods.get_module(name).Method.needs or name == "sdd"
+    compares = "logits" in methods.get_class(name).needs or name == "sdd"
     compares &= name != "crcd"  # its logits stand in a gradient, whose relation is compared
     assert ("standardize" in config.model_fields) == compares
     if not compares:

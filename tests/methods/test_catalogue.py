@@ -28,7 +28,7 @@ def test_the_list_says_status_needs_ranges_and_paper() -> None:
     rows = list_methods()
     assert [row["name"] for row in rows] == list(methods.names())
     for row in rows:
-        assert set(row) == {"name", "status", "needs", "num_ranges", "paper"}
+        assert set(row) == {"name", "origin", "status", "needs", "num_ranges", "paper"}
         assert row["num_ranges"] == len(collect_dimensions(methods.get_config_class(row["name"])))
 
 

@@ -3,10 +3,10 @@
 import math
 
 import torch
-from support.synthetic_batch import CONTEXT, make_batch
 from torch.testing import assert_close
 
 from raykd import methods
+from raykd.contract.synthetic_batch import CONTEXT, make_batch
 
 Rows = list[list[float]]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import CONTEXT, STUDENT, kl_divergence, make_batch
+from support.oracles import kl_divergence
 from test_golden import Golden, assert_matches
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods
+from raykd.contract.synthetic_batch import CONTEXT, STUDENT, make_batch
 from raykd.methods import dcd, mcld, msdcrd, pckd
 
 

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import CLASSES, CONTEXT, LABELS, kl_divergence, make_batch, require_gradients
+from support.oracles import kl_divergence
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods
+from raykd.contract.synthetic_batch import CLASSES, CONTEXT, LABELS, make_batch, require_gradients
 from raykd.maths import relation
 from raykd.methods import crcd
 

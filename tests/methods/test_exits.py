@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from support.synthetic_batch import CONTEXT, FITNET_CONTEXT, kl_divergence, make_batch
+from support.oracles import kl_divergence
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods, models
 from raykd.batch import MethodContext, OutputShapes, empty_outputs
+from raykd.contract.synthetic_batch import CONTEXT, FITNET_CONTEXT, make_batch
 from raykd.methods import beed, eed
 
 BATCH = make_batch(context=FITNET_CONTEXT)

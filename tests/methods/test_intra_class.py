@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from support.small_trainer import make_trainer, recipe
-from support.synthetic_batch import CONTEXT, make_batch, show_twice
 
+from raykd.contract.synthetic_batch import CONTEXT, make_batch, show_twice
 from raykd.errors import UserError
 from raykd.methods import intra_class
 from raykd.study.recipe import make_teacher_recipe

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import CONTEXT, STUDENT, TEACHER, make_batch
 from torch import Tensor
 from torch.testing import assert_close
 
 from raykd import methods
+from raykd.contract.synthetic_batch import CONTEXT, STUDENT, TEACHER, make_batch
 from raykd.methods import msdcrd
 
 

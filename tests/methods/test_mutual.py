@@ -4,19 +4,12 @@ from itertools import permutations, product
 
 import pytest
 import torch
+from support.oracles import kl_divergence
 from support.small_trainer import recipe
-from support.synthetic_batch import (
-    CONTEXT,
-    LABELS,
-    PEER,
-    PEERS_CONTEXT,
-    kl_divergence,
-    make_batch,
-    with_branches,
-)
 from torch import Tensor
 
 from raykd.batch import MethodContext
+from raykd.contract.synthetic_batch import CONTEXT, LABELS, PEER, PEERS_CONTEXT, make_batch, with_branches
 from raykd.maths.mutual import Projection
 from raykd.methods import dml, lmcl, mcl, mcl_okd
 from raykd.training.distiller import build_on_meta

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support import gloo
+from support.oracles import kl_divergence
 from support.small_trainer import make_trainer, recipe
-from support.synthetic_batch import (
+from torch import Tensor
+from torch.testing import assert_close
+
+from raykd.batch import MethodBatch
+from raykd.contract import gloo
+from raykd.contract.synthetic_batch import (
     CONTEXT,
     average_over_ranks,
-    kl_divergence,
     list_tensors,
     make_batch,
     require_gradients,
     take_rank_share,
 )
-from torch import Tensor
-from torch.testing import assert_close
-
-from raykd.batch import MethodBatch
 from raykd.maths.gather import num_ranks
 from raykd.methods import sskd
 from raykd.study.recipe import Recipe

@@ -8,10 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
-from support.synthetic_batch import CONTEXT, make_batch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from raykd.contract.synthetic_batch import CONTEXT, make_batch
 from raykd.maths import lipschitz, transport
 from raykd.methods import wcord
 from raykd.spec import Range, collect_dimensions

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.synthetic_batch import require_gradients
 from torch.testing import assert_close
 
 from raykd import methods, models
 from raykd.batch import MethodBatch, MethodContext, Outputs
+from raykd.contract.synthetic_batch import require_gradients
 from raykd.errors import UserError
 from raykd.models.foreign import ForeignNet
 
@@ -120,7 +120,7 @@ def serves(method: str, student: str, teacher: str) -> bool:
     """Whether a method serves the pair; if so, its terms and gradients are finite."""
     context = MethodContext(*(make_shapes(net) for net in (student, teacher)), LABELS[::ROTATIONS])
     config = methods.get_config_class(method)()
-    has_peers = methods.get_module(method).Method.students == "peers"
+    has_peers = methods.get_class(method).students == "peers"
     context = context._replace(
         peers=(context.student,) * has_peers,
         make_branch=lambda _, first: models.make_branch(student, CLASSES, NETS.get(student), first),

@@ -48,7 +48,7 @@ def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> 
         "teacher": {"net": nets[0], "weights": "none"},
         "student": {
             "net": nets[1],
-            "copies": 2 if methods.get_module(method).Method.students == "peers" else 1,
+            "copies": 2 if methods.get_class(method).students == "peers" else 1,
         },
         "method": {"name": method},
         "precision": "bfloat16",

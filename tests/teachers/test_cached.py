@@ -242,7 +242,7 @@ def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_and_of_the_li
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in methods.names() if frozenset() < methods.get_module(n).Method.needs <= CACHEABLE]
+    "name", [n for n in methods.names() if frozenset() < methods.get_class(n).needs <= CACHEABLE]
 )
 def test_a_method_learns_the_same_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

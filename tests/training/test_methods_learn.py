@@ -19,7 +19,7 @@ from raykd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 LATE = ("crd", "pckd", "vid", "wcord")  # their terms fall after some epochs only: more, for a margin anywhere
-PEERS = [name for name in methods.names() if methods.get_module(name).Method.students == "peers"]
+PEERS = [name for name in methods.names() if methods.get_class(name).students == "peers"]
 TWICE = ("intra_class",)  # two views an image: twice the steps
 ROTATED = ("pckd", "sskd")  # four views an image: fewer images in the same time
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, top_k_accuracy_score
-from support import gloo
 from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 from torch import Tensor, nn
 
+from raykd.contract import gloo
 from raykd.metric import METRICS, Metric
 from raykd.training.evaluation import measure_metrics
 from raykd.training.trainer import Trainer

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from support import gloo
 from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 
+from raykd.contract import gloo
 from raykd.driver.confirm import make_control
 from raykd.errors import UserError
 from raykd.study.recipe import Recipe

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from support import gloo
 from support.small_trainer import comparable_metrics, make_trainer, recipe
 
 from raykd import methods
+from raykd.contract import gloo
 from raykd.study.optimizer import CosineDecay, Optimizer, StepDecay
 from raykd.study.recipe import Recipe
 from raykd.training import trainer as trainer_module
@@ -240,7 +240,7 @@ def test_a_batch_that_cannot_be_is_refused() -> None:
 
 def test_every_method_is_known_to_recipes() -> None:
     for name in methods.names():
-        copies = 2 if methods.get_module(name).Method.students == "peers" else 1
+        copies = 2 if methods.get_class(name).students == "peers" else 1
         settings = recipe(method={"name": name}, student={"net": "resnet8", "copies": copies})
         assert settings.method == methods.get_config_class(name)()
 

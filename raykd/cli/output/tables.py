@@ -1,6 +1,7 @@
 """What the verbs print: tables, and plain lines where the output is no terminal."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from raykd.cli.output.text import print_lines, print_table
@@ -83,12 +84,16 @@ def print_methods(entries: Any) -> None:
         columns = {"method": "name", "status": "status", "needs": "needs", "searched fields": "num_ranges"}
         rows = [
             {name: item[key] for name, key in columns.items()}
-            | {"needs": ", ".join(item["needs"]), "paper": item["paper"]}
+            | {
+                "method": item["name"] + _name_origin(item),
+                "needs": ", ".join(item["needs"]),
+                "paper": item["paper"],
+            }
             for item in entries
         ]
         print_table(rows, prose=("needs", "paper"))
         return
-    title = f"{entries['name']} ({entries['status']}): {entries['paper']}"
+    title = f"{entries['name']}{_name_origin(entries)} ({entries['status']}): {entries['paper']}"
     print_lines([title, "", *entries["text"].splitlines(), ""])
     columns = {"field": "path", "range": "range", "paper's value": "paper", "only when": "conditions"}
     fields = [{name: field[key] for name, key in columns.items()} for field in entries["fields"]]
@@ -102,3 +107,15 @@ def print_methods(entries: Any) -> None:
         print_lines(["", f"published: {row['system']} on {row['data']} (source: {row['source']})"])
         for pair, values in row["top1"].items():
             print(f"  {pair}: {' / '.join(f'{value:g}' for value in values)} %")
+
+
+def _name_origin(item: dict[str, Any]) -> str:
+    return "" if item["origin"] == "raykd" else f" of {item['origin']}"
+
+
+def print_checks(name: str, results: Sequence[tuple[str, str]]) -> None:
+    """Prints which promises of the contract a method keeps, and why it does not keep the others."""
+    for promise, fault in results:
+        print_lines([f"broken  {promise}", f"        {fault}"] if fault else [f"kept    {promise}"], 8)
+    num_broken = sum(bool(fault) for _, fault in results)
+    print(f"{name}: {num_broken} of {len(results)} promises broken" if num_broken else f"{name}: all kept")

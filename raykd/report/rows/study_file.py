@@ -11,6 +11,7 @@ from raykd.report.rows.read import ProblemLog
 from raykd.report.rows.types import PublishedRow
 from raykd.spec import Scalar, get_value
 from raykd.store import file_names
+from raykd.store.plugin_copies import find_faults
 from raykd.store.run_files import RunFiles
 from raykd.study.starts import describe_starts, name_teachers
 from raykd.study.study import Study
@@ -57,7 +58,7 @@ class StudyFile:
         name = self.get_text("recipe/method/name")
         if name not in methods.names():
             return name, "unknown", "a method that this version does not have"
-        method = methods.get_module(name).Method
+        method = methods.get_class(name)
         return name, method.status, method.paper
 
     def get_conditions(self) -> dict[str, Scalar | None]:
@@ -123,6 +124,8 @@ def read_study_file(run_files: RunFiles, problems: ProblemLog) -> StudyFile:
     except UserError as error:
         problems.add(f"cannot be read: {first_line(error)}", file_names.STUDY)
         return StudyFile({}, None)
+    for line in find_faults(run_files.folder):
+        problems.add(line)
     try:
         return StudyFile(content, Study.parse(content, file_names.STUDY))
     except UserError as error:

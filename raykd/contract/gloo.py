@@ -1,4 +1,4 @@
-"""Real gloo ranks, started once and reused by every test: `run(function, *args, ranks=2) -> [results]`.
+"""Real gloo ranks on this machine, started once and reused: `run(function, *args, ranks=2) -> [results]`.
 
 The function must be importable and its arguments picklable. Ranks talk over loopback and meet at a file.
 """
@@ -20,7 +20,7 @@ import torch.multiprocessing as mp
 
 
 def run(function: Callable[..., Any], *args: Any, ranks: int = 2) -> list[Any]:
-    """function(*args) on all ranks: their results in order, or RuntimeError with a rank's traceback."""
+    """Returns function(*args) of all ranks in order, or RuntimeError with a rank's traceback."""
     connections = _start_pool(ranks)
     for connection in connections:
         connection.send_bytes(pickle.dumps((function, args)))
@@ -53,7 +53,7 @@ def _start_pool(ranks: int) -> list[Connection]:
 def _serve_rank(rank: int, ranks: int, rendezvous: str, connection: Connection) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    store = dist.FileStore(rendezvous, ranks)
+    store = dist.FileStore(rendezvous, ranks)  # type: ignore[attr-defined]
     dist.init_process_group("gloo", store=store, rank=rank, world_size=ranks, timeout=timedelta(minutes=4))
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Small batches of odd shapes for the tests of methods: the nets differ in width, channels and map sizes."""
+"""Small batches of odd shapes for the contract: the nets differ in width, channels and map sizes."""
 
 import math
 from collections.abc import Callable
@@ -29,12 +29,14 @@ class SyntheticBranch(nn.Module):
         self.fc = nn.Linear(shapes.embedding, shapes.classes)
 
     def forward(self, x: Tensor) -> Outputs:
+        """Returns outputs without maps."""
         pooled = self.norm(self.conv(x.float())).relu()
         embedding = pooled.mean(dim=(2, 3))
         return Outputs(self.fc(embedding), embedding, (), Head(self.fc.weight, self.fc.bias), pooled)
 
 
 def with_branches(context: MethodContext) -> MethodContext:
+    """Returns the context of students whose last stages can be had anew."""
     return context._replace(make_branch=lambda student, k: SyntheticBranch(context.students[student], k))
 
 
@@ -48,6 +50,8 @@ FITNET_CONTEXT = MethodContext(
 
 
 def make_outputs(shapes: OutputShapes, rows: int, generator: torch.Generator) -> Outputs:
+    """Returns random outputs of so many rows, whose parts fit each other as a net's do."""
+
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
@@ -63,7 +67,7 @@ def make_outputs(shapes: OutputShapes, rows: int, generator: torch.Generator) ->
 
 
 def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTEXT) -> MethodBatch:
-    """Six images with repeated labels, rotated views in adjacent rows."""
+    """Returns six images with repeated labels, rotated views in adjacent rows."""
     generator = torch.Generator().manual_seed(seed)
     index = torch.randperm(IMAGES, generator=generator)[:BATCH].repeat_interleave(rotations)
     student, teacher, *peers = (
@@ -74,7 +78,7 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
 
 
 def show_twice(batch: MethodBatch, rotations: int = 1) -> MethodBatch:
-    """The same outputs, as if of two views each of three images, of which two are of one class."""
+    """Returns the same outputs, as if of two views each of three images, of which two are of one class."""
     first = int(batch.index[0])
     images = torch.tensor([first, first + CLASSES, first + 1]) % IMAGES
     index = images.repeat_interleave(2 * rotations)
@@ -82,30 +86,32 @@ def show_twice(batch: MethodBatch, rotations: int = 1) -> MethodBatch:
 
 
 def list_tensors(*nets: Outputs) -> list[Tensor]:
+    """Returns all tensors of nets' outputs, those of the head last."""
     return [x for o in nets for x in (o.logits, o.embedding, o.pooled, *o.maps, *o.preacts, *o.head)]
 
 
 def map_tensors(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs:
+    """Returns the outputs with every tensor changed."""
     maps, preacts = tuple(map(change, outputs.maps)), tuple(map(change, outputs.preacts))
     logits, embedding, pooled = map(change, (outputs.logits, outputs.embedding, outputs.pooled))
     return Outputs(logits, embedding, maps, Head(*map(change, outputs.head)), pooled, preacts)
 
 
 def require_gradients(batch: MethodBatch) -> MethodBatch:
-    """The same batch, with every tensor of all Outputs requiring a gradient."""
+    """Returns the same batch, with every tensor of all Outputs requiring a gradient."""
     return map_outputs(
         batch, lambda outputs: map_tensors(outputs, lambda x: x.detach().clone().requires_grad_())
     )
 
 
 def map_outputs(batch: MethodBatch, change: Callable[[Outputs], Outputs]) -> MethodBatch:
-    """The same batch, with the Outputs of all nets changed."""
+    """Returns the same batch, with the Outputs of all nets changed."""
     student, teacher, *peers = map(change, (batch.student, batch.teacher, *batch.peers))
     return replace(batch, student=student, teacher=teacher, peers=tuple(peers))
 
 
 def take_rank_share(batch: MethodBatch) -> MethodBatch:
-    """The rows of this rank."""
+    """Returns the rows of this rank."""
     if num_ranks() == 1:
         return batch
     half = len(batch.labels) // num_ranks()
@@ -119,25 +125,8 @@ def take_rank_share(batch: MethodBatch) -> MethodBatch:
     return map_outputs(rank_batch, rows)
 
 
-def kl_divergence(student: Tensor, teacher: Tensor, temperature: float) -> float:
-    """T^2 KL of two rows of logits [c], by the definition."""
-    p, q = ((z.detach() / temperature).softmax(0) for z in (teacher, student))
-    return float((p * (p / q).log()).sum()) * temperature**2
-
-
 def average_over_ranks(x: Tensor) -> Tensor:
-    """The mean over ranks, as DDP averages gradients."""
+    """Returns the mean over ranks, as DDP averages gradients."""
     if num_ranks() > 1:
         torch.distributed.all_reduce(x)
     return x / num_ranks()
-
-
-def peak_bytes(profile: torch.profiler.profile) -> int:
-    """The most that was allocated at once in a profile with profile_memory, beyond what was there before."""
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    allocated = peak = 0
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        allocated += event.nbytes()
-        peak = max(peak, allocated)
-    return peak
