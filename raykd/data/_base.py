@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from raykd.batch import Batch, Triple
+from raykd.data.augment import Augment, NoAugment
 from raykd.spec import Range, Spec
 
 Scale = Annotated[float, Field(gt=0)]
@@ -139,6 +140,7 @@ class DataSpec(Spec):
     mixup: Annotated[float, Field(ge=0), Range(0, 1)] = 0.0  # alpha of Beta(alpha, alpha) (arXiv:1710.09412)
     cutmix: Annotated[float, Field(ge=0), Range(0, 1)] = 0.0  # likewise (arXiv:1905.04899); with both: either
     erasing: Annotated[float, Field(ge=0, le=1), Range(0, 0.5)] = 0.0  # a box of so many views is blank
+    augment: Augment = NoAugment()  # of crops, before they are turned, mixed and erased
 
     @model_validator(mode="after")
     def _check_views(self) -> Self:
@@ -158,11 +160,12 @@ class DataSpec(Spec):
     @property
     def makes_views(self) -> bool:
         """Whether a view is more than the crop that its id counts."""
-        return self.views is not None or self.mixes or self.erasing > 0
+        return self.views is not None or self.mixes or self.erasing > 0 or self.augment.kind != "none"
 
     def describe_views(self, positions: Tensor) -> list[Any]:
         """Returns plain data that differ where views do, of training images at these positions."""
-        own = [self.flip, self.rotations, self.views, self.mixup, self.cutmix, self.erasing]
+        own: list[Any] = [self.flip, self.rotations, self.views, self.mixup, self.cutmix, self.erasing]
+        own += [self.augment.model_dump()] if self.augment.kind != "none" else []
         return [*own, hashlib.sha256(positions.numpy().tobytes()).hexdigest()] if self.mixes else own
 
     @abstractmethod

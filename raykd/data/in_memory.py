@@ -120,9 +120,9 @@ class InMemorySource(Source[Pixels]):
     def _make_views(
         self, view_maker: ViewMaker, positions: Tensor, view_ids: Tensor, row: Tensor | None
     ) -> Batch:
-        device = self._normalizer.device
-        crop_positions, seeds = (t.to(device) for t in view_maker.list_crops(positions, view_ids))
-        crops = self._crop(crop_positions, seeds % self._num_crops)
+        on_host = view_maker.list_crops(positions, view_ids)
+        crop_positions, seeds = (t.to(self._normalizer.device) for t in on_host)
+        crops = view_maker.augment(self._crop(crop_positions, seeds % self._num_crops), *on_host)
         batch = self._normalizer.make_batch(crops, crop_positions, seeds)
         return view_maker.finish(batch, positions, view_ids, row)
 

@@ -163,8 +163,9 @@ class StreamedSource(Source[EncodedImages]):
             yield self._normalizer.make_batch(pixels, step_positions, ids)
 
     def _make_views(self, pixels: Tensor, positions: Tensor, view_ids: Tensor) -> Batch:
-        crops = (t.to(self._normalizer.device) for t in self._view_maker.list_crops(positions, view_ids))
-        batch = self._normalizer.make_batch(pixels, *crops)
+        on_host = self._view_maker.list_crops(positions, view_ids)
+        pixels = self._view_maker.augment(pixels, *on_host)
+        batch = self._normalizer.make_batch(pixels, *(t.to(self._normalizer.device) for t in on_host))
         is_numbered = self._spec.views is not None
         row = number_rows(self._images[positions], view_ids, self.num_views) if is_numbered else None
         return self._view_maker.finish(batch, positions, view_ids, row)

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from raykd.batch import Batch
 from raykd.data._base import DataSpec
+from raykd.data.augment import NUM_BINS, OPERATIONS, augment
 
 NUM_VIEWS = 2**31
 # streams of numbers; whatever is added later takes a new one
 SEED, PARTNER, PARTNER_SEED, KIND, SHARE, MIX_X, MIX_Y, ERASE, AREA, RATIO, ERASE_X, ERASE_Y = range(12)
+AUGMENT = 16  # of each operation three: which, its sign, its magnitude
 ERASED_AREA, ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)  # torchvision's RandomErasing
 
 
@@ -74,6 +76,20 @@ class ViewMaker:
         images = self._images[positions][:, None].expand_as(view_ids)
         seeds = torch.from_numpy(draw_uniform(images, view_ids, SEED) * NUM_VIEWS).long()
         return seeds - seeds % 2 + view_ids % 2 if self._spec.rotations > 1 else seeds
+
+    def augment(self, pixels: Tensor, positions: Tensor, seeds: Tensor) -> Tensor:
+        """Returns the pixels [n * r, side, side, 3], uint8, of crops of `list_crops`, augmented."""
+        spec = self._spec.augment
+        if spec.kind == "none":
+            return pixels
+        images, seeds = self._images[positions].repeat_interleave(seeds.shape[1]), seeds.flatten()
+        for place in range(spec.num_ops if spec.kind == "randaugment" else 1):
+            which, sign, draw = (draw_uniform(images, seeds, AUGMENT + 3 * place + k) for k in range(3))
+            bins = np.full(len(draw), spec.magnitude) if spec.kind == "randaugment" else draw * NUM_BINS
+            operations = (which * len(OPERATIONS)).astype(np.int64)
+            is_wide = spec.kind == "trivialaugment"
+            pixels = augment(pixels, is_wide, operations, sign < 0.5, bins.astype(np.int64))
+        return pixels
 
     def finish(self, batch: Batch, positions: Tensor, view_ids: Tensor, row: Tensor | None) -> Batch:
         """Returns the batch of the views: crops of `list_crops` mixed with their partners, and erased."""

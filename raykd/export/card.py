@@ -59,7 +59,7 @@ def render_card(
 |---|---|
 {chr(10).join(f"| {name} | {words} |" for name, words in facts.items())}
 
-## Accuracy
+## {_get_heading(run_files)}
 
 | what | images | {_get_title(run_files)} | n |
 |---|---|---|---|
@@ -162,8 +162,13 @@ def _describe_workers(provenance: dict[str, Any]) -> str:
 
 
 def _get_title(run_files: RunFiles) -> str:
-    metric = run_files.study()["search"]["objectives"][0]
-    return "top-1" if metric == "accuracy" else METRIC_TITLES[metric]
+    title = METRIC_TITLES[run_files.study()["search"]["objectives"][0]]
+    return "top-1" if title == "accuracy" else title
+
+
+def _get_heading(run_files: RunFiles) -> str:
+    title = _get_title(run_files)
+    return "Accuracy" if title == "top-1" else title[0].upper() + title[1:]
 
 
 def _accuracy_rows(run_files: RunFiles, choice: StudentChoice, dataset: Dataset[Any]) -> list[str]:

@@ -70,7 +70,8 @@ def build_search_space(method: str, entries: dict[str, Any]) -> tuple[dict[str, 
             except ValueError as error:
                 errors.extend(f"{place}: {line}" for line in str(error).splitlines())
     for path in [p for p, d in space.items() if any(parent not in space for parent, _ in d.conditions)]:
-        space[path] = replace(space[path], conditions=())
+        conditions = tuple(c for c in space[path].conditions if c[0] in space)
+        space[path] = replace(space[path], conditions=conditions)
     return space, errors
 
 
