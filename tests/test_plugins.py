@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raykd import data, methods, models, plugins
 from raykd.contract.contract import BrokenPromise, Subject, check_method, check_terms_and_gradients
@@ -18,6 +19,7 @@ from raykd.store.plugin_copies import read_copies
 from raykd.store.run_files import RunFiles
 from raykd.study.offers import check_offers
 from raykd.study.study import Study
+from raykd.teachers.teacher import LiveTeacher
 from raykd.training import student
 
 EXAMPLE = Path(__file__).parents[1] / "studies" / "plugin"
@@ -88,6 +90,23 @@ def test_the_example_keeps_the_contract_and_a_careless_method_is_told_what_it_br
     use(FILE.read_text().replace(".logits.detach()", ".logits"))
     with pytest.raises(BrokenPromise, match="a gradient reaches the teacher"):
         check_terms_and_gradients(Subject("logit_cosine"))
+
+
+def test_a_teachers_cache_is_of_the_files_text() -> None:
+    source, keys = FILE.read_text(), set()
+    index = data.ViewIndex("views", 1, 1, torch.zeros(1, dtype=torch.int64))
+    for text in (
+        source,
+        source,
+        source.replace(
+            "return make_outputs((first, last), last", "return make_outputs((first, last), 2 * last"
+        ),
+    ):
+        use(text)
+        torch.manual_seed(0)
+        live = LiveTeacher(models.make("two_convolutions", 10), 32, torch.device("cpu"), False)
+        keys.add(live.compute_cache_key(index))
+    assert len(keys) == 2
 
 
 def test_data_sets_and_samplers() -> None:

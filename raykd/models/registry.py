@@ -88,6 +88,7 @@ def _make_offered(name: str, classes: int) -> Net:
         raise UserError([f"{place} of {classes} classes: {first_line(error)}"]) from None
     if not isinstance(net, Net):
         raise UserError([f"{place} should be a raykd.models.Net, not {type(net).__name__}"])
+    net.key = json.dumps([net.key, origin, plugins.get_sources().get(origin)])  # its code decides its outputs
     return net
 
 
