@@ -97,9 +97,9 @@ def _format_error(model: type[BaseModel], item: Any, where: str, under: str) -> 
         allowed = [tag.strip("' ") for tag in context["expected_tags"].split(",")]
         tag = shorten(str(context["tag"]))
         name = str(context["discriminator"]).strip("'")
-        return [
-            f"{where}: {path}/{name} = {tag}: unknown.{suggest_nearest(tag, allowed)}{_list_allowed(allowed)}"
-        ]
+        has_plugins = isinstance(_find_schema(model, item["loc"]), ByTag)
+        there_are = _list_allowed(allowed) + ("; or a plugin's (--plugin FILE.py)" if has_plugins else "")
+        return [f"{where}: {path}/{name} = {tag}: unknown.{suggest_nearest(tag, allowed)}{there_are}"]
     if kind == "union_tag_not_found":
         return [f"{where}: {path}: says no {context['discriminator']}, which says what this is"]
     value = item["input"]
@@ -138,10 +138,15 @@ def _user_path(model: type[BaseModel], loc: tuple[Any, ...]) -> list[Any]:
 
 
 def _field_names(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
+    schema = _find_schema(model, loc)
+    return list(schema.model_fields) if isinstance(schema, type) and issubclass(schema, BaseModel) else []
+
+
+def _find_schema(model: type[BaseModel], loc: tuple[Any, ...]) -> Any:
     schema: Any = model
     for part in loc:
         schema = _go_down(schema, part)
-    return list(schema.model_fields) if isinstance(schema, type) and issubclass(schema, BaseModel) else []
+    return schema
 
 
 def _is_tag(schema: Any, part: Any) -> bool:

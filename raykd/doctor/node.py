@@ -137,9 +137,9 @@ def _check_data(request: NodeRequest) -> Check:
             "data", False, f"{request.data_root}: no folder that can be read",
             "put the data sets there on every node, or name the folder by --data or RAYKD_DATA",
         )  # fmt: skip
-    plugins.use(request.plugins)
-    spec = TypeAdapter(data.AnyData).validate_json(json.dumps(request.data))
     try:
+        plugins.use(request.plugins)
+        spec = TypeAdapter(data.AnyData).validate_json(json.dumps(request.data))
         info = data.load(spec, Path(request.data_root), download=False).info
     except UserError as error:
         return Check("data", False, "; ".join(error.lines), "put the same data under --data on every node")

@@ -37,9 +37,8 @@ def get_class(name: str) -> type[Method]:
             what a method has.
     """
     if name not in names():
-        raise UserError(
-            [f"no method '{name}'.{suggest_nearest(name, names())} There are: {', '.join(names())}"]
-        )
+        there_are = f"There are: {', '.join(names())}; or a plugin's (--plugin FILE.py)"
+        raise UserError([f"no method '{name}'.{suggest_nearest(name, names())} {there_are}"])
     if name in _list_builtin():
         method: type[Method] = _import_builtin(name).Method
         return method
