@@ -1,6 +1,7 @@
 """What the verbs share: their options, and how these become a study and a folder."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,12 @@ def use_plugins(param: CallbackParam, value: list[str]) -> list[str]:
     return places
 
 
+class Tracker(StrEnum):
+    """What can follow a run."""
+
+    MLFLOW, WANDB, TENSORBOARD = "mlflow", "wandb", "tensorboard"
+
+
 NO_OVERRIDES: list[str] = []
 NO_PATHS: list[Path] = []
 Set = Annotated[list[str], Option("--set", metavar="PATH=VALUE", help="Override a setting; may be repeated.")]
@@ -83,6 +90,10 @@ Address = Annotated[
     str | None, Option("--address", help="Of a Ray cluster; default: a session on this machine.")
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
+Track = Annotated[
+    list[Tracker], Option("--track", help="Log the trials there, too, while they run; may be repeated.")
+]
+NO_TRACKERS: list[Tracker] = []
 RunPath = Annotated[str, Argument(metavar="RUN", callback=resolve_path, help="Folder or URI of a run.")]
 StudyFile = Annotated[
     Path,

@@ -13,6 +13,7 @@ from raykd.cli.options import (
     NO_OVERRIDES,
     NO_PATHS,
     NO_PLUGINS,
+    NO_TRACKERS,
     Address,
     Data,
     Download,
@@ -22,6 +23,7 @@ from raykd.cli.options import (
     Set,
     Storage,
     StudyFile,
+    Track,
     expand_path,
     read_study,
     resolve_data_root,
@@ -46,6 +48,7 @@ def launch(
     warm_start: Annotated[
         str | None, Option(callback=resolve_path, help="An earlier run of the same method to begin with.")
     ] = None,
+    track: Track = NO_TRACKERS,
 ) -> None:
     """Run a study: teacher, search, confirmation, report, export.
 
@@ -59,16 +62,17 @@ def launch(
     parsed = read_study(study, set_).with_enqueued(recipes, warm_start)
     run = join_uri(storage, parsed.name)
     _print_warnings(parsed)
-    with show_progress(_make_board(parsed, run)) as on_event, _hint_on_interrupt(run):
-        run_files = launch.launch(
-            parsed,
-            storage=storage,
-            address=address,
-            data_root=resolve_data_root(data),
-            download=download,
-            on_event=on_event,
-        )
-    _report_and_export(run_files, resolve_data_root(data))
+    with _open_tracking(track, parsed.name, run) as tracking:
+        with show_progress(_make_board(parsed, run)) as on_event, _hint_on_interrupt(run):
+            run_files = launch.launch(
+                parsed,
+                storage=storage,
+                address=address,
+                data_root=resolve_data_root(data),
+                download=download,
+                on_event=tracking.follow(on_event),
+            )
+        _report_and_export(run_files, resolve_data_root(data))
 
 
 @app.command()
@@ -79,22 +83,24 @@ def resume(
     plugin: Plugin = NO_PLUGINS,
     download: Download = False,
     address: Address = None,
+    track: Track = NO_TRACKERS,
 ) -> None:
     """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it (each method's)."""
     from raykd.cli.output.progress import show_progress
     from raykd.driver import launch
 
-    board = _make_board(launch.read_study(run, trials), run)
-    with show_progress(board) as on_event, _hint_on_interrupt(run):
-        run_files = launch.resume(
-            run,
-            trials=trials,
-            address=address,
-            data_root=resolve_data_root(data),
-            download=download,
-            on_event=on_event,
-        )
-    _report_and_export(run_files, resolve_data_root(data))
+    study = launch.read_study(run, trials)
+    with _open_tracking(track, study.name, run) as tracking:
+        with show_progress(_make_board(study, run)) as on_event, _hint_on_interrupt(run):
+            run_files = launch.resume(
+                run,
+                trials=trials,
+                address=address,
+                data_root=resolve_data_root(data),
+                download=download,
+                on_event=tracking.follow(on_event),
+            )
+        _report_and_export(run_files, resolve_data_root(data))
 
 
 @app.command()
@@ -178,6 +184,15 @@ def _hint_on_interrupt(run: str) -> Any:
     except KeyboardInterrupt:
         print(f"interrupted; nothing is lost. Go on with: raykd resume {run}", file=sys.stderr)
         sys.exit(130)
+
+
+def _open_tracking(names: list[Any], study: str, run: str) -> Any:
+    """What follows a run; nothing without --track. UserError where a package is not installed."""
+    from raykd.store.run_files import RunFiles
+    from raykd.trackers.track import RunTracking, check_trackers
+
+    check_trackers(names)
+    return RunTracking(names, study, RunFiles(run))
 
 
 def _print_warnings(study: Any) -> None:

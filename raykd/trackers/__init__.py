@@ -1,0 +1,1 @@
+"""A run followed by other programs while it goes on: MLflow, W&B, TensorBoard."""
