@@ -55,6 +55,7 @@ def test_it_is_read_as_it_is(base: Path) -> None:
         assert streamed.train.read_many([4, 0]) == [encode_png(50), encode_png(10)]
 
 
+@pytest.mark.slow
 def test_loaders_read_it_in_any_order(base: Path) -> None:
     spec = data.ImageNet(path=str(base), size=12, test="validation", holdout=0, area=1, flip=False, loaders=1)
     dataset = data.load(spec, Path(), False)

@@ -120,7 +120,7 @@ def step_of_streams(decoder: str, gpu: FakeCuda, folder: Path) -> int:
     recipe = make_recipe("dcd", data=settings, optimizer={"batch_size": 4})
     trainer = make_trainer(recipe, data.load(recipe.data, folder, False))
     launches = take_steps(gpu, trainer)
-    trainer.measure_test_metrics()["accuracy"]
+    trainer.measure_test_metrics()
     return launches
 
 
@@ -133,7 +133,7 @@ def whole_training(gpu: FakeCuda, folder: Path) -> int:
     assert next(run)["epoch"] == 1
     second.load_state_dict(first.state_dict(), first.large_banks())
     assert [row["epoch"] for row in second.run()] == [2]
-    second.measure_test_metrics()["accuracy"]
+    second.measure_test_metrics()
     return take_steps(gpu, first)
 
 
