@@ -8,7 +8,7 @@ Legend: n images of the batch (times the rotations), c classes, d width of the e
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,18 @@ class OutputShapes(NamedTuple):
     def pooled(self) -> tuple[int, int, int]:
         """(channels, height, width) of Outputs.pooled: as large as the last map."""
         return (self.embedding, *self.maps[-1][1:])
+
+
+class Stages(Protocol):
+    """Runs the stages of a net by themselves (0: the stem) on maps [n, channels, h, w]."""
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage from the map before it."""
+        ...
+
+    def run_from(self, first: int, x: Tensor) -> Outputs:
+        """Returns the Outputs of the stages from `first` on, which reads x."""
+        ...
 
 
 MakeBranch = Callable[[int, int], nn.Module]  # (a student's number, its first stage) -> a map -> Outputs
@@ -95,6 +107,8 @@ class MethodBatch:
     teacher: Outputs
     rotations: int = 1  # rows 0, rotations, 2 * rotations, ... are the upright views
     peers: tuple[Outputs, ...] = ()  # of the other students that learn beside
+    student_stages: Stages | None = None  # where the method's needs name stages
+    teacher_stages: Stages | None = None  # likewise; frozen, with gradients for what they read
 
     @property
     def students(self) -> tuple[Outputs, ...]:

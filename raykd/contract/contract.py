@@ -25,6 +25,7 @@ from raykd.contract.synthetic_batch import (
     FITNET_CONTEXT,
     IMAGES,
     PEERS_CONTEXT,
+    STAGES_CONTEXT,
     STUDENT,
     TEACHER,
     average_over_ranks,
@@ -36,6 +37,7 @@ from raykd.contract.synthetic_batch import (
     show_twice,
     take_rank_share,
     with_branches,
+    with_stages,
 )
 from raykd.errors import UserError, first_line
 from raykd.maths.gather import num_ranks
@@ -43,7 +45,7 @@ from raykd.methods import Method, MethodConfig
 from raykd.spec import Dimension, Range, Scalar, apply_params, collect_dimensions, is_active
 
 EQUAL = CONTEXT._replace(student=STUDENT._replace(embedding=TEACHER.embedding))  # widths
-CONTEXTS = (CONTEXT, EQUAL, FITNET_CONTEXT)
+CONTEXTS = (CONTEXT, EQUAL, FITNET_CONTEXT, STAGES_CONTEXT)
 DRAWS, TRAINED_DRAWS = 30, 4
 
 
@@ -82,7 +84,7 @@ class Subject:
     def batch(self, seed: int = 0, rotations: int | None = None) -> MethodBatch:
         """Returns a batch; another seed is another one."""
         rotations = rotations or self.rotations[0]
-        batch = make_batch(seed, rotations, self.context)
+        batch = with_stages(make_batch(seed, rotations, self.context), self.context)
         return batch if methods.get_class(self.name).views == 1 else show_twice(batch, rotations)
 
 

@@ -77,6 +77,41 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
     return MethodBatch(LABELS[index], index, 0.5, student, teacher, rotations, tuple(peers))
 
 
+class SyntheticStages:
+    """Stages of fixed weights: a 1x1 convolution to the next map's channels, resized to its size."""
+
+    def __init__(self, shapes: OutputShapes, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        widths = [shape[0] for shape in shapes.maps]
+        self.shapes, self.weights = shapes, [
+            torch.randn(b, a, 1, 1, generator=generator) for a, b in zip([3, *widths], widths, strict=False)
+        ]  # fmt: skip
+        self.head = torch.randn(shapes.classes, widths[-1], generator=generator)
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage from the map before it."""
+        x = nn.functional.conv2d(x.float(), self.weights[index])
+        return nn.functional.adaptive_avg_pool2d(x, self.shapes.maps[index][1:]).relu()
+
+    def run_from(self, first: int, x: Tensor) -> Outputs:
+        """Returns outputs without maps."""
+        for index in range(first, len(self.weights)):
+            x = self.run_stage(index, x)
+        embedding = x.float().mean(dim=(2, 3))
+        head = Head(self.head, torch.zeros(len(self.head)))
+        return Outputs(embedding @ self.head.T, embedding, (), head, x)
+
+
+ALIKE = TEACHER._replace(maps=((5, 12, 12), (7, 6, 6), (9, 3, 3)))
+STAGES_CONTEXT = CONTEXT._replace(teacher=ALIKE)  # maps of equal sizes
+
+
+def with_stages(batch: MethodBatch, context: MethodContext) -> MethodBatch:
+    """Returns the batch with stages of both nets."""
+    student, teacher = (SyntheticStages(net, k) for k, net in enumerate((context.student, context.teacher)))
+    return replace(batch, student_stages=student, teacher_stages=teacher)
+
+
 def show_twice(batch: MethodBatch, rotations: int = 1) -> MethodBatch:
     """Returns the same outputs, as if of two views each of three images, of which two are of one class."""
     first = int(batch.index[0])

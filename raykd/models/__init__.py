@@ -5,12 +5,12 @@ The sources are RepDistiller for CIFAR, torchvision and mdistiller for ImageNet.
 
 from raykd.models._base import Net, StagedNet
 from raykd.models._weights import check_weights, load_weights
-from raykd.models.branch import Branch, make_branch
+from raykd.models.branch import Branch, NetStages, make_branch
 from raykd.models.foreign import Options
 from raykd.models.pretrained import has_pretrained
 from raykd.models.registry import check_name, make, names, num_parameters
 
 __all__ = [
-    "Branch", "Net", "Options", "StagedNet", "check_name", "check_weights", "has_pretrained", "load_weights",
-    "make", "make_branch", "names", "num_parameters",
+    "Branch", "Net", "NetStages", "Options", "StagedNet", "check_name", "check_weights", "has_pretrained",
+    "load_weights", "make", "make_branch", "names", "num_parameters",
 ]  # fmt: skip

@@ -47,9 +47,9 @@ class StagedNet(Net):
         """Returns the Outputs of maps of which the last one is the last stage's; no preacts of their own."""
 
     def run_from(self, first: int, x: Tensor) -> Outputs:
-        """Returns the Outputs of the stages from `first` on, which reads x; maps are theirs."""
+        """Returns the Outputs of the stages from `first` on, which reads x; x is the map if none is left."""
         maps = []
         for index in range(first, len(self.stage_modules)):
             x = self.run_stage(index, x)
             maps.append(x)
-        return self.finish(tuple(maps))
+        return self.finish(tuple(maps) or (x,))

@@ -1,4 +1,4 @@
-"""A branch: the last stages of a net, with weights of their own."""
+"""The stages of a net by themselves: run one by one, or as a branch with weights of its own."""
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +7,23 @@ from raykd.batch import Outputs
 from raykd.models._base import StagedNet
 from raykd.models.foreign import Options
 from raykd.models.registry import make
+
+
+class NetStages:
+    """Runs the stages of a net, in bfloat16 or float32; the net's weights move where they may."""
+
+    def __init__(self, net: StagedNet, bf16: bool) -> None:
+        self._net, self._bf16 = net, bf16
+
+    def run_stage(self, index: int, x: Tensor) -> Tensor:
+        """Returns the map of a stage from the map before it."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+            return self._net.run_stage(index, x)
+
+    def run_from(self, first: int, x: Tensor) -> Outputs:
+        """Returns the Outputs of the stages from `first` on, which reads x."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._bf16):
+            return self._net.run_from(first, x)
 
 
 class Branch(nn.Module):

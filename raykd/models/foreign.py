@@ -100,7 +100,7 @@ def _measure_shapes(settings: str, image_size: int) -> OutputShapes:
         outputs = make(name, classes, options).eval()(torch.empty(2, 3, image_size, image_size))
     maps = tuple((x.shape[1], x.shape[2], x.shape[3]) for x in outputs.maps)
     parts = {"maps": len(maps), "pooled": outputs.pooled.numel(), "head": outputs.head.weight.numel()}
-    missing = tuple(part for part, size in ({"preacts": 0} | parts).items() if not size)
+    missing = tuple(part for part, size in ({"preacts": 0, "stages": 0} | parts).items() if not size)
     return OutputShapes(outputs.logits.shape[1], outputs.embedding.shape[1], maps, missing)
 
 

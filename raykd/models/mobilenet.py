@@ -85,7 +85,7 @@ class MobileNetV2(Net):
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""
-        return make_output_shapes(image_size, self.stages, self._linear)
+        return make_output_shapes(image_size, self.stages, self._linear)._replace(missing=("stages",))
 
 
 def _conv_bn_relu(

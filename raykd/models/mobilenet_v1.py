@@ -49,7 +49,7 @@ class MobileNetV1(Net):
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""
-        return make_output_shapes(image_size, self.stages, self.fc)
+        return make_output_shapes(image_size, self.stages, self.fc)._replace(missing=("stages",))
 
 
 def _conv_bn_relu(

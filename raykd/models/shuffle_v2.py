@@ -92,7 +92,7 @@ class ShuffleV2(Net):
 
     def shapes(self, image_size: int) -> OutputShapes:
         """Returns the shapes of the outputs for square images."""
-        return make_output_shapes(image_size, self.stages, self.linear)
+        return make_output_shapes(image_size, self.stages, self.linear)._replace(missing=("stages",))
 
 
 def _make_stage(basic: int, channels_in: int, channels: int) -> nn.Sequential:

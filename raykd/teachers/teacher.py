@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd import models
-from raykd.batch import Batch, Head, Outputs, OutputShapes, empty_outputs
+from raykd.batch import Batch, Head, Outputs, OutputShapes, Stages, empty_outputs
 from raykd.data import ViewIndex
 from raykd.teachers.cache_form import EXACT, CacheForm
 
@@ -70,6 +70,11 @@ class LiveTeacher:
         self.head = Head(*head)  # the classifier's own tensors: weight [classes, embedding], bias [classes]
         if bf16:
             _round_weights(net)
+
+    @property
+    def stages(self) -> Stages | None:
+        """Its stages by themselves; None where its net cannot run them."""
+        return models.NetStages(self._net, self._bf16) if isinstance(self._net, models.StagedNet) else None
 
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns the outputs of a forward pass, and counts its views as misses of a cache."""

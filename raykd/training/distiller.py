@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd import methods, models
-from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes, Triple
+from raykd.batch import Batch, MethodBatch, MethodContext, Outputs, OutputShapes, Stages, Triple
 from raykd.maths.logits import prepare_logits
 from raykd.methods.kd import kd_loss
 from raykd.study.recipe import Recipe
@@ -77,6 +77,7 @@ class Distiller(nn.Module):
         self._plus_kd = recipe.plus_kd
         self._rotations, self._label_smoothing = recipe.data.rotations, recipe.label_smoothing
         self.bf16 = False
+        self.teacher_stages: Stages | None = None  # for methods whose needs name stages
 
     def deployed_student(self) -> DeployedStudent:
         """Returns the net that is left after training: the student, with the method's deploy_head, if any."""
@@ -102,7 +103,15 @@ class Distiller(nn.Module):
             student, *peers = self._run_students(batch.images)
         upright = slice(None, None, self._rotations)
         method_batch = MethodBatch(
-            batch.labels, batch.index, progress, student, teacher, self._rotations, tuple(peers)
+            batch.labels,
+            batch.index,
+            progress,
+            student,
+            teacher,
+            self._rotations,
+            tuple(peers),
+            self._student_stages(),
+            self.teacher_stages,
         )
         all_logits = [outputs.logits[upright] for outputs in method_batch.students]
         terms = {"task": add([self._cross_entropy(logits.float(), batch) for logits in all_logits])}
@@ -112,6 +121,11 @@ class Distiller(nn.Module):
                 [self._compute_plus_kd(logits, teacher.logits[upright]) for logits in all_logits]
             )
         return terms
+
+    def _student_stages(self) -> Stages | None:
+        return (
+            models.NetStages(self.student, self.bf16) if isinstance(self.student, models.StagedNet) else None
+        )
 
     def _run_students(self, images: Tensor) -> list[Outputs]:
         return [self.student(images)] if self.peers is None else self.peers(self.student, images)

@@ -28,7 +28,7 @@ from raykd.data.sampler import draw_epoch
 from raykd.maths.norm import convert_sync_batchnorm, take_batch_counters
 from raykd.metric import Metric
 from raykd.study.recipe import Recipe
-from raykd.teachers.teacher import CacheStats, Teacher
+from raykd.teachers.teacher import CacheStats, LiveTeacher, Teacher
 from raykd.training.distiller import Distiller
 from raykd.training.ema import MovingAverage
 from raykd.training.evaluation import measure_accuracy, measure_metrics, set_numerics, uses_bf16
@@ -77,6 +77,8 @@ class Trainer:
         learners = [self.distiller.student, *([self.distiller.peers] if self.distiller.peers else [])]
         self._batch_counters = [counter for net in learners for counter in take_batch_counters(net)]
         self.distiller.bf16 = uses_bf16(recipe, device)
+        if isinstance(teacher, LiveTeacher) and "stages" in self.distiller.method.needs:
+            self.distiller.teacher_stages = teacher.stages
         self._host_labels, self._grouping = dataset.train.labels, recipe.grouping
         # the odd rest of an epoch is left out
         self.steps_per_epoch = self._grouping.count_rows(self._host_labels) // recipe.optimizer.batch_size

@@ -16,6 +16,8 @@ UNLIKE_DEFAULT: dict[str, list[dict[str, Any]]] = {
     "eed": [{"divergence": {"kind": "kl"}}],
     "sdd": [{"divergence": {"kind": "dkd"}}],
     "dcd": [{"stop_gradient": True}],
+    "blockkd": [{"kernel": 3, "relu": False, "standardize": True}],
+    "iakd": [{"schedule": {"kind": "constant"}, "kernel": 3}],
     "intra_class": [{"loss": "hinge", "margin": 0.5}],
     "mcl_okd": [{"sampling": "per_sample", "negatives": 9}],
     "mcld": [{"sample": "teacher_anchor"}, {"sample": "similarity", "classes": "present"}],
