@@ -84,17 +84,17 @@ class CacheForm(Spec):
         logits, embedding = logits.float(), embedding.float()
         rows = self.encode(logits, embedding)
         kept = self.decode(rows, shapes)
-        is_finite = (kept[0].isfinite().all(dim=1) & kept[1].isfinite().all(dim=1))[:, None]
+        is_lost = ~(kept[0].isfinite().all(dim=1) & kept[1].isfinite().all(dim=1))[:, None]
         embedding = embedding[:, : kept[1].shape[1]]  # empty where none is kept
-        given = torch.where(is_finite, kept[0], logits), torch.where(is_finite, kept[1], embedding)
-        return KeptOutputs(rows, is_finite, *given)
+        given = torch.where(is_lost, logits, kept[0]), torch.where(is_lost, embedding, kept[1])
+        return KeptOutputs(rows, is_lost, *given)
 
 
 class KeptOutputs(NamedTuple):
     """Outputs in a form."""
 
     rows: Tensor  # [n, b], uint8
-    is_finite: Tensor  # [n, 1]: whether the form holds them
+    is_lost: Tensor  # [n, 1]: whether the form cannot hold them
     logits: Tensor  # [n, c], float32
     embedding: Tensor  # [n, d], float32; [n, 0] where none is kept
 

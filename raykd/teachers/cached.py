@@ -31,7 +31,7 @@ class PendingCopy(NamedTuple):
 
     rows: Rows
     is_new: Mask  # of each row: whether the cache lacks it
-    values: Tensor  # [n, bytes + 1], on the host, once the device has come to `ended`; last: if it is finite
+    values: Tensor  # [n, bytes + 1], on the host, once the device has come to `ended`; last: if it is lost
     began: Moment
     ended: Moment
 
@@ -91,7 +91,7 @@ class CachedTeacher:
         began = self._clock.now()
         outputs = self._live.forward(images)
         kept = self._live.form.apply(outputs.logits, outputs.embedding, self.shapes)
-        content = torch.cat([kept.rows, kept.is_finite.to(torch.uint8)], dim=1)
+        content = torch.cat([kept.rows, kept.is_lost.to(torch.uint8)], dim=1)
         if self._device.type == "cpu":
             self._store(PendingCopy(rows, is_new, content, began, self._clock.now()))
         else:
@@ -101,8 +101,8 @@ class CachedTeacher:
         return kept.logits, kept.embedding
 
     def _store(self, copy: PendingCopy) -> None:
-        values, is_finite = np.split(copy.values.numpy(), [-1], axis=1)
-        is_stored = copy.is_new & (is_finite[:, 0] == 1)
+        values, is_lost = np.split(copy.values.numpy(), [-1], axis=1)
+        is_stored = copy.is_new & (is_lost[:, 0] == 0)
         try:
             self._cache.write(copy.rows[is_stored], values[is_stored])
             seconds = self._clock.seconds(copy.began, copy.ended)

@@ -62,7 +62,7 @@ def test_what_a_form_cannot_hold_is_given_as_it_is(form: CacheForm) -> None:
     logits, embedding = torch.randn(2, 10), torch.randn(2, 6)
     logits[1, 4] = 1e6
     kept = form.apply(logits, embedding, OutputShapes(10, 6, ()))
-    assert kept.is_finite.flatten().tolist() == [True, False] and torch.equal(kept.logits[1], logits[1])
+    assert kept.is_lost.flatten().tolist() == [False, True] and torch.equal(kept.logits[1], logits[1])
 
 
 @each_form
