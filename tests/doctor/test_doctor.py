@@ -14,7 +14,7 @@ def make_request(tmp_path: Path, **changes: Any) -> NodeRequest:
     (tmp_path / "runs").mkdir(exist_ok=True)
     (tmp_path / "runs" / node.TOKEN_FILE).write_text("word")
     plain = {"storage": str(tmp_path / "runs"), "token": "word", "data_root": str(tmp_path), "data": None}
-    return NodeRequest(**(plain | {"weights": []} | changes))
+    return NodeRequest(**(plain | {"weights": [], "plugins": {}} | changes))
 
 
 def add_findings(facts: dict[str, Any]) -> dict[str, findings.Finding]:

@@ -56,7 +56,7 @@ REFUSED_AS_STUDENT = {
     "stages": {"iakd", "lmcl", "mcl_okd"},
     "pooled": {"beed", "eed", "msdcrd", "sdd"},
     "head": {"crcd", "msdcrd", "pckd", "sdd"},
-    "maps": {"at", "beed", "eed", "fitnet", "reviewkd", "simkd", "sp", "vid"},
+    "maps": {"at", "beed", "blockkd", "eed", "fitnet", "reviewkd", "simkd", "sp", "vid"},
 }
 CLASSES, IMAGES, ROTATIONS = 4, 16, 4
 LABELS = torch.arange(IMAGES // ROTATIONS).repeat_interleave(ROTATIONS) % CLASSES

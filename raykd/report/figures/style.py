@@ -88,9 +88,8 @@ class SeriesStyle:
 def series_style(index: int) -> SeriesStyle:
     """Returns the style of the series at a place of a fixed order."""
     cycle, colour = divmod(index, len(SERIES_COLOURS))
-    return SeriesStyle(
-        SERIES_COLOURS[colour], MARKERS[cycle % len(MARKERS)], LINESTYLES[cycle % len(LINESTYLES)]
-    )
+    turn, marker = divmod(cycle, len(MARKERS))  # where the markers begin again, with other lines
+    return SeriesStyle(SERIES_COLOURS[colour], MARKERS[marker], LINESTYLES[(turn + marker) % len(LINESTYLES)])
 
 
 def new_figure(width: float, height: float) -> Figure:
