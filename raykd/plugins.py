@@ -15,8 +15,8 @@ the job of each worker.
 import hashlib
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +32,7 @@ Sources = Mapping[str, str]  # of plugin files: {file name: text}
 
 class _Offer(NamedTuple):
     origin: str  # the file or package
-    value: Any  # the object, or the EntryPoint that loads it
+    get: Callable[[], Any]  # returns the object; a package's is imported then
 
 
 _sources: dict[str, str] = {}  # of the files in use
@@ -78,7 +78,7 @@ def use(sources: Sources) -> None:
             if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
                 raise UserError([f"plugin {file}: {group} should be a dict, {{name: object}}"])
             for name, value in values.items():
-                _add(offers[group], group, name, _Offer(file, value))
+                _add(offers[group], group, name, _Offer(file, partial(_get_value, value)))
     _sources.clear()
     _sources.update(sources)
     _offers.clear()
@@ -108,11 +108,9 @@ def load(group: str, name: str) -> tuple[Any, str]:
     Raises:
         UserError: It cannot be imported.
     """
-    origin, value = _list_offers(group)[name]
-    if not isinstance(value, EntryPoint):
-        return value, origin
+    origin, get = _list_offers(group)[name]
     try:
-        return value.load(), origin
+        return get(), origin
     except (Exception, SystemExit) as error:
         raise UserError([_describe_import_error(f"{origin}: {group}: '{name}'", error)]) from None
 
@@ -140,10 +138,14 @@ def describe_installed() -> str:
     return ", ".join(words)
 
 
+def _get_value(value: Any) -> Any:
+    return value
+
+
 def _list_offers(group: str) -> dict[str, _Offer]:
     offers: dict[str, _Offer] = {}
     for entry in _find_entry_points(group, tuple(sys.path)):
-        _add(offers, group, entry.name, _Offer(_get_origin(entry), entry))
+        _add(offers, group, entry.name, _Offer(_get_origin(entry), entry.load))
     for name, offer in _offers.get(group, {}).items():
         _add(offers, group, name, offer)
     return offers
