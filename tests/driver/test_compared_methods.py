@@ -60,7 +60,8 @@ def test_a_killed_comparison_goes_on_and_ends_with_one_page_and_a_recipe_of_each
         rows = read_rows(run / method)
         assert [row["state"] for row in rows] == ["COMPLETE"] * 2 and rows[0]["role"] == "paper"
         assert [e["epoch"] for e in read_epochs(run / method, 0)] == [1, 2, 3]
-        assert (run / method / "export/recipe.yaml").exists() and f"{method}: trial 1" in done.stdout
+        assert (run / method / "export/recipe.yaml").exists()
+    assert "dcd: trial 1" in done.stdout  # kd, which is faster, may have had its own before the kill
     assert len(list((tmp_path / "runs/teachers").iterdir())) == 1 and not (run / "dcd/teacher").exists()
     table = (run / "report/tables/comparison.csv").read_text()
     assert "dcd, searched" in table and '"kd, searched (two-kd)"' in table.split("dcd, searched")[1]

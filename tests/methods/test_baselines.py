@@ -15,7 +15,13 @@ from torch.testing import assert_close
 
 from raykd import methods, models
 from raykd.batch import Head, MethodBatch, MethodContext, OutputShapes
-from raykd.contract.synthetic_batch import CONTEXT, FITNET_CONTEXT, make_batch
+from raykd.contract.synthetic_batch import (
+    CONTEXT,
+    FITNET_CONTEXT,
+    STAGES_CONTEXT,
+    make_batch,
+    with_stages,
+)
 from raykd.maths.logits import standardize
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.methods import at, cc, ckd, dist, fitnet, pkt, reviewkd, rkd, sdd, simkd, sp, vid
@@ -90,8 +96,11 @@ def test_every_method_that_compares_logits_can_standardize_them(name: str) -> No
     assert ("standardize" in config.model_fields) == compares
     if not compares:
         return
-    equal = CONTEXT._replace(student=CONTEXT.student._replace(embedding=CONTEXT.teacher.embedding))
+    has_stages = "stages" in methods.get_class(name).needs
+    context = STAGES_CONTEXT if has_stages else CONTEXT
+    equal = context._replace(student=context.student._replace(embedding=context.teacher.embedding))
     batch = make_batch(rotations=4, context=equal)
+    batch = with_stages(batch, equal) if has_stages else batch
     head = batch.teacher.head._replace(bias=batch.teacher.head.bias + 7)
     moved = batch.teacher._replace(logits=batch.teacher.logits + 7, head=head)
     torch.manual_seed(0)
