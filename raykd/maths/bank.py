@@ -6,14 +6,15 @@ other classes). Legend: n anchors of this rank, d width.
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from raykd.maths.gather import all_gather, num_ranks, rank_offset
 from raykd.maths.nce import Negatives, mean_exp, nce
+from raykd.maths.step_seed import StepSeed
 
 Sampling = Literal["shared", "per_sample"]
 
@@ -65,7 +66,7 @@ class AnchorNegatives(NamedTuple):
     negatives: Negatives
 
 
-class NegativeDraws(nn.Module):
+class NegativeDraws(StepSeed):
     """Draws negatives by the seed and the number of steps, both kept in the state.
 
     Ranks that build it under one seed draw alike, so 2 ranks equal 1 process; torch's global generator gives
@@ -78,18 +79,6 @@ class NegativeDraws(nn.Module):
         super().__init__()
         self.num, self.sampling, self.seed, self.steps = num, sampling, 0, 0
         self.register_buffer("labels", labels, persistent=False)
-
-    def draw_seed(self) -> None:
-        """Takes a seed from torch's global generator."""
-        self.seed = int(torch.randint(2**62, (), device="cpu"))
-
-    def get_extra_state(self) -> Tensor:
-        """Returns the seed and the number of steps, which decide the draws."""
-        return torch.tensor([self.seed, self.steps], device="cpu")
-
-    def set_extra_state(self, state: Any) -> None:
-        """Goes on from them."""
-        self.seed, self.steps = state.tolist()
 
     def draw_negatives(self, index: Tensor) -> Iterator[AnchorNegatives]:
         """This step's negatives for the anchors at `index` [n]: for all at once, or for each by itself."""

@@ -17,7 +17,7 @@ too. `standardize` takes each row's z-score of both nets' logits first (arXiv:24
 a seed and the number of steps, both part of the state. Of rotated views only the upright ones are mixed.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from raykd.batch import MethodBatch, MethodContext
 from raykd.maths.gather import num_ranks, rank_offset
 from raykd.maths.logits import prepare_logits, soft_divergence
 from raykd.maths.mixed_stages import check_stages, make_connector
+from raykd.maths.step_seed import StepSeed
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range, Spec
@@ -75,7 +76,7 @@ class Config(_base.MethodConfig):
     weights: Weights = Weights()
 
 
-class Method(_base.Method):
+class Method(StepSeed, _base.Method):
     """Mixes the nets stage by stage."""
 
     config: Config
@@ -90,15 +91,7 @@ class Method(_base.Method):
         widths = [(s[0], t[0]) for s, t in zip(context.student.maps, context.teacher.maps, strict=True)]
         self.enter = nn.ModuleList(make_connector(s, t, config.kernel) for s, t in widths[:-1])
         self.leave = nn.ModuleList(make_connector(t, s, config.kernel) for s, t in widths[1:])
-        self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
-
-    def get_extra_state(self) -> Tensor:
-        """Returns the seed and the number of steps, which decide the draws."""
-        return torch.tensor([self.seed, self.steps], device="cpu")
-
-    def set_extra_state(self, state: Any) -> None:
-        """Goes on from them."""
-        self.seed, self.steps = state.tolist()
+        self.draw_seed()
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: mixed, kd."""
@@ -126,8 +119,7 @@ class Method(_base.Method):
 
     def _draw(self, x: Tensor, probability: float) -> Tensor:
         """Whether each image of this rank goes through the student's stage, [n, stages]."""
-        generator = torch.Generator(x.device)
-        generator.manual_seed(self.seed + self.steps)
+        generator = self.make_generator(x.device)
         self.steps += 1
         numbers = torch.rand(num_ranks() * len(x), len(self.enter), generator=generator, device=x.device)
         first = rank_offset(x)

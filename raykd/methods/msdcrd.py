@@ -22,7 +22,7 @@ linear.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from raykd.maths.contrast import info_nce
 from raykd.maths.gather import all_gather
 from raykd.maths.maps import match_sizes
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
+from raykd.maths.step_seed import StepSeed
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -106,7 +107,7 @@ def feature_loss(student: Tensor, teacher: Tensor, weight: Tensor, temperature: 
     return info_nce(student.T @ teacher / temperature)
 
 
-class Method(_base.Method):
+class Method(StepSeed, _base.Method):
     """Contrasts regions of both nets' last features; the number of the step is part of the state."""
 
     config: Config
@@ -127,15 +128,7 @@ class Method(_base.Method):
             self.align = nn.Sequential(
                 nn.Conv2d(channels, target, 1, bias=False), AnyDeviceSyncBatchNorm(target)
             )
-        self.seed, self.steps = int(torch.randint(2**62, (), device="cpu")), 0
-
-    def get_extra_state(self) -> Tensor:
-        """Returns the seed and the number of steps, which decide the draws."""
-        return torch.tensor([self.seed, self.steps], device="cpu")
-
-    def set_extra_state(self, state: Any) -> None:
-        """Goes on from them."""
-        self.seed, self.steps = state.tolist()
+        self.draw_seed()
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: sample, feature."""
@@ -169,7 +162,7 @@ class Method(_base.Method):
 
     def choose_rows(self, weight: Tensor) -> Tensor:
         """At most `keys` rows at random, weights above 0 first; the same on all ranks. [k] -> [m]."""
-        generator = torch.Generator(weight.device).manual_seed(self.seed + self.steps)
+        generator = self.make_generator(weight.device)
         order = torch.rand(len(weight), generator=generator, device=weight.device) + (weight > 0)
         return order.topk(min(self.config.keys, len(weight))).indices
 
