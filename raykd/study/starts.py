@@ -2,6 +2,7 @@
 
 from typing import Any
 
+NO_TEACHER = "none"
 PRETRAINED = "pretrained"  # for `weights`: those that the net's own library publishes
 
 
@@ -23,7 +24,7 @@ def describe_starts(recipe: dict[str, Any]) -> dict[str, str]:
 
 
 def name_teachers(recipe: dict[str, Any]) -> str:
-    """Returns the nets of the teachers; "none" without one."""
+    """Returns the nets of the teachers; `NO_TEACHER` without one."""
     several = recipe.get("teachers")
     nets = [recipe.get("teacher"), *(several if isinstance(several, list) else [])]
-    return " + ".join(str(net.get("net")) for net in nets if isinstance(net, dict)) or "none"
+    return " + ".join(str(net.get("net")) for net in nets if isinstance(net, dict)) or NO_TEACHER

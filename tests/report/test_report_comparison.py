@@ -91,6 +91,26 @@ def test_the_same_recipe_measured_by_several_runs_is_one_result() -> None:
     assert len(results_by_label(crd, replace(crd, name="again"))) == 4
 
 
+def test_a_run_without_a_teacher_stands_in_the_table_of_every_pair_with_its_student() -> None:
+    def of_pair(run: RunData, teacher: str, start: str) -> RunData:
+        conditions = CONDITIONS | {"recipe/teacher/start": start, "recipe/teacher/cache/top_logits": None}
+        return replace(run, teacher=teacher, conditions=conditions)
+
+    kd = make_method_run("kd", best=(75.0, 75.2, 75.4), paper=(73.0, 73.1, 73.3))
+    kds = of_pair(kd, "resnet20", "a"), of_pair(replace(kd, name="kd-2"), "resnet32", "b")
+    ce = make_method_run("ce", best=(71.0, 71.5, 71.1), paper=(70.0, 70.4, 70.5))
+    ce = replace(ce, teacher="none", conditions=CONDITIONS | {"recipe/teacher": None})
+    tables = build_pair_tables([ce, *kds])
+    assert [table.teacher for table in tables] == ["resnet20", "resnet32"]
+    for table, kd_run in zip(tables, kds, strict=True):
+        ce_paper, searched = table.results[:2]
+        assert searched.label == "ce, searched (ce-run)" and searched.paper_difference
+        assert ce_paper.kd_difference and ce_paper.kd_difference.baseline == "kd, paper's point"
+        assert searched.kd_difference and searched.kd_difference.baseline == f"kd, searched ({kd_run.name})"
+    assert [table.teacher for table in build_pair_tables([ce])] == ["none"]
+    assert len(build_pair_tables([ce, replace(kds[0], student="resnet14")])) == 2
+
+
 def test_what_is_unequal_is_named_with_its_runs() -> None:
     one = make_method_run("kd", best=(75.0,))
     two = replace(

@@ -2,19 +2,22 @@
 
 Like is compared with like: a searched recipe with searched KD where there is such a run under the same
 budget, else with KD at its paper's point; a paper's point with KD at its paper's point. Same budget: the
-recipes agree in all but the method, and for two searches the study's budget too. Differences are paired by
-seed; p values are corrected by Holm over all tests of one table.
+recipes agree in all but the method, and for two searches the study's budget too. A recipe that reads no
+teacher agrees whatever the teacher is, and a run without a teacher stands in the table of every pair with its
+student. Differences are paired by seed; p values are corrected by Holm over all tests of one table.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from raykd import methods
 from raykd.metric import describe_judged
 from raykd.report.rows.study_file import find_published, paper_settings
 from raykd.report.rows.types import PublishedRow, RunData, get_accuracy
 from raykd.report.stats import tests
 from raykd.spec import Scalar
+from raykd.study.starts import NO_TEACHER
 
 SettingsSource = Literal["searched", "paper's point"]
 SettingItems = tuple[tuple[str, Scalar | None], ...]
@@ -93,6 +96,10 @@ def build_pair_tables(runs: Sequence[RunData]) -> list[PairTable]:
     groups: dict[tuple[str, str, str, str], list[RunData]] = {}
     for run in runs:
         groups.setdefault((run.dataset, run.teacher, run.student, run.metric), []).append(run)
+    for key in [key for key in groups if key[1] == NO_TEACHER]:
+        if pairs := [k for k in groups if k[1] != NO_TEACHER and (k[0], *k[2:]) == (key[0], *key[2:])]:
+            alone = groups.pop(key)
+            groups |= {pair: [*groups[pair], *alone] for pair in pairs}
     return [
         _add_differences(PairTable(*key, runs=pair_runs, results=_merge_results(pair_runs)))
         for key, pair_runs in groups.items()
@@ -130,12 +137,14 @@ def _merge_results(runs: Sequence[RunData]) -> list[RecipeResult]:
 def _get_run_results(run: RunData) -> list[RecipeResult]:
     """The results of one run: controls, the paper's point, the searched recipe."""
     best, paper = next(iter(run.complete_trials()), None), run.paper_trial()
-    conditions = _select_settings(run, "recipe/", RETRAINING_SETTINGS)
+    settings = _select_settings(run, "recipe/", RETRAINING_SETTINGS)
+    conditions = _drop_unread(settings, run.method, run.plus_kd)
     budget = _select_settings(run, "budget/", ()) + conditions
     results = [
         RecipeResult(
             run.name, role, False, "paper's point", _get_accuracies(run, role), None,
-            _get_training_hours(run, role), None, conditions, (), paper_settings(role),
+            _get_training_hours(run, role), None, _drop_unread(settings, role, False), (),
+            paper_settings(role),
             _find_published(run, role, False),
         )
         for role in (CE, KD) if _get_accuracies(run, role)
@@ -160,6 +169,13 @@ def _select_settings(run: RunData, prefix: str, excluded: Sequence[str]) -> Sett
     return tuple(
         (k, v) for k, v in sorted(run.conditions.items()) if k.startswith(prefix) and k not in excluded
     )
+
+
+def _drop_unread(settings: SettingItems, method: str, plus_kd: bool) -> SettingItems:
+    """The settings less those of the teacher where the method reads none."""
+    if plus_kd or method not in methods.names() or methods.get_class(method).needs:
+        return settings
+    return tuple((path, value) for path, value in settings if not path.startswith("recipe/teacher"))
 
 
 def _get_accuracies(run: RunData, role: str) -> dict[int, float]:
@@ -217,10 +233,16 @@ def _find_kd_baseline(result: RecipeResult, table: PairTable) -> RecipeResult | 
     """The KD result that this one is compared with; None for KD itself."""
     if result.method == KD:
         return None
+
+    def read_by_result(settings: SettingItems) -> SettingItems:
+        return _drop_unread(settings, result.method, result.plus_kd)
+
     others = [other for other in table.results if other.method == KD and other.accuracies]
-    comparable = [other for other in others if other.conditions == result.conditions]
+    comparable = [other for other in others if read_by_result(other.conditions) == result.conditions]
     searched_too = [
-        o for o in comparable if result.source == o.source == "searched" and o.budget == result.budget
+        o
+        for o in comparable
+        if result.source == o.source == "searched" and read_by_result(o.budget) == result.budget
     ]
     return next(iter([*searched_too, *(o for o in comparable if o.source != "searched")]), None)
 
