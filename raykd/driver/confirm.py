@@ -21,6 +21,7 @@ from raykd.store.status import rank_trials, test_accuracy
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training import trial
+from raykd.training.failure import is_lost, is_preempted
 
 
 class Retraining(NamedTuple):
@@ -153,6 +154,7 @@ class _Confirmation:
         self._rows = {run.method: run.run_files.trials() for run in runs}
         self._disk_budgets = {run.method: DiskBudget(*run) for run in runs}
         self._num_lost: Counter[tuple[str, str, int]] = Counter()
+        self._num_crashes: Counter[tuple[str, str, int]] = Counter()  # of these, without notice
         self.failures: dict[str, list[str]] = {}  # by the method
 
     def start_lanes(self) -> dict[Any, list[Retraining]]:
@@ -200,12 +202,13 @@ class _Confirmation:
     def _judge_failure(self, retraining: Retraining) -> str:
         """Why the first retraining that a lane left undone is given up; "" when it is to be tried again."""
         failure = retraining.folder.read_json(file_names.FAILURE)
-        if failure is not None and failure["kind"] != "storage":
+        if failure is not None and not is_lost(failure):
             return str(failure["reason"])
         key = (retraining.run.method, retraining.role, retraining.seed)
         self._num_lost[key] += 1
+        self._num_crashes[key] += not is_preempted(failure)
         _write_row(retraining, self._num_lost[key])
-        if self._num_lost[key] < MAX_LOST_WORKERS:
+        if self._num_crashes[key] < MAX_LOST_WORKERS:
             return ""
         return f"its process or machine was lost {MAX_LOST_WORKERS} times"
 

@@ -6,6 +6,7 @@ Pure functions over the nodes' resources, {"CPU": 16, "GPU": 1, "memory": bytes}
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from raykd.driver.preemption import list_draining_nodes
 from raykd.study.study import Study
 
 Node = dict[str, float]
@@ -28,10 +29,11 @@ class WorkerSize(NamedTuple):
 
 
 def list_nodes() -> list[Node]:
-    """Returns the resources of the living nodes of the Ray session."""
+    """Returns the resources of the nodes of the Ray session that live, and are not about to be taken away."""
     import ray
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    draining = list_draining_nodes()
+    return [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in draining]
 
 
 def worker_slots(nodes: Sequence[Node], size: WorkerSize) -> int:

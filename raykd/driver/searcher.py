@@ -9,6 +9,7 @@ before anything new is drawn.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,7 @@ from raykd.store import file_names
 from raykd.store.run_files import RunFiles, drop_checkpoints
 from raykd.store.status import rank_trials
 from raykd.study.study import Study
+from raykd.training.failure import is_lost, is_preempted
 
 PRUNED_AT = "pruned_at"  # the user attribute of a trial that the pruner stops: the epoch
 
@@ -61,6 +63,7 @@ class StudySearch(Searcher):
         self.running: dict[str, int] = {}  # numbers by Tune's trial ids
         self.stop_reason = ""  # the reason when the search cannot go on as things are
         self._removed: set[int] = set()  # trials whose students were removed
+        self._num_crashes: Counter[int] = Counter()  # lost without notice
         # of running trials: up to when their seconds are in the row, on the monotonic clock
         self._counted_until: dict[int, float] = {}
         self._disk_budget = DiskBudget(study, run_files)
@@ -239,13 +242,17 @@ class StudySearch(Searcher):
         return bool(reason)
 
     def _handle_failure(self, number: int) -> None:
-        """A lost process is tried again for nothing; an error uses up one of the trial's `max_errors`."""
+        """A lost process is tried again for nothing; an error uses up one of the trial's `max_errors`.
+
+        Who was told beforehand that its machine would go is tried again however often.
+        """
         row = self.rows[number]
         failure = self.run_files.trial(number).read_json(file_names.FAILURE)
-        if failure is None or failure["kind"] == "storage":  # neither is the trial's fault
+        if failure is None or is_lost(failure):
             reason = failure["reason"] if failure else "its process or machine was lost"
             row |= {"lost": row["lost"] + 1, "reason": reason}
-            retry = row["lost"] <= MAX_LOST_WORKERS
+            self._num_crashes[number] += not is_preempted(failure)
+            retry = self._num_crashes[number] <= MAX_LOST_WORKERS
         else:
             row |= {"errors": row["errors"] + 1, "reason": failure["reason"]}
             retry = failure["kind"] == "error" and row["errors"] < self.study.cluster.max_errors

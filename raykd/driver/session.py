@@ -31,6 +31,8 @@ RAY_ENV = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # each report waits for a poll of the controller
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    # driver/preemption.py watches instead, in Tune's trials too: without another process for each trial, or a
+    # barrier of its workers at each step; whose state is written goes on elsewhere, before the deadline
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run's own files hold all that these would
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",

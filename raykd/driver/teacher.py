@@ -13,6 +13,7 @@ from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles, drop_checkpoints
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
 from raykd.study.study import Study
+from raykd.training.failure import is_lost, is_preempted
 from raykd.training.trial import Job
 
 
@@ -60,13 +61,16 @@ def _train_with_retries(train: Callable[[], None], folder: Folder) -> str:
     """Trains, again from the checkpoint whenever a process or machine is lost; returns what failed, or ""."""
     from ray.train import TrainingFailedError
 
-    for _ in range(MAX_LOST_WORKERS):
+    num_crashes = 0
+    while num_crashes < MAX_LOST_WORKERS:
         folder.remove(file_names.FAILURE)
         try:
             train()
         except TrainingFailedError:
-            if failure := folder.read_json(file_names.FAILURE):
+            failure = folder.read_json(file_names.FAILURE)
+            if failure is not None and not is_lost(failure):
                 return str(failure["reason"])
+            num_crashes += not is_preempted(failure)
         else:
             return ""
     return f"its process or machine was lost {MAX_LOST_WORKERS} times"

@@ -25,6 +25,7 @@ from raykd.store.run_files import drop_checkpoints
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe, make_teacher_recipes
 from raykd.study.yaml_file import override, parse_settings, read_yaml
 from raykd.training import trial
+from raykd.training.failure import is_preempted
 from raykd.training.nonfinite import NonFiniteLoss
 from raykd.training.start import pin_weights
 
@@ -177,6 +178,9 @@ def _train_with_ray(job: trial.Job, options: TrainOptions, on_epoch: EpochHandle
         failure = folder.read_json(file_names.FAILURE)
         if failure and failure["kind"] == "diverged":
             raise NonFiniteLoss(failure["reason"]) from None
-        raise
+        if not is_preempted(failure):
+            raise
+        _train_with_ray(job, options, on_epoch)
+        return
     for row in folder.read_json(file_names.EPOCHS):
         on_epoch(row)

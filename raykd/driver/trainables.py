@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from raykd.driver.leftovers import temporary_folder
+from raykd.driver.preemption import watch_preemption
 from raykd.driver.resources import WorkerSize
 from raykd.driver.same_code import Fingerprint, describe_difference, get_fingerprint
 from raykd.metric import select_scores
@@ -32,7 +33,8 @@ def run_in_tune(config: dict[str, Any]) -> None:
     if 0 < config["gpus"] < 1:
         torch.cuda.set_per_process_memory_fraction(config["gpus"])  # the others' share is theirs
     try:
-        run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device)
+        with watch_preemption() as has_notice:
+            run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device, has_notice)
     finally:
         release_memory()
 
@@ -76,9 +78,10 @@ def run_in_train(config: dict[str, Any]) -> None:
         except ray.exceptions.RayError as error:
             raise ReporterGone(f"Ray Train's controller is gone: {error}") from error
 
-    for job in config["jobs"]:
-        _check_code(config["driver"], job["folder"])
-        run(Job(**job), report, ray.train.torch.get_device())
+    with watch_preemption(config["node"]) as has_notice:
+        for job in config["jobs"]:
+            _check_code(config["driver"], job["folder"])
+            run(Job(**job), report, ray.train.torch.get_device(), has_notice)
 
 
 def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, inside_tune: bool) -> None:
@@ -97,15 +100,21 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
         TrainingFailedError: Ray Train's: a job failed, or a worker was lost.
         KeyboardInterrupt: It was interrupted.
     """
+    import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
     resources = {"CPU": size.cpus} | ({"GPU": size.gpus} if size.gpus else {})
+    node = ray.get_runtime_context().get_node_id()  # of Train's controller, too
     with temporary_folder(jobs[0].folder) as storage:
         trainer = TorchTrainer(
             run_in_train,
-            train_loop_config={"jobs": [asdict(job) for job in jobs], "driver": get_fingerprint()},
+            train_loop_config={
+                "jobs": [asdict(job) for job in jobs],
+                "driver": get_fingerprint(),
+                "node": node,
+            },
             torch_config=TorchConfig(backend="nccl" if size.gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             scaling_config=ScalingConfig(
                 num_workers=workers, use_gpu=size.gpus > 0, resources_per_worker=resources

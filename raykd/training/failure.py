@@ -9,7 +9,6 @@ from raykd.errors import first_line, shorten
 from raykd.store.folder import StorageError
 from raykd.training.nonfinite import NonFiniteLoss
 
-FAILURE_KINDS: dict[type[Exception], str] = {NonFiniteLoss: "diverged", StorageError: "storage"}
 NCCL_MISUSE = re.compile("ncclInvalid(Usage|Argument)|ncclUnhandledCudaError")
 PEER_IS_GONE = re.compile(
     "ncclRemoteError|remote p(eer|rocess)|connection (closed|reset)|timed? ?out", re.IGNORECASE
@@ -18,6 +17,27 @@ PEER_IS_GONE = re.compile(
 
 class ReporterGone(Exception):
     """The process that epochs are reported to is gone."""
+
+
+class Preempted(Exception):
+    """A machine of the training is about to be taken away; its state is written."""
+
+
+FAILURE_KINDS: dict[type[Exception], str] = {
+    NonFiniteLoss: "diverged",
+    StorageError: "storage",
+    Preempted: "preempted",
+}
+
+
+def is_lost(failure: dict[str, str] | None) -> bool:
+    """Returns whether a training that ended so (its failure.json, if any) ended by no fault of its own."""
+    return failure is None or failure["kind"] in ("storage", "preempted")
+
+
+def is_preempted(failure: dict[str, str] | None) -> bool:
+    """Returns whether a training ended so since its machine was to be taken away: it goes on elsewhere."""
+    return failure is not None and failure["kind"] == "preempted"
 
 
 def describe_failure(error: Exception) -> dict[str, str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from raykd.maths.gather import num_ranks
 
-CHECK_EVERY = 100  # steps between two checks of a GPU's losses by the host
+CHECK_EVERY = 20  # steps between two checks of a GPU's losses by the host; a state can be written at one
 StepLosses = tuple[int, Tensor, Tensor]  # the step, its terms [k], their sum
 
 

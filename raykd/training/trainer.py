@@ -12,7 +12,7 @@ the recipe alone: a state written by some workers goes on with any other number 
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
@@ -64,6 +64,7 @@ class Trainer:
         self.recipe, self.dataset, self.teacher, self.device = recipe, dataset, teacher, device
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.num_epochs_done, self.partial_epoch, self.metric = 0, EpochTotals(), metric
+        self.has_notice = False  # whether a machine of any rank is about to be taken away
         self.source = recipe.data.make_source(dataset, device)
         self.labels = dataset.train.labels.to(device)
         self.distiller = Distiller(
@@ -97,16 +98,24 @@ class Trainer:
         """
         return (metrics for metrics in self.run_until(math.inf) if metrics is not None)
 
-    def run_until(self, seconds: float) -> Iterator[EpochMetrics | None]:
-        """As `run`, and yields None whenever so many seconds of an epoch have passed: time to save."""
+    def run_until(
+        self, seconds: float, has_notice: Callable[[], bool] = lambda: False
+    ) -> Iterator[EpochMetrics | None]:
+        """As `run`, and yields None when it is time to save, inside an epoch.
+
+        Whenever so many seconds of it have passed, or a rank has notice that its machine is about to be taken
+        away; `self.has_notice` then says so on every rank.
+        """
         while self.num_epochs_done < self.recipe.epochs:
-            yield from self.train_epoch(self.num_epochs_done + 1, seconds)
+            yield from self.train_epoch(self.num_epochs_done + 1, seconds, has_notice)
             metrics = self._compute_metrics(self.num_epochs_done + 1)
             self.num_epochs_done, self.partial_epoch = self.num_epochs_done + 1, EpochTotals()
             yield metrics
 
-    def train_epoch(self, epoch: int, seconds: float) -> Iterator[None]:
-        """Trains what is left of an epoch; yields None whenever so many seconds have passed."""
+    def train_epoch(
+        self, epoch: int, seconds: float, has_notice: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        """Trains what is left of an epoch; yields None as `run_until`."""
         self.distiller.train()
         began, cache_stats = time.perf_counter(), replace(self.teacher.cache_stats)
         batches = self.get_batches(epoch, self.partial_epoch.steps)
@@ -115,7 +124,7 @@ class Trainer:
             if (
                 step + 1 < self.steps_per_epoch
                 and self.step.nonfinite_guard.checks(step)
-                and self._is_past(began + seconds)
+                and self._should_save(began + seconds, has_notice)
             ):
                 self._add_interval(began, cache_stats)
                 self._average_over_ranks()
@@ -128,14 +137,19 @@ class Trainer:
         seconds = time.perf_counter() - began
         self.partial_epoch.add_interval(seconds, teacher_seconds, cache_stats, self.teacher.cache_stats)
 
-    def _is_past(self, moment: float) -> bool:
-        """Whether the moment is over, by the first rank's clock: all pause after the same step."""
-        is_past = time.perf_counter() >= moment
-        if self.world == 1 or moment == math.inf:
-            return is_past
-        is_past_on_rank_0 = torch.tensor(float(is_past), device=self.device)
-        dist.broadcast(is_past_on_rank_0, 0)
-        return bool(is_past_on_rank_0)
+    def _should_save(self, moment: float, has_notice: Callable[[], bool]) -> bool:
+        """Whether the moment is over by the first rank's clock, or any rank has notice: all say the same."""
+        is_past, self.has_notice = self.rank == 0 and time.perf_counter() >= moment, has_notice()
+        if self.world > 1 and moment < math.inf:
+            votes = torch.tensor([is_past, self.has_notice], dtype=torch.float32, device=self.device)
+            dist.all_reduce(votes, dist.ReduceOp.MAX)
+            is_past, self.has_notice = map(bool, votes.tolist())
+        return is_past or self.has_notice
+
+    def wait_for_ranks(self) -> None:
+        """Returns when every rank has called it."""
+        if self.world > 1:
+            dist.barrier()
 
     def _compute_metrics(self, epoch: int) -> EpochMetrics:
         """The metrics of an epoch whose steps are done."""

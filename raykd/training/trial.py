@@ -36,7 +36,7 @@ from raykd.study.recipe import Recipe
 from raykd.teachers.ensemble import EnsembleNet
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
-from raykd.training.failure import PEER_IS_GONE, describe_failure, is_other_process_gone
+from raykd.training.failure import PEER_IS_GONE, Preempted, describe_failure, is_other_process_gone
 from raykd.training.metrics import EpochMetrics
 from raykd.training.peers import Start
 from raykd.training.start import read_start
@@ -46,6 +46,7 @@ from raykd.training.trial_teachers import TeacherFiles, load_teachers, make_teac
 
 BANKS_EVERY = 10  # epochs between two writings of large banks
 ReportEpoch = Callable[[dict[str, Any]], None]
+HasNotice = Callable[[], bool]  # whether this process's machine is about to be taken away
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Job:
         return TeacherFiles(self.teachers, self.teacher_cache_gib, self.cache_folder, self.download)
 
 
-def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
+def run(job: Job, report: ReportEpoch, device: torch.device, has_notice: HasNotice = lambda: False) -> None:
     """Trains the job's recipe to its end, from its last checkpoint if there is one.
 
     An error is written into the trial's folder, unless it only says that another process is gone: a worker
@@ -86,10 +87,14 @@ def run(job: Job, report: ReportEpoch, device: torch.device) -> None:
         job: What is trained, and where it writes.
         report: Is called after every epoch with its row, "final" and "parameters" added.
         device: Of this process.
+        has_notice: Is asked after every step. When it is true on any rank, all write the state and leave.
+
+    Raises:
+        Preempted: They left so.
     """
     folder, is_rank_0 = Folder(job.folder), not dist.is_initialized() or dist.get_rank() == 0
     try:
-        _run(job, folder, report, device, is_rank_0)
+        _run(job, folder, report, device, has_notice, is_rank_0)
     except Exception as error:
         if not is_other_process_gone(error):
             with suppress(StorageError):
@@ -114,7 +119,14 @@ def _make_trainer(
         raise RuntimeError(f"NCCL did not start: {str(error).splitlines()[-1]}") from error
 
 
-def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is_rank_0: bool) -> None:
+def _run(
+    job: Job,
+    folder: Folder,
+    report: ReportEpoch,
+    device: torch.device,
+    has_notice: HasNotice,
+    is_rank_0: bool,
+) -> None:
     torch.set_num_threads(job.threads)
     plugins.use(job.plugins)
     recipe = Recipe.model_validate_json(json.dumps(job.recipe))
@@ -145,13 +157,16 @@ def _run(job: Job, folder: Folder, report: ReportEpoch, device: torch.device, is
         if num_complete < len(rows) or trainer.num_epochs_done == recipe.epochs:
             complete_epoch(num_complete >= len(rows))  # it was trained, and perhaps not reported
     del checkpoint, banks
-    for metrics in trainer.run_until(60 * job.checkpoint_minutes):
+    for metrics in trainer.run_until(60 * job.checkpoint_minutes, has_notice):
         if metrics is not None:
             rows.append(_make_row(job, trainer, metrics))
         if is_rank_0:
             _save_state(folder, trainer, rows, is_end_of_epoch=metrics is not None)
         if metrics is not None:
             complete_epoch(False)
+        elif trainer.has_notice:
+            trainer.wait_for_ranks()  # whoever raises ends the others, also one that writes
+            raise Preempted("its machine is about to be taken away")
 
 
 def _read_starts(job: Job, recipe: Recipe, dataset: Dataset[Any]) -> list[Start]:

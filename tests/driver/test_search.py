@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from raykd.driver.searcher import StudySearch
+from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.errors import UserError
 from raykd.store.run_files import RunFiles
 from raykd.store.status import get_status, rank_trials
@@ -214,12 +215,17 @@ def test_lost_processes_and_errors_are_counted_where_optuna_shows_them(open_sear
     searcher.on_trial_complete("a", error=True)  # no failure.json: its process is gone
     searcher.suggest("b")
     assert searcher.optuna_study.get_trials()[0].user_attrs["lost"] == 1
+    for _ in range(MAX_LOST_WORKERS + 1):  # however often its machine goes with notice, it is tried again
+        failure = {"kind": "preempted", "reason": "its machine goes", "traceback": ""}
+        searcher.run_files.trial(0).write_json("failure.json", failure)
+        searcher.on_trial_complete("b", error=True)
+        assert searcher.rows[0]["state"] == "WAITING" and searcher.suggest("b")
     failure = {"kind": "error", "reason": "ValueError: x", "traceback": ""}
     searcher.run_files.trial(0).write_json("failure.json", failure)
     searcher.on_trial_complete("b", error=True)
     trial = searcher.optuna_study.get_trials()[0]
     assert trial.state == TrialState.FAIL
-    assert trial.user_attrs["errors"] == 1 and trial.user_attrs["lost"] == 1
+    assert trial.user_attrs["errors"] == 1 and trial.user_attrs["lost"] == MAX_LOST_WORKERS + 2
     assert trial.user_attrs["reason"] == "ValueError: x"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 from torch import nn
 
@@ -321,6 +322,35 @@ def test_a_trial_killed_inside_an_epoch_goes_on_there(digits_teacher: Path) -> N
     assert len(reported) == 2
     students = [(path / "student.safetensors").read_bytes() for path in (whole, killed)]
     assert students[0] == students[1]
+
+
+def train_until_notice(job: trial.Job, step: int) -> int:
+    """Of which the second rank alone has notice after so many steps; the steps that this rank took."""
+    steps: list[int] = []
+
+    def has_notice() -> bool:
+        steps.append(dist.get_rank())
+        return sum(steps) >= step
+
+    with pytest.raises(failure.Preempted):
+        trial.run(job, lambda row: None, CPU, has_notice)
+    return len(steps)
+
+
+@pytest.mark.slow
+def test_ranks_save_at_the_step_at_which_one_has_notice_and_one_worker_goes_on_there(
+    digits_teacher: Path,
+) -> None:
+    digits = {"name": "digits", "images": 700, "holdout": 0.1}
+    job = make_job(digits_teacher / "preempted", recipe(data=digits, epochs=1, **batch_settings(32)))
+    assert gloo.run(train_until_notice, job, 3) == [3, 3]
+    checkpoint = torch.load(f"{job.folder}/checkpoint.pt", weights_only=True)
+    assert checkpoint["partial_epoch"]["steps"] == 3
+    reason = Folder(job.folder).read_json("failure.json")
+    assert failure.is_lost(reason) and failure.is_preempted(reason) and not failure.is_preempted(None)
+    steps: list[None] = []
+    trial.run(job, lambda row: None, CPU, lambda: bool(steps.append(None)))
+    assert len(steps) == 700 * 9 // 10 // 32 - 1 - 3  # after the last one nobody asks
 
 
 def test_a_reporter_that_is_gone_is_no_failure_of_the_trial(digits_teacher: Path) -> None:
