@@ -58,8 +58,14 @@ def reject_password(address: str) -> str:
 
 def suggest_nearest(word: str, words: Iterable[str]) -> str:
     """Returns " Did you mean '...'?", with a space in front, or "" when no word is near."""
+    nearest = find_nearest(word, words)
+    return f" Did you mean '{nearest}'?" if nearest else ""
+
+
+def find_nearest(word: str, words: Iterable[str]) -> str:
+    """Returns the word itself or the one nearest to it; "" when none is near."""
     matches = get_close_matches(word, list(words), n=1) if len(word) <= MAX_SHOWN else []
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    return matches[0] if matches else ""
 
 
 def validate(model: type[Model], plain: dict[str, Any], where: str, under: str = "") -> Model:

@@ -16,6 +16,7 @@ from raykd.errors import UserError
 
 # torchvision's ImageFolder's, and GIF
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff")
+INDEX_FOLDER = "_index"  # of shards (shards.py); Parquet readers pass over names that begin so
 LEFT_BEHIND = ("__macosx", "thumbs.db", "desktop.ini", "@eadir")
 
 FilesByClass = dict[str, list[str]]  # class -> files, sorted
@@ -50,7 +51,7 @@ def list_train_and_test(base: Path, parts: tuple[str, str]) -> tuple[FilesByClas
 @_refuse_unreadable()
 def list_parts(base: Path) -> dict[str, FilesByClass]:
     """Returns the images of every part, BASE/PART/CLASS/*.jpg. UserError when there is none."""
-    parts = {name: list_by_class(part) for name, part in list_folders(base) if list_folders(part)}
+    parts = {name: list_by_class(part) for name, part in list_part_folders(base) if list_folders(part)}
     if not parts:
         raise UserError([f"data: {base}: holds no images. Expected: {base}/PART/CLASS/*.jpg"])
     return parts
@@ -82,6 +83,13 @@ def count_passed_over(part: Path) -> int:
         in_class = folder != str(part)
         count += sum(not is_left_behind(file) and not (in_class and is_image(file)) for file in files)
     return count
+
+
+def list_part_folders(base: Path) -> list[tuple[str, Path]]:
+    """Returns the name and path of each folder here that may be a part: shards (shards.py) are none."""
+    return [
+        (name, path) for name, path in list_folders(base) if not any((path / INDEX_FOLDER).glob("*.parquet"))
+    ]
 
 
 def list_folders(base: Path) -> list[tuple[str, Path]]:

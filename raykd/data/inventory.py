@@ -47,7 +47,7 @@ def list_parts(path: str) -> list[dict[str, Any]]:
         raise UserError([f"data: {mask_passwords(path)}: no Parquet files of images here"])
     files = class_folders.list_parts(Path(path))
     rows = []
-    for part, folder in class_folders.list_folders(Path(path)):
+    for part, folder in class_folders.list_part_folders(Path(path)):
         by_class = files.get(part, {})  # nothing: a folder without class folders
         images = sum(map(len, by_class.values()))
         passed_over = class_folders.count_passed_over(folder)

@@ -80,7 +80,7 @@ def write(source: str, out: str) -> Iterator[tuple[str, int, int]]:
     if Path(source).resolve().is_relative_to(Path(out).resolve()) and parquet_layout.list_parts(source):
         raise UserError([f"data: {out}: holds the source, {source}, whose files would be written over"])
     storage, root = open_filesystem(out, "data: ")
-    for folder in ("data", shards.INDEX_FOLDER):
+    for folder in ("data", class_folders.INDEX_FOLDER):
         storage.create_dir(f"{root}/{folder}", recursive=True)
     for part, images in parts.items():
         num_shards = min(max(1, round(images.num_bytes / SHARD_BYTES)), len(images.order))
@@ -94,7 +94,7 @@ def write(source: str, out: str) -> Iterator[tuple[str, int, int]]:
             _check_shard(storage, path, buffer, len(rows))
             written += _locate_images(rows, number, buffer.to_pybytes())
             yield part, len(written), len(images.order)
-        _write_index(storage, f"{root}/{shards.INDEX_FOLDER}/{part}.parquet", written, images.classes)
+        _write_index(storage, f"{root}/{class_folders.INDEX_FOLDER}/{part}.parquet", written, images.classes)
 
 
 def _read_row(source: Source, position: int) -> ImageRow:

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from raykd.data import parquet_layout, pictures
 from raykd.data._base import Origin
+from raykd.data.class_folders import INDEX_FOLDER
 from raykd.data.encoded import EncodedImages, hash_tensors, is_remote
 from raykd.errors import UserError, first_line, mask_passwords
 from raykd.paths import open_filesystem
 
-INDEX_FOLDER = "_index"  # Parquet readers pass over names that begin so
 LOCATION = ("shard", "offset", "size")
 INDEX_FIELDS = {
     "label": pa.int64(),

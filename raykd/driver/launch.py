@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raykd import data
 from raykd.driver.job import EventHandler
-from raykd.driver.local_session import check_local_session
+from raykd.driver.local_session import check_local_session, starts_session
 from raykd.driver.study_run import DriveOptions, StudyRun
 from raykd.errors import UserError
 from raykd.store import file_names
@@ -52,7 +52,7 @@ def launch(
         require_plugins(owner.folder)
     study = pin_weights(study, download)
     runs = list_runs(study, owner)
-    _check_studies([run.study for run in runs], root, download)
+    _check_studies([run.study for run in runs], root, download, starts_session(address))
     if owner.exists():
         check_same_study(study, owner)
     else:
@@ -118,12 +118,11 @@ def check_same_study(study: Study | Comparison, run_files: RunFiles) -> None:
         )
 
 
-def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo:
-    """Returns what is known of the data. Nothing is trained.
+def check_recipe(recipe: Recipe, root: Path, download: bool, alone: bool) -> data.DatasetInfo:
+    """Returns what is known of the data. Nothing is trained; `alone` as for `check_starts`.
 
     Raises:
-        UserError: They are missing, the method cannot serve the nets, or a file of weights, where it is seen
-            from here, cannot be read.
+        UserError: They are missing, the method cannot serve the nets, or a file of weights cannot be used.
     """
     try:
         dataset = data.load(recipe.data, root, download)
@@ -131,7 +130,7 @@ def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo
         for one in (recipe, *make_teacher_recipes(recipe)):
             one.check_classes(dataset.train.labels, dataset.classes)
             distiller.build_on_meta(one, *info)
-        start.check_starts(recipe, info.classes)
+        start.check_starts(recipe, info.classes, alone, download)
         return info
     except UserError:
         raise
@@ -139,12 +138,12 @@ def check_recipe(recipe: Recipe, root: Path, download: bool) -> data.DatasetInfo
         raise UserError(str(error).splitlines()) from None
 
 
-def _check_studies(studies: Sequence[Study], root: Path, download: bool) -> None:
+def _check_studies(studies: Sequence[Study], root: Path, download: bool, alone: bool) -> None:
     """UserError with all that keeps trials from beginning; what several have in common once."""
     lines: list[str] = []
     for study in studies:
         try:
-            space_check.check(study, check_recipe(study.recipe, root, download))
+            space_check.check(study, check_recipe(study.recipe, root, download, alone))
         except UserError as error:
             lines += error.lines
     if lines:

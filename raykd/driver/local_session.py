@@ -20,9 +20,14 @@ def check_local_session(address: str | None) -> None:
     Raises:
         UserError: Ray's sockets would lie at too long a path, or it has no place for its token.
     """
-    if not address and "RAY_ADDRESS" not in os.environ and not has_session():
+    if starts_session(address):
         _check_socket_path()
         _check_home()
+
+
+def starts_session(address: str | None) -> bool:
+    """Returns whether what runs there starts a session of its own, of this machine alone."""
+    return not address and "RAY_ADDRESS" not in os.environ and not has_session()
 
 
 def has_session() -> bool:

@@ -12,6 +12,7 @@ from raykd import plugins
 from raykd.driver import trainables
 from raykd.driver.auto_resources import can_use_gpus
 from raykd.driver.launch import check_recipe
+from raykd.driver.local_session import starts_session
 from raykd.driver.resources import WorkerSize
 from raykd.driver.session import connect
 from raykd.driver.teacher import find_stored_teacher, store_teacher
@@ -77,7 +78,8 @@ def train(recipe: Recipe, options: TrainOptions, on_epoch: EpochHandler) -> Trai
     require_plugins(folder)
     if (row := _find_trained(recipe, folder, options.test)) is not None:
         return Trained(row, folder, was_done=True)
-    check_recipe(recipe, options.data_root, options.download)
+    alone = options.workers is None or starts_session(options.address)
+    check_recipe(recipe, options.data_root, options.download, alone)
     write_copies(folder)
     if options.workers is None:
         _train_teacher_and_student(recipe, folder, options, _train_here, on_epoch)

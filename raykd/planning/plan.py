@@ -9,6 +9,7 @@ import torch
 
 from raykd import data, models
 from raykd.driver.auto_resources import Resolution, resolve_here
+from raykd.driver.local_session import starts_session
 from raykd.errors import UserError
 from raykd.planning import cost
 from raykd.planning.cache_forms import CacheFormPlan, plan_forms
@@ -19,7 +20,7 @@ from raykd.study import space_check
 from raykd.study.recipe import Recipe, make_teacher_recipes
 from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
-from raykd.training import distiller
+from raykd.training import distiller, start
 
 NO_GPU = "the study asks for a GPU, and torch can use none here"
 EPOCH_ROW_BYTES = 400  # bytes of an epoch's row
@@ -27,7 +28,7 @@ EPOCH_ROW_BYTES = 400  # bytes of an epoch's row
 
 @dataclass(frozen=True)
 class Plan:
-    """Times are None where the speed is not known: the data are not here, and it was not given."""
+    """Times are None where the speed is not known: there is no GPU to measure it on, and it was not given."""
 
     space: dict[str, str]
     conditional: dict[str, str]
@@ -76,22 +77,29 @@ class PlanOptions:
     probe: str | None = None  # address of a Ray cluster: measured on one of its devices
     price: float | None = None  # of a device hour
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the study is to run on other machines, whose speed is given or probed."""
+        return self.images_per_second is not None or self.probe is not None
+
 
 def make_plan(study: Study, options: PlanOptions) -> Plan:
     """Returns the plan of a study.
 
     Raises:
         UserError: The method cannot serve the nets, at the paper's point or at a boundary point of the space,
-            or data are missing of which nothing is known.
+            or data or weights are missing; not where the speed is another machine's, and the data are known.
     """
     recipe = study.recipe
     try:
-        dataset, dataset_info, missing = _load_data(recipe, options.data_root, options.download)
+        dataset, dataset_info = _load_data(recipe, options)
         for one in (recipe, *make_teacher_recipes(recipe)):
             if dataset is not None:
                 one.check_classes(dataset.train.labels, dataset.classes)
             distiller.build_on_meta(one, *dataset_info)
         meta_distiller = distiller.build_on_meta(recipe, *dataset_info)
+        alone = not options.is_elsewhere and starts_session(None)
+        start.check_starts(recipe, dataset_info.classes, alone, options.download)
     except UserError:
         raise
     except ValueError as error:
@@ -131,7 +139,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         bank_bytes=bank_bytes,
         images_per_second=speed.images_per_second if speed else None,
         speed_source=speed.source if speed else None,
-        not_measured=None if speed else missing or NO_GPU,
+        not_measured=None if speed else NO_GPU,
         **_estimate_times(study, dataset_info, speed),
         device=cost.device_kind(study),
         price=options.price,
@@ -173,18 +181,19 @@ def _estimate_costs(
     return tuple(estimate for estimate in estimates if estimate is not None)
 
 
-def _load_data(
-    recipe: Recipe, root: Path, download: bool
-) -> tuple[data.Dataset[Any] | None, data.DatasetInfo, str | None]:
-    """The data set, if it is here, and its info; why it is not here, where the info is known without it."""
+def _load_data(recipe: Recipe, options: PlanOptions) -> tuple[data.Dataset[Any] | None, data.DatasetInfo]:
+    """The data set and its info; None where it is missing, not needed here, and its info is known."""
     try:
-        dataset = data.load(recipe.data, root, download)
+        dataset = data.load(recipe.data, options.data_root, options.download)
     except UserError as missing:
         expected = recipe.data.expected_info()
         if expected is None:
             raise
-        return None, expected, missing.lines[0]
-    return dataset, dataset.info, None
+        if not options.is_elsewhere:
+            hint = "; --images-per-second or --probe plan without it"
+            raise UserError([*missing.lines[:-1], missing.lines[-1] + hint]) from None
+        return None, expected
+    return dataset, dataset.info
 
 
 def _resolve(

@@ -138,7 +138,8 @@ def read_study(path: str | Path, overrides: tuple[str, ...] = ()) -> Study | Com
     Raises:
         UserError: Every mistake in it, a line each.
     """
-    return parse_study(read_settings(path, overrides), str(path))
+    fields = (*Study.model_fields, *Comparison.model_fields)
+    return parse_study(read_settings(path, overrides, fields), str(path))
 
 
 def list_studies(study: Study | Comparison) -> list[Study]:

@@ -10,6 +10,7 @@ from raykd import methods, models
 from raykd.batch import MethodContext, OutputShapes
 from raykd.data import DatasetInfo
 from raykd.errors import UserError, validate
+from raykd.metric import METRICS
 from raykd.spec import Choice, Dimension, Scalar, apply_params
 from raykd.study.nets import NetSpec
 from raykd.study.recipe import Recipe
@@ -31,6 +32,7 @@ def check(study: Study, info: DatasetInfo) -> int:
     Raises:
         UserError: Every value by which a drawn trial, or its retraining, could never begin.
     """
+    check_metric(study, info)
     check_views(study, info)
     errors: dict[tuple[str, str], list[Scalar]] = {}
     count = 0
@@ -44,6 +46,13 @@ def check(study: Study, info: DatasetInfo) -> int:
             for (path, line), values in errors.items()
         )
     return count
+
+
+def check_metric(study: Study, info: DatasetInfo) -> None:
+    """Raises UserError where the metric is 100 % whatever a net answers."""
+    if study.search.metric == "top5" and info.classes <= 5:
+        others = ", ".join(name for name in METRICS if name != "top5")
+        raise UserError([f"search/objectives = top5: always 100 % of {info.classes} classes; take {others}"])
 
 
 def check_views(study: Study, info: DatasetInfo) -> None:

@@ -2,13 +2,13 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from raykd.errors import UserError, shorten, suggest_nearest, validate
+from raykd.errors import UserError, find_nearest, shorten, suggest_nearest, validate
 from raykd.paths import AbsolutePath
 from raykd.spec import Dimension, Scalar, Spec, apply_params, get_value, is_active
 from raykd.study.recipe import Recipe
@@ -171,7 +171,7 @@ class Study(Spec):
         Raises:
             UserError: Every mistake in it, a line each.
         """
-        return Study.parse(read_settings(path, overrides), str(path))
+        return Study.parse(read_settings(path, overrides, Study.model_fields), str(path))
 
     @staticmethod
     def parse(plain: dict[str, Any], where: str) -> "Study":
@@ -254,16 +254,18 @@ class Study(Spec):
         return errors
 
 
-def read_settings(path: str | Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+def read_settings(path: str | Path, overrides: tuple[str, ...], fields: Iterable[str]) -> dict[str, Any]:
     """Returns a study file's plain settings with path=value put over them.
 
-    A path that begins in the recipe needs no `recipe/`.
+    A path that begins in the recipe needs no `recipe/`; one that begins nowhere is taken to begin at the
+    nearest field of the recipe or of the file (`fields`).
 
     Raises:
         UserError: The file is no YAML of settings, or a path leads nowhere.
     """
     plain = read_yaml(Path(path))
     names = [item.split("/")[0].split("=")[0] for item in overrides]
-    in_recipe = [name in Recipe.model_fields for name in names]
+    nearest = [find_nearest(name, [*Recipe.model_fields, *fields]) for name in names]
+    in_recipe = [name in Recipe.model_fields for name in nearest]
     override(plain, tuple(f"recipe/{o}" if r else o for o, r in zip(overrides, in_recipe, strict=True)))
     return plain

@@ -148,15 +148,22 @@ def _find_sha256(spec: NetSpec, download: bool) -> str | None:
     return compute_sha256(path) if path.is_file() else None
 
 
-def check_starts(recipe: Recipe, classes: int) -> None:
-    """Checks the weights of all nets, as far as their files are seen from here: else they are the nodes' own.
+def check_starts(recipe: Recipe, classes: int, alone: bool, download: bool) -> None:
+    """Checks the weights of all nets, as far as they are seen from here; those of URLs and URIs are not.
+
+    Args:
+        recipe: Of the nets.
+        classes: Of the data.
+        alone: Whether this machine trains alone. Else a file that is not here is the nodes' own.
+        download: As for `make_started`.
 
     Raises:
-        UserError: A file cannot be read, or holds other weights.
+        UserError: A file is missing, cannot be read, or holds other weights.
     """
     for spec in (recipe.student, *recipe.peers, *recipe.list_teachers()):
-        if spec.weights is not None and (spec.weights == PRETRAINED or Path(spec.weights).is_file()):
-            make_started(spec, classes)
+        weights = spec.weights or "://"
+        if "://" not in weights and (alone or weights == PRETRAINED or Path(weights).is_file()):
+            make_started(spec, classes, download=download)
 
 
 def _name(spec: NetSpec) -> str:

@@ -90,6 +90,15 @@ def test_other_files_are_counted(base: Path, verb: Callable[..., Any]) -> None:
     ]
 
 
+def test_shards_beside_their_source_are_no_part(base: Path, verb: Callable[..., Any]) -> None:
+    lines = ["{}/train: 2 of 2 images", "{}/val: 2 of 2 images"]
+    for out in (base / "out", base / "again", base):  # the last one: between its parts
+        done = verb("data", "shard", str(base), str(out))
+        assert done.stdout.splitlines() == [line.format(out) for line in lines], done.stderr
+        rows = inventory.list_parts(str(base))
+        assert [(row["part"], row["images"]) for row in rows] == [("train", 2), ("val", 2)]
+
+
 def test_other_layouts_are_refused_with_the_one_expected(base: Path) -> None:
     write_images(base / "flat/train/cat/1.png", base / "flat/val/1.png")
     with pytest.raises(

@@ -176,8 +176,6 @@ def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None
         "--storage",
         str(tmp_path / "not/there"),
     )
-    unknown = verb(*command)
-    assert unknown.returncode == 0 and "not measured" in unknown.stdout, unknown.stderr
     done = verb(*command, "--images-per-second", "1000", "--price", "2.5", "--json")
     plan = json.loads(done.stdout)
     assert [one["devices"] for one in plan["cost_estimates"]] == [1, 8, 64] and plan["device"] == "GPU"
@@ -190,6 +188,34 @@ def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None
     assert "dollars" in shown and "On so many devices" in shown and "(assumed)" in shown
     both = verb(*command, "--images-per-second", "1000", "--probe", "auto")
     assert both.returncode == 2 and "give one of them" in both.stderr
+
+
+@pytest.mark.usefixtures("no_ray_session")
+def test_what_is_missing_here_is_said_as_by_launch(verb: Any, small: Path, tmp_path: Path) -> None:
+    """Data, weights; a plan for other machines, whose speed is given, asks for neither."""
+    for settings, mistake in (
+        ({"data": {"name": "cifar10"}}, f"data: {tmp_path}/cifar-10-batches-py/data_batch_1: no such file"),
+        ({"student/weights": "s.pth"}, f"student resnet8: {tmp_path}/s.pth: no such file"),
+    ):
+        words = [
+            word for path, value in settings.items() for word in ("--set", f"{path}={json.dumps(value)}")
+        ]
+        for name in ("launch", "plan"):
+            done = verb(name, str(small), *words, "--data", str(tmp_path))
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done
+            assert done.stderr.startswith(mistake) and not (tmp_path / "runs").exists()
+        done = verb("plan", str(small), *words, "--data", str(tmp_path), "--images-per-second", "1000")
+        assert done.returncode == 0, done.stderr
+
+
+def test_five_classes_or_fewer_have_no_top_five(small: Path) -> None:
+    study = Study.read(small, ("search/objectives=[top5]",))
+    with pytest.raises(UserError) as error:
+        space_check.check(study, DatasetInfo(5, 8, 256))
+    assert error.value.lines == [
+        "search/objectives = top5: always 100 % of 5 classes; take accuracy, balanced_accuracy, macro_f1"
+    ]
+    assert space_check.check(study, DatasetInfo(10, 8, 256))
 
 
 def test_a_cache_saves_what_the_trials_do_not_pass_through_the_teacher() -> None:

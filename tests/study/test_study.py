@@ -160,6 +160,10 @@ def test_overrides(tmp_path: Path) -> None:
     assert "optimizer/lr" in study.search_space()
     assert "no such field" in read_error_lines(tmp_path, PLAIN, "recipe/epoch=5")[0]
     assert "path=value" in read_error_lines(tmp_path, PLAIN, "epochs")[0]
+    for given, nearest in (("epoch=3", "epochs"), ("optimiser/lr=1", "optimizer"), ("budjet=3", "budget")):
+        assert read_error_lines(tmp_path, PLAIN, given)[0].endswith(
+            f"no such field. Did you mean '{nearest}'?"
+        )
 
 
 def test_a_study_narrows_and_closes_the_methods_space(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 from support.small_trainer import CPU, recipe
 
 from raykd import data
-from raykd.driver.launch import check_recipe
 from raykd.errors import UserError
 from raykd.models import make
+from raykd.planning.plan import PlanOptions, make_plan
 from raykd.spec import apply_params, get_value
 from raykd.study import space_check
 from raykd.study.study import Study
@@ -137,6 +137,6 @@ def test_paths_lead_through_lists_and_leave_the_base_alone() -> None:
 def test_a_teacher_of_other_classes_is_one_line(tmp_path: Path, several: list[dict[str, Any]]) -> None:
     torch.save(make("resnet14", 100).state_dict(), tmp_path / "resnet14.pth")
     with pytest.raises(UserError) as error:
-        check_recipe(make_study(several).recipe, tmp_path, download=False)
+        make_plan(make_study(several), PlanOptions(tmp_path))
     (line,) = error.value.lines
     assert line.startswith("teacher resnet14: ") and "100 classes, the data has 10" in line

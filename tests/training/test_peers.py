@@ -1,6 +1,7 @@
 """Students that teach one another in one trial: each by itself, resumed exactly, the first one deployed."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 from raykd.contract import gloo
 from raykd.driver.confirm import make_control
 from raykd.errors import UserError
+from raykd.planning.plan import PlanOptions, make_plan
 from raykd.study.recipe import Recipe
 from raykd.study.study import Study
 from raykd.training.evaluation import measure_accuracy
@@ -103,12 +105,14 @@ def test_what_cannot_be_is_one_line(settings: dict[str, Any], message: str) -> N
     assert message in line
 
 
-def test_a_class_of_one_image_is_refused_before_anything_is_trained() -> None:
+def test_a_class_of_one_image_is_refused_at_plan_time(tmp_path: Path) -> None:
     few = recipe(**TWO | {"data": {"name": "digits", "images": 12, "holdout": 0.0}, "optimizer": {
         "batch_size": 4, "images_per_class": 2
     }})  # fmt: skip
-    with pytest.raises(ValueError, match="images_per_class = 2: class '0' has 1 training image"):
-        make_trainer(few)
+    with pytest.raises(UserError) as error:
+        make_plan(Study.parse({"name": "s", "recipe": few.to_dict()}, "study.yaml"), PlanOptions(tmp_path))
+    (line,) = error.value.lines
+    assert line.startswith("optimizer/images_per_class = 2: class '0' has 1 training image")
 
 
 def test_each_student_begins_with_its_own_weights() -> None:
