@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from raykd import data
 from raykd.driver.job import EventHandler
@@ -15,9 +16,11 @@ from raykd.store.plugin_copies import require_plugins
 from raykd.store.run_files import RunFiles
 from raykd.study import space_check
 from raykd.study.comparison import Comparison, parse_study
+from raykd.study.constraints import list_ruled_out
 from raykd.study.recipe import Recipe, make_teacher_recipes
 from raykd.study.study import Study
 from raykd.training import distiller, start
+from raykd.training.student_costs import Costs, measure_students
 
 
 def launch(
@@ -108,8 +111,7 @@ def check_same_study(study: Study | Comparison, run_files: RunFiles) -> None:
     """Raises UserError when the run was begun from another study (its budget may differ)."""
     launched, existing = study.to_dict(), run_files.study()
     launched["budget"] = existing["budget"] = None
-    if launched != existing:
-        different = [key for key in launched if launched[key] != existing.get(key)]
+    if different := [key for key in launched if launched[key] != existing.get(key)]:
         raise UserError(
             [
                 f"{run_files.folder.uri}: holds a run of another study (different: {', '.join(different)}). "
@@ -162,6 +164,7 @@ def _drive(
 
     runs = list_runs(study, owner)
     share = isinstance(study, Comparison) and study.share
+    students = _measure_new_students(runs, root, download)
     with _hold_locks(owner, runs):
         if isinstance(study, Comparison):
             owner.begin_comparison(study.to_dict(), list(study.list_methods()))
@@ -169,8 +172,22 @@ def _drive(
             if run.run_files.exists():
                 run.run_files.write_study(run.study.to_dict())  # its budget may be another now
             else:
-                run.run_files.begin(run.study.to_dict())
+                run.run_files.begin(run.study.to_dict(), students.get(run.method))
+            for line in list_ruled_out(run.run_files.students()):
+                on_event("resources", {"message": f"{line}: never the best"})
         run_studies(runs, owner, DriveOptions(address, root, download, on_event), share)
+
+
+def _measure_new_students(
+    runs: Sequence[StudyRun], root: Path, download: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """What the students of each run that is to be begun cost, by the method; those that are equal once."""
+    known: dict[str, Costs] = {}
+    return {
+        run.method: measure_students(run.study, data.load(run.study.recipe.data, root, download).info, known)
+        for run in runs
+        if run.study.constraints is not None and not run.run_files.exists()
+    }
 
 
 @contextmanager

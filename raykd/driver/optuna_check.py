@@ -16,7 +16,7 @@ from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
 
 RUN = "run"  # the Optuna study's user attribute that names its run
-ROLES_WITHOUT_FILES = ("warm_start", "duplicate")  # of trials that this run did not train
+ROLES_WITHOUT_FILES = ("warm_start", "duplicate", "not allowed")  # of trials that this run did not train
 OTHER_NAME = "give the study another name (--set name=...)"
 
 

@@ -19,6 +19,7 @@ from raykd.metric import METRICS
 from raykd.spec import Dimension, Scalar
 from raykd.store.run_files import RunFiles
 from raykd.store.status import rank_trials
+from raykd.study.constraints import get_excess
 from raykd.study.space import draw
 from raykd.study.study import Study
 
@@ -42,6 +43,7 @@ def open_optuna_study(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of what our own tests hold
+    warnings.filterwarnings("ignore", "Constraints have been set")  # cmaes does not heed them: Proposals does
     storage, transaction = open_storage(study, run_files)
     check_optuna_study(storage, study, run_files)
     if find_optuna_study(storage, study.name) is None:
@@ -55,7 +57,9 @@ def open_optuna_study(
         optuna_study.set_user_attr(RUN, get_identity(run_files))
     roles = [trial.user_attrs.get("role") for trial in optuna_study.get_trials(deepcopy=False)]
     if study.warm_start is not None and set(roles) <= {"warm_start"}:
-        on_warm_start(_warm_start(optuna_study, study, RunFiles.open(study.warm_start), len(roles)))
+        on_warm_start(
+            _warm_start(optuna_study, study, run_files, RunFiles.open(study.warm_start), len(roles))
+        )
     first_points = [study.paper_point(), *study.enqueue]
     num_first = sum(role != "warm_start" for role in roles)
     for place in range(num_first, len(first_points)):
@@ -64,7 +68,9 @@ def open_optuna_study(
     return optuna_study, TrialStorage(storage, study.name, transaction)
 
 
-def _warm_start(optuna_study: optuna.Study, study: Study, earlier_run: RunFiles, num_before: int) -> str:
+def _warm_start(
+    optuna_study: optuna.Study, study: Study, run_files: RunFiles, earlier_run: RunFiles, num_before: int
+) -> str:
     """Adds an earlier run's complete trials, less the first `num_before`; says how many there are in all.
 
     Those that lie in this study's space and know its objectives, of a run of the same method.
@@ -79,6 +85,7 @@ def _warm_start(optuna_study: optuna.Study, study: Study, earlier_run: RunFiles,
         values = [row[name] for name in study.search.objectives if row.get(name) is not None]
         if point is not None and len(values) == len(study.search.objectives):
             points.append((point, values))
+    students = run_files.students()
     for point, values in points[num_before:]:
         optuna_study.add_trial(
             create_trial(
@@ -87,6 +94,7 @@ def _warm_start(optuna_study: optuna.Study, study: Study, earlier_run: RunFiles,
                 params=point,
                 distributions={path: to_distribution(space[path]) for path in point},
                 user_attrs={"role": "warm_start", "run": earlier_run.folder.uri},
+                constraints=get_excess(students, point),
             )
         )
     num_outside = len(complete) - len(points)

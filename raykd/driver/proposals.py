@@ -4,8 +4,12 @@ A sampler is made anew for every trial from (seed, number of the trial): what it
 history alone, so a study that was interrupted proposes what an uninterrupted one would. A trial and its point
 are one transaction of the journal. A database has no such transactions: where a driver was killed between the
 two, `draw_again` draws the point that would have been drawn.
+
+Where a study has constraints, a proposed student that breaks one is told to Optuna, pruned, with by how much;
+the same point with another student is tried instead.
 """
 
+import random
 from typing import Any
 
 import optuna
@@ -17,6 +21,7 @@ from raykd.driver.optuna_storage import TrialStorage
 from raykd.driver.rungs_gp import KEPT_GAINS, read_expected_gains
 from raykd.driver.samplers import make_sampler
 from raykd.spec import Choice, Dimension, Scalar
+from raykd.study.constraints import format_excess, get_excess
 from raykd.study.space import count_points, draw
 from raykd.study.study import Study
 
@@ -28,12 +33,23 @@ class Proposals:
         study: The study.
         optuna_study: Where its trials are asked for.
         storage: Of the Optuna study.
+        students: What those of the space cost, where the study has constraints.
     """
 
-    def __init__(self, study: Study, optuna_study: FirstObjectiveStudy, storage: TrialStorage) -> None:
+    def __init__(
+        self,
+        study: Study,
+        optuna_study: FirstObjectiveStudy,
+        storage: TrialStorage,
+        students: list[dict[str, Any]],
+    ) -> None:
         self._study, self._space = study, study.search_space()
         self._optuna_study, self._storage = optuna_study, storage
+        self._students = students
+        self._allowed = [student["params"] for student in students if not format_excess(student)]
         self.num_points = count_points(self._space)  # None where they are not countable
+        if students and self.num_points is not None:
+            self.num_points = self.num_points * len(self._allowed) // len(students)
 
     def draw(self, rows: list[dict[str, Any]]) -> tuple[int, str, dict[str, Scalar]]:
         """Returns a new trial's number, role and point.
@@ -45,12 +61,17 @@ class Proposals:
             with self._storage.transaction():
                 trial = self._ask()
                 params = self._draw_point(trial)
-                if self.num_points is None or _identify(self._space, params) not in tried:
-                    return trial.number, trial.user_attrs.get("role", "searched"), params
-                self._storage.set_user_attr(trial.number, "role", "duplicate")
-                self._optuna_study.tell(trial.number, state=TrialState.FAIL)
-                if not self._optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                    self._optuna_study.enqueue_trial(self._draw_untried(trial.number, tried))
+                role = trial.user_attrs.get("role", "searched")
+                if role == "searched" and not self._is_allowed(params):
+                    allowed = random.Random(trial.number).choice(self._allowed)
+                    self._reject(trial, "not allowed", TrialState.PRUNED)
+                    self._optuna_study.enqueue_trial(params | allowed)
+                elif self.num_points is None or _identify(self._space, params) not in tried:
+                    return trial.number, role, params
+                else:
+                    self._reject(trial, "duplicate", TrialState.FAIL)
+                    if not self._optuna_study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                        self._optuna_study.enqueue_trial(self._draw_untried(trial.number, tried))
 
     def draw_again(self, number: int) -> tuple[str, dict[str, Scalar]]:
         """Returns the role and the point of a running trial, drawn now as far as it was not."""
@@ -61,7 +82,8 @@ class Proposals:
 
     def are_used_up(self, rows: list[dict[str, Any]]) -> bool:
         """Returns whether every point of a space that has countably many was tried."""
-        return self.num_points is not None and len(self._identify_points(rows)) >= self.num_points
+        allowed = [row for row in rows if not row.get("breaks")]
+        return self.num_points is not None and len(self._identify_points(allowed)) >= self.num_points
 
     def describe_small_gains(self) -> str:
         """Returns in words that the model expects too little of another trial; else ""."""
@@ -77,13 +99,25 @@ class Proposals:
         return self._optuna_study.ask()
 
     def _draw_point(self, trial: Trial) -> dict[str, Scalar]:
-        return draw(self._space, lambda path, dimension: suggest(trial, path, dimension))
+        """The point of a trial, of which Optuna learns by how much it is over each constraint."""
+        params = draw(self._space, lambda path, dimension: suggest(trial, path, dimension))
+        for name, excess in get_excess(self._students, params).items():
+            if name not in trial.constraints:
+                trial.set_constraint(name, excess)
+        return params
+
+    def _is_allowed(self, params: dict[str, Scalar]) -> bool:
+        return max(get_excess(self._students, params).values(), default=0.0) <= 0
+
+    def _reject(self, trial: Trial, role: str, state: TrialState) -> None:
+        self._storage.set_user_attr(trial.number, "role", role)
+        self._optuna_study.tell(trial.number, state=state)
 
     def _draw_untried(self, number: int, tried: set[tuple[Any, ...]]) -> dict[str, Scalar]:
         random_study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=number))
         while True:
             params = self._draw_point(random_study.ask())
-            if _identify(self._space, params) not in tried:
+            if _identify(self._space, params) not in tried and self._is_allowed(params):
                 return params
 
     def _identify_points(self, rows: list[dict[str, Any]]) -> set[tuple[Any, ...]]:

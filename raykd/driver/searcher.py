@@ -28,6 +28,7 @@ from raykd.spec import Scalar
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, drop_checkpoints
 from raykd.store.status import rank_trials
+from raykd.study.constraints import find_student, format_excess
 from raykd.study.study import Study
 from raykd.training.failure import is_lost, is_preempted
 
@@ -72,7 +73,8 @@ class StudySearch(Searcher):
         self.optuna_study, self._storage = open_optuna_study(
             study, run_files, pruner, lambda message: on_update({"message": message})
         )
-        self._proposals = Proposals(study, self.optuna_study, self._storage)
+        self._students = run_files.students()
+        self._proposals = Proposals(study, self.optuna_study, self._storage, self._students)
         self._to_resume: list[int] = []
         self._take_up()
 
@@ -298,8 +300,11 @@ class StudySearch(Searcher):
 
     def _make_row(self, number: int, role: str, params: dict[str, Scalar]) -> dict[str, Any]:
         metric = self.study.search.metric
-        return make_row(number, role, params) | (
-            {} if metric == "accuracy" else {"metric": metric, metric: None}
+        breaks = format_excess(find_student(self._students, params))
+        return (
+            make_row(number, role, params)
+            | ({} if metric == "accuracy" else {"metric": metric, metric: None})
+            | ({"breaks": breaks} if breaks else {})
         )
 
     def _write_row(self, row: dict[str, Any]) -> None:

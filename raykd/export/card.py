@@ -12,6 +12,7 @@ from raykd.metric import METRIC_TITLES, get_metric, get_score
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import test_accuracies
+from raykd.study.constraints import describe_student, find_student
 from raykd.study.recipe import Recipe, TeacherSpec
 from raykd.study.starts import describe_start
 
@@ -48,7 +49,7 @@ def render_card(
     """Returns Markdown."""
     recipe, provenance = choice.recipe, choice.folder.read_json(file_names.PROVENANCE) or {}
     mean_, std = ([round(x, 4) for x in three] for three in (dataset.mean, dataset.std))
-    facts = _gather_facts(choice, dataset, provenance)
+    facts = _gather_facts(run_files, choice, dataset, provenance)
     param_lines = [f"- `{path}`: {value}" for path, value in choice.row["params"].items()]
     workers = _describe_workers(provenance)
     return f"""{format_title(recipe)}
@@ -107,7 +108,9 @@ def _describe_origin(run_files: RunFiles, choice: StudentChoice) -> str:
     )
 
 
-def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any]) -> dict[str, str]:
+def _gather_facts(
+    run_files: RunFiles, choice: StudentChoice, dataset: Dataset[Any], provenance: dict[str, Any]
+) -> dict[str, str]:
     recipe = choice.recipe
     method = methods.get_class(recipe.method.name)
     beside_kd = " beside KD" if recipe.plus_kd else ""
@@ -118,11 +121,18 @@ def _gather_facts(choice: StudentChoice, dataset: Dataset[Any], provenance: dict
         "Teacher": _describe_teachers(choice),
         "Method": f"{recipe.method.name}{beside_kd}: {STATUS_TEXT[method.status]} ({method.paper})",
         **_describe_students(recipe),
+        **_describe_costs(run_files, choice),
         "Start": describe_start(recipe.to_dict()["student"]),
         "Weights": f"running average at the last of {recipe.epochs} epochs, float32, seed {recipe.seed}",
         "Made with": f"raykd {provenance.get('raykd')} (commit {provenance.get('commit')}), "
         f"torch {provenance.get('torch')}, on {provenance.get('hardware')}, {_describe_workers(provenance)}",
     }
+
+
+def _describe_costs(run_files: RunFiles, choice: StudentChoice) -> dict[str, str]:
+    """What the student costs, where the study has constraints."""
+    student = find_student(run_files.students(), choice.row["params"])
+    return {"Costs": describe_student(student)} if student else {}
 
 
 def _describe_students(recipe: Recipe) -> dict[str, str]:

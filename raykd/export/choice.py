@@ -24,10 +24,11 @@ class StudentChoice:
 
 
 def best_trial(run_files: RunFiles) -> dict[str, Any]:
-    """Returns the row of the best complete trial, by its held-out accuracy; UserError without one."""
+    """Returns the row of the best complete trial (`status.rank_trials`); UserError without one."""
     ranked = rank_trials(run_files.trials())
     if not ranked:
-        raise UserError([f"{run_files.folder.uri}: no trial is complete yet"])
+        within = " that is within the constraints" if run_files.students() else ""
+        raise UserError([f"{run_files.folder.uri}: no trial{within} is complete yet"])
     return ranked[0]
 
 

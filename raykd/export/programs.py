@@ -1,7 +1,5 @@
 """A student as programs that run without raykd: torch.export and ONNX, each compared with the net."""
 
-import importlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from raykd.data import Dataset, DataSpec
+from raykd.training.program import OnnxNet, save_onnx, trace
 
 NUM_CHECK_IMAGES = 64  # images
 TOLERANCE = 1e-4  # greatest difference of a logit, as a part of the greatest logit
-DYNAMIC_SHAPES = {"images": {0: torch.export.Dim("batch", min=1)}}
 PROGRAM, ONNX = "student.pt2", "student.onnx"
-
-
-class LogitsOnly(nn.Module):
-    """Images [n, 3, size, size], float32, normalised -> logits [n, classes] alone, not the whole Outputs."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits [n, classes]."""
-        logits: Tensor = self.net(images).logits
-        return logits
 
 
 @dataclass(frozen=True)
@@ -53,21 +38,14 @@ def write_programs(
     """Writes both programs with `metadata`, over an earlier export's; returns {file: ProgramCheck}."""
     for name in (PROGRAM, ONNX):
         (out / name).unlink(missing_ok=True)
-    logits = LogitsOnly(net).eval()
-    program = torch.export.export(logits, (images[:2].clone(),), dynamic_shapes=DYNAMIC_SHAPES, strict=False)
+    program = trace(net, images[:2].clone())
     torch.export.save(program, out / PROGRAM, extra_files=dict(metadata))
-    expected = logits(images)
+    expected = net(images).logits
     loaded = torch.export.load(out / PROGRAM).module()
     return {
         PROGRAM: check_program(out / PROGRAM, loaded, images, expected),
         ONNX: _write_onnx(program, images, expected, metadata, out / ONNX),
     }
-
-
-def load_onnxruntime() -> Any:
-    """Returns the module, which is told before its first import to write no telemetry files."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    return importlib.import_module("onnxruntime")
 
 
 def _write_onnx(
@@ -78,23 +56,11 @@ def _write_onnx(
     path: Path,
 ) -> ProgramCheck:
     try:
-        onnxruntime = load_onnxruntime()
-        import onnxscript  # noqa: F401  (what torch.onnx writes with)
+        save_onnx(program, metadata, path)
+        return check_program(path, OnnxNet(path), images, expected)
     except ImportError as error:
+        path.unlink(missing_ok=True)
         return ProgramCheck(False, f"ONNX needs {error.name}: pip install 'raykd[export]', then export again")
-    onnx_program = torch.onnx.export(
-        program, dynamo=True, verbose=False, dynamic_shapes=DYNAMIC_SHAPES, input_names=["images"],
-        output_names=["logits"],
-    )  # fmt: skip
-    assert onnx_program is not None
-    onnx_program.model.metadata_props.update(metadata)
-    onnx_program.save(path, external_data=False)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-
-    def run(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
-
-    return check_program(path, run, images, expected)
 
 
 def check_program(

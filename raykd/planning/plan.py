@@ -17,10 +17,12 @@ from raykd.planning.cost import CostEstimate
 from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
 from raykd.store.folder import Folder
 from raykd.study import space_check
+from raykd.study.constraints import describe_students
 from raykd.study.recipe import Recipe, make_teacher_recipes
 from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
 from raykd.training import distiller, start
+from raykd.training.student_costs import measure_students
 
 NO_GPU = "the study asks for a GPU, and torch can use none here"
 EPOCH_ROW_BYTES = 400  # bytes of an epoch's row
@@ -43,6 +45,7 @@ class Plan:
         str  # in words: views whose outputs of the teacher fit a node's disk; "" where none are kept
     )
     cache_forms: tuple[CacheFormPlan, ...]  # in which the teacher's outputs are or could be kept
+    students: dict[str, str]  # what each costs, in words, where the study has constraints
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
     epochs: int
     images: int  # training images of a trial
@@ -105,6 +108,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     except ValueError as error:
         raise UserError(str(error).splitlines()) from None
     num_boundary_points = space_check.check(study, dataset_info)
+    students = measure_students(study, dataset_info, {})
     resolution, speed = _resolve(study, options, dataset)
     study = resolution.study
     space = study.search_space()
@@ -131,6 +135,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
             recipe.data.index_views(dataset) if dataset else None,
             speed.teacher_seconds if speed else None,
         ),
+        students=describe_students(students),
         search_warnings=tuple(list_search_warnings(study)),
         epochs=recipe.epochs,
         images=dataset_info.images,

@@ -6,6 +6,7 @@ RUN/state.json                   "running", "finished", ... as the driver last w
 RUN/driver.lock                  who drives it now
 RUN/session.json                 what the driver's Ray session leaves if it is killed (driver/leftovers.py)
 RUN/resources.json               the CPUs and GPUs of a worker that `auto` became at the last launch
+RUN/students.json               what the student nets of the space cost, where the study has constraints
 RUN/plugins/*.py                 copies of the plugin files that it was begun with, which it runs
 RUN/identity.json                a random word, which its Optuna study bears, too (driver/optuna_check.py)
 RUN/optuna.journal               the search's memory (Optuna's JournalStorage); on an object store a folder
@@ -34,7 +35,7 @@ STORAGE/teachers/<net>-<hash>.safetensors    trained by studies, shared by the r
 STUDY, STATE, LOCK, JOURNAL = "study.yaml", "state.json", "driver.lock", "optuna.journal"
 IDENTITY, PLUGINS = "identity.json", "plugins"
 TRIALS, CONFIRM, TEACHER, REPORT, EXPORT = "trials", "confirm", "teacher", "report", "export"
-SESSION, RESOURCES, METHODS = "session.json", "resources.json", "methods.json"
+SESSION, RESOURCES, METHODS, STUDENTS = "session.json", "resources.json", "methods.json", "students.json"
 TEACHERS = "teachers"  # beside the runs of a storage
 
 # of a trial, a retraining, a teacher's training or an exported student; PROVENANCE is of a run too

@@ -126,15 +126,25 @@ class RunFiles:
         write_copies(self.folder)
         self.write_study(study)
 
-    def begin(self, study: dict[str, Any]) -> None:
-        """Writes where the run comes from, the plugin files in use, and its study: then the run exists."""
+    def begin(self, study: dict[str, Any], students: list[dict[str, Any]] | None = None) -> None:
+        """Writes where the run comes from, the plugin files in use, and its study: then the run exists.
+
+        `students`: what those of the space cost, where the study has constraints.
+        """
         from raykd.store.provenance import (
             record_provenance,  # runs git when it is loaded: not for the verbs that only read
         )
 
         self.folder.write_json(file_names.PROVENANCE, record_provenance())
+        if students:
+            self.folder.write_json(file_names.STUDENTS, students)
         write_copies(self.folder)
         self.write_study(study)
+
+    def students(self) -> list[dict[str, Any]]:
+        """Returns what the student nets of the space cost; empty for a study without constraints."""
+        students: list[dict[str, Any]] = self.folder.read_json(file_names.STUDENTS) or []
+        return students
 
     def trial(self, number: int) -> Folder:
         """Returns a trial's folder."""

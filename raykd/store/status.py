@@ -37,6 +37,7 @@ def get_status(run_files: RunFiles) -> dict[str, Any]:
         ],
         "teacher_cache": teacher_cache_use(run_files, rows),
         "mixtures": find_mixtures(run_files.environments([row["number"] for row in rows if row["epochs"]])),
+        "students": run_files.students(),
         "seconds_left": estimate_seconds_left(study, rows),
         "test_accuracies": test_accuracies(run_files),
         "failures": [
@@ -77,11 +78,11 @@ def get_comparison_status(run_files: RunFiles) -> dict[str, Any]:
 
 
 def rank_trials(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the complete trials, the best first.
+    """Returns the complete trials whose students are within the study's constraints, the best first.
 
     By the held-out metric of the averaged weights at the last epoch; of equals the earlier.
     """
-    complete = [row for row in rows if row["state"] == "COMPLETE"]
+    complete = [row for row in rows if row["state"] == "COMPLETE" and not row.get("breaks")]
     return sorted(complete, key=lambda row: (-get_score(row), row["number"]))
 
 
@@ -168,4 +169,5 @@ def _devices_per_trial(study: dict[str, Any]) -> float:
 
 
 def _summarize(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return row and select_scores(row) | {key: row[key] for key in ("number", "state", "epochs", "params")}
+    keys = ("number", "state", "epochs", "params", "breaks")
+    return row and select_scores(row) | {key: row[key] for key in keys if key in row}

@@ -13,6 +13,7 @@ from pydantic import Field
 from raykd import methods
 from raykd.errors import UserError, shorten, suggest_nearest, validate
 from raykd.spec import Spec
+from raykd.study.constraints import Constraints
 from raykd.study.recipe import Recipe
 from raykd.study.search import Search
 from raykd.study.study import Budget, Cluster, Confirm, Count, Name, Study, read_settings
@@ -44,6 +45,7 @@ class Comparison(Spec):
     per_method: Annotated[dict[str, PerMethod], Field(default_factory=dict)]
     share: bool = True  # whether methods try what others have learnt of the fields that they share
     search: Search = Search()
+    constraints: Constraints | None = None
     budget: Budget = Budget()  # of each method
     cluster: Cluster = Cluster()
     confirm: Confirm | None = Confirm()
@@ -119,7 +121,7 @@ class Comparison(Spec):
     def _make_plain_study(self, method: str) -> dict[str, Any]:
         plain, own = self.to_dict(), self.per_method.get(method, PerMethod(recipe={}, space={}))
         confirm = plain["confirm"] and plain["confirm"] | {"controls": []}
-        shared = {key: plain[key] for key in ("search", "budget", "cluster", "keep")}
+        shared = {key: plain[key] for key in ("search", "constraints", "budget", "cluster", "keep")}
         return shared | {
             "name": f"{self.name}-{method}",
             "recipe": _merge(_merge(self.recipe, {"method": {"name": method}}), own.recipe),

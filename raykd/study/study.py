@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, model_validator
 from raykd.errors import UserError, find_nearest, shorten, suggest_nearest, validate
 from raykd.paths import AbsolutePath
 from raykd.spec import Dimension, Scalar, Spec, apply_params, get_value, is_active
+from raykd.study.constraints import Constraints, list_net_params
 from raykd.study.recipe import Recipe
 from raykd.study.search import Search
 from raykd.study.space import build_search_space, count_points
@@ -104,6 +105,7 @@ class Study(Spec):
     recipe: Recipe
     space: Annotated[dict[str, Any], Field(default_factory=dict)]
     search: Search = Search()
+    constraints: Constraints | None = None
     budget: Budget = Budget()
     cluster: Cluster = Cluster()
     confirm: Confirm | None = Confirm()
@@ -116,6 +118,15 @@ class Study(Spec):
     def _check_space(self) -> Self:
         if lines := build_search_space(self.recipe.method.name, self.space)[1] or self._find_point_errors():
             raise ValueError("\n".join(lines))
+        return self
+
+    @model_validator(mode="after")
+    def _check_students(self) -> Self:
+        space = self.search_space()
+        if "student/net" in space and self.recipe.student.weights is not None:
+            raise ValueError("space/student/net: recipe/student/weights are of one net; begin at random")
+        if self.constraints is not None:
+            list_net_params(space)
         return self
 
     @model_validator(mode="after")

@@ -156,8 +156,12 @@ def add(terms: Sequence[Tensor]) -> Tensor:
     return sum(terms[1:], terms[0])
 
 
-def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int) -> Distiller:
+def build_on_meta(
+    recipe: Recipe, classes: int, image_size: int, num_images: int, device: str = "meta"
+) -> Distiller:
     """Returns the distiller on no device at all: shapes are checked, parameters counted, nothing allocated.
+
+    On another `device` it is untrained, as a trial without weights begins.
 
     Raises:
         ValueError: The method cannot serve the two nets.
@@ -165,4 +169,5 @@ def build_on_meta(recipe: Recipe, classes: int, image_size: int, num_images: int
     with torch.device("meta"):
         teachers = [models.make(spec.net, classes, spec.options) for spec in recipe.list_teachers()]
         shapes = merge_shapes([teacher.shapes(image_size) for teacher in teachers])
+    with torch.device(device):
         return Distiller(recipe, torch.zeros(num_images, dtype=torch.int64), classes, image_size, shapes)

@@ -11,6 +11,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from raykd.data import DatasetInfo
 from raykd.driver.searcher import StudySearch
 from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.errors import UserError
@@ -18,6 +19,7 @@ from raykd.store.run_files import RunFiles
 from raykd.store.status import get_status, rank_trials
 from raykd.study.study import Study
 from raykd.study.yaml_file import read_yaml
+from raykd.training.student_costs import measure_students
 
 EPOCHS = 9
 Open = Callable[..., StudySearch]
@@ -33,15 +35,17 @@ def open_search(small: Path, tmp_path: Path) -> Open:
         hours: float | None = None,
         method: dict[str, Any] | None = None,
         space: dict[str, Any] | None = None,
+        constraints: dict[str, Any] | None = None,
         **search: Any,
     ) -> StudySearch:
         plain = read_yaml(small)
         plain["recipe"] |= {"epochs": EPOCHS, "method": method or {"name": "dcd"}}
         plain["space"] |= space or {}
         plain["budget"] = {"trials": trials, "hours": hours}
+        plain["constraints"] = constraints
         plain["search"] = {"pruner": {"kind": "halving", "min_fraction": 0.2, "eta": 2}} | search
         study, run_files = Study.parse(plain, "small"), RunFiles(str(tmp_path / name))
-        run_files.begin(study.to_dict())
+        run_files.begin(study.to_dict(), measure_students(study, DatasetInfo(10, 32, 256), {}))
         return StudySearch(study, run_files, lambda number, params: params, lambda: 2, ignore_update)
 
     return open_run
@@ -56,6 +60,7 @@ def epoch_result(params: dict[str, Any], epoch: int) -> dict[str, Any]:
     best = 80 - 20 * abs(math.log(params.get("optimizer/lr", 0.05) / 0.05))
     best -= 5 * params.get("method/weights/contrast", 1.0)
     best -= 30 * (params.get("method/divergence/kind") == "kd")
+    best += 20 * (params.get("student/net") == "resnet8")
     return {
         "epoch": epoch, "accuracy": best * (1 - 0.5**epoch), "final": epoch == EPOCHS,
         "seconds": 10 * params.get("optimizer/lr", 0.05), "parameters": 1000,
@@ -127,6 +132,44 @@ def test_every_sampler_of_several_objectives_searches_among_pruned_trials(
     while run_trial(searcher, "t"):
         pass
     assert searcher.num_ended() == 14
+
+
+@pytest.mark.parametrize("kind", ["tpe", "rungs_gp", "gp", "cmaes", "nsga2", "qmc", "random"])
+def test_students_that_cost_too_much_are_not_trained_and_never_the_best(open_search: Open, kind: str) -> None:
+    """The paper's own student, which costs too much, is trained to compare; Optuna's best is ours."""
+    startup = {"startup_trials": 3} if kind in ("tpe", "rungs_gp", "gp") else {}
+    settings: dict[str, Any] = {
+        "space": {"student/net": {"choices": ["resnet8", "MobileNetV2", "resnet14", "resnet20"]}},
+        "constraints": {"macs": {"max": 1e7}, "parameters": {"max": 1_000_000}},
+        "sampler": {"kind": kind, **startup}, "pruner": {"kind": "none"}, "trials": 7,
+    }  # fmt: skip
+    searcher = open_search(**settings)
+    while run_trial(searcher, "t"):
+        if searcher.num_ended() == 5:
+            searcher = open_search(**settings)
+    paper, *others = rows = searcher.run_files.trials()
+    assert paper["breaks"] == "macs 1.25016e+07 is above 1e+07" and len(rows) == 7
+    assert {row["params"]["student/net"] for row in others} == {"MobileNetV2"}
+    best = max(others, key=lambda row: row["accuracy"])
+    assert paper["accuracy"] > best["accuracy"] and rank_trials(rows)[0] == best
+    status = get_status(searcher.run_files)
+    assert status["best"]["number"] == searcher.optuna_study.best_trial.number == best["number"]
+    trials = searcher.optuna_study.get_trials()
+    rejected = [trial for trial in trials if trial.number not in searcher.rows]
+    assert rejected and all(trial.state == TrialState.PRUNED for trial in rejected)
+    assert all(trial.constraints["macs"] > 0 > trial.constraints["parameters"] for trial in rejected)
+
+
+def test_a_space_of_few_points_is_used_up_without_those_that_cost_too_much(open_search: Open) -> None:
+    space = dict.fromkeys(open_search("other").space, "fixed") | {
+        "student/net": {"choices": ["resnet8", "MobileNetV2", "resnet20"]},
+        "optimizer/nesterov": {"choices": [False, True]},
+    }
+    searcher = open_search(space=space, constraints={"macs": {"max": 1.3e7}})
+    while run_trial(searcher, "t"):
+        pass
+    assert {row["params"]["student/net"] for row in searcher.rows.values()} == {"resnet8", "MobileNetV2"}
+    assert len(searcher.rows) == 4 and searcher.end_reason == "all 4 points of the space are tried"
 
 
 @pytest.mark.parametrize("kind", ["tpe", "rungs_gp"])

@@ -276,7 +276,7 @@ def test_only_an_earlier_export_of_the_same_student_is_renewed(tmp_path: Path) -
 
 def test_exporting_leaves_no_telemetry_file_of_onnxruntime(tmp_path: Path) -> None:
     places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    code = "from raykd.export import programs; programs.load_onnxruntime()"
+    code = "from raykd.training import program; program.load_onnxruntime()"
     environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"} | places
     subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, check=True)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -112,6 +112,8 @@ def print_comparison_plan(plans: Mapping[str, Any]) -> None:
     if first.not_measured:
         reason = f"not measured: {first.not_measured}; see --images-per-second and --probe"
         print_lines([f"    seconds  {reason}"], 13)
+    students = {name: words for plan in plans.values() for name, words in plan.students.items()}
+    print_lines(f"{name}: {words}" for name, words in students.items())
     print_lines(dict.fromkeys(line for plan in plans.values() for line in plan.search_warnings))
 
 

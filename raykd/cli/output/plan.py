@@ -41,6 +41,7 @@ def print_plan(plan: Any) -> None:
         print_lines([f"{name:>16}  {value}"], 18)
     if plan.cache_forms:
         _print_cache_forms(plan.cache_forms)
+    print_lines(f"{name}: {words}" for name, words in plan.students.items())
     print_lines(plan.search_warnings)
     if plan.cost_estimates:
         _print_costs(plan)

@@ -5,6 +5,7 @@ from typing import Any
 from raykd.cli.output.tables import format_duration, format_params, format_percent
 from raykd.cli.output.text import print_lines
 from raykd.metric import describe_judged, get_metric, get_score
+from raykd.study.constraints import describe_students
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -24,7 +25,8 @@ def print_status(status: dict[str, Any]) -> None:
             lines.append(
                 f"{name:<9} {format_percent(get_score(row))} held-out{judged}, trial {row['number']} ("
                 f"{row['state'].lower()}, "
-                f"epoch {row['epochs']})  {format_params(row['params'])}"
+                f"epoch {row['epochs']}{(row.get('breaks') and ', ' + row['breaks']) or ''})  "
+                f"{format_params(row['params'])}"
             )
     lines += _format_costs(status)
     lines += [
@@ -37,6 +39,7 @@ def print_status(status: dict[str, Any]) -> None:
     for role, accuracies in status["test_accuracies"].items():
         mean = sum(accuracies) / len(accuracies)
         lines.append(f"test      {role}: {mean:.2f} %{judged} (n = {len(accuracies)})")
+    lines += [f"student   {name}: {words}" for name, words in describe_students(status["students"]).items()]
     lines += [f"failed    trial {f['trial']}: {f['reason']}" for f in status["failures"][:10]]
     if status["lock_holder"]:
         lines.append(f"driver    {status['lock_holder']}")

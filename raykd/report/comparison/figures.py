@@ -144,7 +144,7 @@ def best_so_far(run: RunData) -> list[tuple[float, float]]:
     hours, best, points = 0.0, -1.0, []
     for trial in sorted(ended_trials, key=lambda t: t.ended or 0):
         hours += get_seconds(trial) / 3600 * run.trial_devices
-        if trial.state == "COMPLETE" and has_accuracy(trial):
+        if trial.state == "COMPLETE" and has_accuracy(trial) and not trial.breaks:
             best = max(best, get_accuracy(trial))
         if best >= 0:
             points.append((hours, best))

@@ -25,7 +25,7 @@ def list_notes(run: RunData) -> list[str]:
     """Returns what a reader must know before the numbers."""
     notes = [STATE_NOTES[run.state]] if run.state in STATE_NOTES else []
     if not run.complete_trials():
-        notes.append("No trial has finished yet, so there is no best recipe to show.")
+        notes.append("No trial has finished yet that may be the best, so there is no best recipe to show.")
     return [*notes, *run.problems]
 
 
@@ -168,7 +168,7 @@ def trial_table(run: RunData) -> Table:
         (
             t.number, t.state, t.role, t.accuracy, t.epochs,
             None if t.started is None else get_seconds(t) / 60,
-            *(t.params.get(path) for path in run.space), t.device, t.reason,
+            *(t.params.get(path) for path in run.space), t.device, t.reason or t.breaks,
         )
         for t in run.trials
     ]  # fmt: skip

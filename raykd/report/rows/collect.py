@@ -14,6 +14,7 @@ from raykd.spec import Choice, Dimension, Range, Scalar
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles
 from raykd.store.status import find_mixtures
+from raykd.study.constraints import describe_students
 from raykd.study.rungs import list_rungs
 
 RUN_STATES: dict[str, Literal["running", "interrupted", "finished"]] = {
@@ -53,7 +54,7 @@ def collect(run_files: RunFiles) -> RunData:
         teacher=study_file.name_teachers(),
         dataset=study_file.get_text("recipe/data/name"),
         state=RUN_STATES.get(run_files.state(), "finished"),
-        facts=_gather_facts(study_file, provenance, teacher_epochs),
+        facts=_gather_facts(study_file, provenance, teacher_epochs) | describe_students(run_files.students()),
         space=study_file.study.search_space() if study_file.study else _space_from_trials(trials),
         paper_point=study_file.study.paper_point() if study_file.study else _find_paper_point(trials),
         trials=trials, epochs=read_epochs(run_files, trials, problems),

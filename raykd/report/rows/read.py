@@ -13,7 +13,7 @@ from raykd.store import file_names
 from raykd.store.run_files import RunFiles, repair_times
 
 RowT = TypeVar("RowT", TrialRow, EpochRow, Analysis)
-RARE_FIELDS = {"peer_accuracies"}  # which a row has only where there is something to say
+RARE_FIELDS = {"peer_accuracies", "breaks"}  # which a row has only where there is something to say
 MAX_PLACES = 3  # places of a problem that are named
 ADAPTERS: dict[type, TypeAdapter[Any]] = {
     row_type: TypeAdapter(row_type) for row_type in (TrialRow, EpochRow, Analysis)

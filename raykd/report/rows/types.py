@@ -34,6 +34,7 @@ class TrialRow:
     seconds_per_epoch: float | None = None
     parameters: int | None = None  # of the student
     seconds: float | None = None  # for which it held its devices; None: from its start to its end
+    breaks: str = ""  # what its student breaks of the study's constraints
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,14 @@ class RunData:
         return f"test {self.metric_title} (%)"
 
     def complete_trials(self) -> list[TrialRow]:
-        """Returns the complete trials with a finite accuracy, best first."""
-        trials = [t for t in self.trials if t.state == "COMPLETE" and has_accuracy(t)]
+        """Returns the complete trials with a finite accuracy, within the study's constraints, best first."""
+        trials = [t for t in self.trials if t.state == "COMPLETE" and has_accuracy(t) and not t.breaks]
         return sorted(trials, key=lambda t: (-get_accuracy(t), t.number))
 
     def paper_trial(self) -> TrialRow | None:
         """Returns the finished trial of the paper's point."""
-        return next((t for t in self.complete_trials() if t.role == "paper"), None)
+        complete = (t for t in self.trials if t.state == "COMPLETE" and has_accuracy(t))
+        return next((t for t in complete if t.role == "paper"), None)
 
     def diff_from_paper(self) -> dict[str, tuple[Scalar | None, Scalar | None]]:
         """Returns where the best recipe leaves the paper's: {path: (paper, best)}."""

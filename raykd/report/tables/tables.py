@@ -52,6 +52,7 @@ def build_trials(run: RunData) -> pa.Table:
         Column("ended", TIMESTAMP, "UTC", "when it ended", lambda t: _to_ms(t.ended)),
         Column("device", STRING, "", "where it ran", lambda t: t.device),
         Column("reason", STRING, "", "why it was stopped or failed", lambda t: t.reason),
+        Column("breaks", STRING, "", "what its student breaks of the constraints", lambda t: t.breaks),
     ]
     return build_table(columns + [_param_column(run, path) for path in run.space], run.trials)
 
