@@ -93,15 +93,18 @@ def make_study(**data_settings: Any) -> Study:
 
 
 def test_a_plan_without_the_data(tmp_path: Path) -> None:
-    plan = make_plan(make_study(), PlanOptions(tmp_path))
+    options = PlanOptions(tmp_path, images_per_second=1000)
+    plan = make_plan(make_study(), options)
     assert plan.images == 1_281_167 - 25_623 and plan.student_parameters == 4_231_976
     assert plan.bank_bytes == pytest.approx(2 * 4 * 128 * plan.images, rel=0.1)
-    assert plan.step_seconds is plan.trial_seconds is plan.search_seconds is plan.confirm_seconds is None
-    assert plan.not_measured is not None and "imagenet/train: no such folder. Expected: " in plan.not_measured
+    assert plan.trial_seconds is not None and plan.confirm_seconds is not None
+    missing = "imagenet/train: no such folder. Expected: .*; --images-per-second or --probe plan without it"
+    with pytest.raises(UserError, match=missing):
+        make_plan(make_study(), PlanOptions(tmp_path))
     with pytest.raises(UserError, match="elsewhere/train: no such folder"):
-        make_plan(make_study(path="elsewhere"), PlanOptions(tmp_path))
+        make_plan(make_study(path="elsewhere"), options)
     with pytest.raises(UserError, match="data/images = 9999999: there are 1281167 training images"):
-        make_plan(make_study(images=9_999_999), PlanOptions(tmp_path))
+        make_plan(make_study(images=9_999_999), options)
 
 
 @pytest.mark.slow

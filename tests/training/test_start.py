@@ -22,11 +22,12 @@ from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
 
 import raykd
 from raykd import data
+from raykd.contract import gloo
 from raykd.driver.confirm import make_control, make_retraining_recipe
 from raykd.errors import UserError
 from raykd.models import make
 from raykd.study.nets import NetSpec, StudentSpec
-from raykd.study.recipe import TeacherSpec, make_teacher_recipe
+from raykd.study.recipe import Recipe, TeacherSpec, make_teacher_recipe, make_teacher_recipes
 from raykd.study.starts import describe_start
 from raykd.study.study import Study
 from raykd.teachers.teacher import NoTeacher
@@ -166,6 +167,31 @@ def test_controls_retrainings_and_the_teachers_training_have_the_start(tmp_path:
     save(tmp_path / "s.pth", seed=4)
     with pytest.raises(UserError, match=f"expected {pinned.student.sha256}"):
         read_start(pinned.student, make(pinned.student.net, 10))
+
+
+def fine_tune(settings: Recipe, folder: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    trial.run(trial.Job(settings.to_dict(), folder, (), "unused", False, 1), rows.append, CPU)
+    return comparable_metrics(rows[-1])
+
+
+@pytest.mark.slow
+def test_two_workers_fine_tune_a_teacher_as_one_that_accumulates_twice(tmp_path: Path) -> None:
+    start = save(tmp_path / "t.pth", classes=100)
+    train = {"epochs": 1, "optimizer": {"batch_size": 32, "lr": 1e-4}}
+    given = {"net": "resnet8", "weights": str(tmp_path / "t.pth"), "head": "new", "train": train}
+    (teacher,) = make_teacher_recipes(recipe(teacher=given))
+    twice = teacher.optimizer.model_dump(mode="json") | {"accumulate": 2}
+    alone = fine_tune(teacher.with_settings({"optimizer": twice}), str(tmp_path / "alone"))
+    together = gloo.run(fine_tune, teacher, str(tmp_path / "together"))
+    assert together[0] == together[1] and together[0]["terms"] == pytest.approx(alone["terms"], rel=1e-5)
+    trained, expected = (
+        safetensors.torch.load_file(tmp_path / name / "student.safetensors") for name in ("together", "alone")
+    )
+    for name, value in trained.items():
+        if "running" not in name:  # which come about otherwise
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+            assert name.startswith("fc.") or value.allclose(start[name], atol=1e-2), name
 
 
 @pytest.mark.parametrize("role", ["student", "teacher"])
