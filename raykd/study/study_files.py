@@ -5,11 +5,13 @@ from pathlib import Path
 from raykd.errors import UserError, suggest_nearest
 
 FOLDER = Path(__file__).parents[1] / "studies"
+RECIPES = FOLDER / "found"  # what studies have found, for `raykd train`
 
 
 def list_study_files() -> dict[str, Path]:
     """Returns the study files by name: the path below `studies` without its suffix."""
-    files = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in FOLDER.rglob("*.yaml")}
+    paths = [path for path in FOLDER.rglob("*.yaml") if path.parent != RECIPES]
+    files = {path.relative_to(FOLDER).with_suffix("").as_posix(): path for path in paths}
     return {name: files[name] for name in sorted(files, key=lambda name: (name.count("/"), name))}
 
 

@@ -13,8 +13,9 @@ from raykd.spec import Choice, Dimension, Range, Scalar
 from raykd.study.comparison import list_studies, read_study
 from raykd.study.space import count_points, draw
 from raykd.study.study import Study
+from raykd.study.study_files import list_study_files
 
-STUDIES = sorted((Path(__file__).parents[2] / "studies").rglob("*.yaml"))
+STUDIES = list_study_files().values()
 PLAIN = """
 name: small
 recipe:

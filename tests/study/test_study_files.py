@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from raykd.driver.train_one import read_recipe
 from raykd.errors import UserError
 from raykd.study.study_files import find_study_file, get_title, list_study_files
 
@@ -14,8 +15,14 @@ STUDIES = Path(__file__).parents[2] / "studies"
 def test_all_study_files_have_a_name_and_a_title() -> None:
     files = list_study_files()
     assert list(files)[:2] == ["comparison", "patient"] and {"cifar100/dcd", "imagenet/dcd"} <= set(files)
-    assert {path.resolve() for path in files.values()} == set(STUDIES.rglob("*.yaml"))
+    recipes = set(STUDIES.glob("found/*.yaml"))
+    assert {path.resolve() for path in files.values()} == set(STUDIES.rglob("*.yaml")) - recipes
     assert all(len(get_title(path)) > 20 and not get_title(path).startswith("#") for path in files.values())
+
+
+def test_what_studies_have_found_is_a_recipe_that_train_accepts() -> None:
+    recipes = [read_recipe(path) for path in (STUDIES / "found").glob("*.yaml")]
+    assert "resnet20" in {recipe.student.net for recipe in recipes}  # the comparisons' teacher
 
 
 def test_a_file_comes_before_a_name_and_a_folder_does_not(
