@@ -69,10 +69,11 @@ FOR_TEACHERS = ("intra_class",)  # methods of a teacher's own training: a study 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_STUDY)
-def test_nets_that_learn_together_have_a_study_that_plans_without_data(name: str, tmp_path: Path) -> None:
-    study = Study.read(STUDIES / "cifar100" / f"{name}.yaml")
-    plan = make_plan(study, PlanOptions(tmp_path, images_per_second=1000))
-    assert plan.space and plan.method_parameters > 0
+def test_nets_that_learn_together_have_studies_that_plan_without_data(name: str, tmp_path: Path) -> None:
+    for folder in ("cifar100", "imagenet"):
+        study = Study.read(STUDIES / folder / f"{name}.yaml")
+        plan = make_plan(study, PlanOptions(tmp_path, images_per_second=1000))
+        assert plan.space and plan.method_parameters > 0 and plan.bank_bytes < 1.5e9
 
 
 @pytest.mark.slow
