@@ -8,7 +8,7 @@ Legend: n images of the batch (times the rotations), c classes, d width of the e
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,11 @@ class OutputShapes(NamedTuple):
     def pooled(self) -> tuple[int, int, int]:
         """(channels, height, width) of Outputs.pooled: as large as the last map."""
         return (self.embedding, *self.maps[-1][1:])
+
+
+Wrap = Callable[
+    [str, Callable[..., Any]], Callable[..., Any]
+]  # (name, function of tensors) -> what is called
 
 
 class Stages(Protocol):
@@ -102,13 +107,14 @@ class MethodBatch:
 
     labels: Tensor  # [n]
     index: Tensor  # [n], position in the training set
-    progress: float  # part of the trial's epochs behind it, 0 <= progress < 1
+    progress: Tensor  # [], float64, part of the trial's epochs behind it, 0 <= progress < 1
     student: Outputs
     teacher: Outputs
     rotations: int = 1  # rows 0, rotations, 2 * rotations, ... are the upright views
     peers: tuple[Outputs, ...] = ()  # of the other students that learn beside
     student_stages: Stages | None = None  # where the method's needs name stages
     teacher_stages: Stages | None = None  # likewise; frozen, with gradients for what they read
+    prepared: tuple[Tensor, ...] | None = None  # by the method's `prepare`; None: by forward itself
 
     @property
     def students(self) -> tuple[Outputs, ...]:

@@ -132,7 +132,7 @@ def check_terms_and_gradients(subject: Subject) -> None:
 def _check_terms(subject: Subject, config: MethodConfig, batch: MethodBatch) -> None:
     method = subject.make(config)
     terms, weights = method(batch), set(type(config.weights).model_fields) - {"task"}
-    resting = {part for part, rate in method.learning_rates.items() if rate(batch.progress, 1.0) == 0}
+    resting = {part for part, rate in method.learning_rates.items() if rate(float(batch.progress), 1.0) == 0}
     _require(set(terms) == weights, f"terms {sorted(terms)}, weights {sorted(weights)}")
     for key, term in terms.items():
         _require(term.shape == () and term.dtype == torch.float32, f"{key}: should be a float32 scalar")

@@ -74,7 +74,8 @@ def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTE
         make_outputs(shapes, len(index), generator)
         for shapes in (context.student, context.teacher, *context.peers)
     )
-    return MethodBatch(LABELS[index], index, 0.5, student, teacher, rotations, tuple(peers))
+    progress = torch.tensor(0.5, dtype=torch.float64)
+    return MethodBatch(LABELS[index], index, progress, student, teacher, rotations, tuple(peers))
 
 
 class SyntheticStages:

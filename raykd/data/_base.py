@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from raykd.batch import Batch, Triple
+from raykd.batch import Batch, Triple, Wrap
 from raykd.data.augment import Augment, NoAugment
 from raykd.spec import Range, Spec
 
@@ -111,6 +111,9 @@ class Source(ABC, Generic[P]):
     @abstractmethod
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
         """Yields a Batch of n * r a step: training images at [steps, n], by view ids [steps, n, r]."""
+
+    def wrap(self, wrap: Wrap) -> None:
+        """Has that part of `batches` wrapped that is a function of tensors on the device: by default none."""
 
     @abstractmethod
     def evaluation_batches(self, part: P, rank: int, world: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,8 +6,8 @@ from the padded image, 0 <= id < (2p + 1)^2 * (2 if flips else 1).
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raykd.batch import Batch
+from raykd.batch import Batch, Wrap
 from raykd.data._base import Dataset, DataSpec, Origin, Part, Source, ViewIndex, number_rows
 from raykd.data.normalizer import Normalizer
 from raykd.data.views import NUM_VIEWS, ViewMaker
@@ -105,6 +105,7 @@ class InMemorySource(Source[Pixels]):
         self._cells = (
             torch.stack([grid, grid.flip(1)]).flatten(1).to(normalizer.device)
         )  # of a crop, of a flipped one
+        self._wrapped: Callable[..., Batch] | None = None
 
     def batches(self, positions: Tensor, view_ids: Tensor) -> Iterator[Batch]:
         """Yields a batch a step, cropped and flipped on the device; as Source says."""
@@ -115,7 +116,14 @@ class InMemorySource(Source[Pixels]):
                 yield self._make_views(self._view_maker, step_positions, ids, row)
             return
         for step_positions, ids, row in zip(positions.to(device), view_ids.to(device), rows, strict=True):
-            yield self._normalizer.make_batch(self._crop(step_positions, ids), step_positions, ids, row)
+            yield replace((self._wrapped or self._crop_batch)(step_positions, ids), row=row)
+
+    def wrap(self, wrap: Wrap) -> None:
+        """As Source says: crops, unless they are changed further, which the host decides."""
+        self._wrapped = wrap("views", self._crop_batch)
+
+    def _crop_batch(self, positions: Tensor, view_ids: Tensor) -> Batch:
+        return self._normalizer.make_batch(self._crop(positions, view_ids), positions, view_ids)
 
     def _make_views(
         self, view_maker: ViewMaker, positions: Tensor, view_ids: Tensor, row: Tensor | None

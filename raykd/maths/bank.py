@@ -5,7 +5,6 @@ other classes). Legend: n anchors of this rank, d width.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -36,8 +35,8 @@ def update_bank(bank: Tensor, index: Tensor, rows: Tensor, momentum: float) -> N
     bank.index_copy_(0, index, F.normalize(mixed, dim=1))
 
 
-def draw_per_sample(anchor_class: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Negatives:
-    """As released: `num` distinct images of other classes for one anchor.
+def draw_per_sample(anchor_class: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """As released: `num` distinct images of other classes for one anchor, [num].
 
     Its class [1], those of the images [images]. With repeats where fewer than `num` images are left.
     """
@@ -46,17 +45,16 @@ def draw_per_sample(anchor_class: Tensor, labels: Tensor, num: int, generator: t
     if len(rows) < num:
         repeats = torch.randint(len(rows), (num,), generator=generator, device=labels.device)
         rows = rows[repeats]
-    return Negatives(rows[:num], labels[rows[:num]], anchor_class)
+    return rows[:num]
 
 
-def draw_shared(anchor_classes: Tensor, labels: Tensor, num: int, generator: torch.Generator) -> Negatives:
-    """One draw of min(num, images) distinct images for all anchors, of classes `anchor_classes` [n].
+def draw_shared(labels: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """One draw of min(num, images) distinct images for all anchors, [m], of images of classes [images].
 
     What an anchor keeps of it is a uniform draw from the other classes, so that for each anchor the expected
     loss is that of draw_per_sample, and the gather of n * num rows becomes a product of two matrices.
     """
-    rows = torch.randperm(len(labels), generator=generator, device=labels.device)[:num]
-    return Negatives(rows, labels[rows], anchor_classes)
+    return torch.randperm(len(labels), generator=generator, device=labels.device)[:num]
 
 
 class AnchorNegatives(NamedTuple):
@@ -80,20 +78,33 @@ class NegativeDraws(StepSeed):
         self.num, self.sampling, self.seed, self.steps = num, sampling, 0, 0
         self.register_buffer("labels", labels, persistent=False)
 
-    def draw_negatives(self, index: Tensor) -> Iterator[AnchorNegatives]:
-        """This step's negatives for the anchors at `index` [n]: for all at once, or for each by itself."""
-        anchor_classes, generator = self.labels[index], torch.Generator(index.device)
+    @property
+    def is_first_step(self) -> bool:
+        """Whether the draw at hand is the first one."""
+        return self.steps == 1
+
+    def draw(self, index: Tensor) -> Tensor:
+        """Returns the next step's negatives for anchors at `index` [n]: for all [m], or for each [n, m]."""
+        steps, self.steps = self.steps, self.steps + 1
+        generator = torch.Generator(index.device)
         if self.sampling == "shared":
-            generator.manual_seed(self.seed + self.steps)
-            yield AnchorNegatives(slice(None), draw_shared(anchor_classes, self.labels, self.num, generator))
-            return
-        first, batch_size = rank_offset(index), num_ranks() * len(index)
+            return draw_shared(self.labels, self.num, generator.manual_seed(self.seed + steps))
+        classes, rows = self.labels[index], []
+        first = self.seed + steps * num_ranks() * len(index) + rank_offset(index)
         for k in range(len(index)):
-            generator.manual_seed(self.seed + self.steps * batch_size + first + k)
-            yield AnchorNegatives(
-                slice(k, k + 1),
-                draw_per_sample(anchor_classes[k : k + 1], self.labels, self.num, generator),
-            )
+            generator.manual_seed(first + k)
+            rows.append(draw_per_sample(classes[k : k + 1], self.labels, self.num, generator))
+        return torch.stack(rows)
+
+    def list_negatives(self, index: Tensor, rows: Tensor) -> list[AnchorNegatives]:
+        """Returns a draw for anchors at `index` [n] as negatives: of all at once, or of each by itself."""
+        anchor_classes, classes = self.labels[index], self.labels[rows]
+        if rows.dim() == 1:
+            return [AnchorNegatives(slice(None), Negatives(rows, classes, anchor_classes))]
+        return [
+            AnchorNegatives(slice(k, k + 1), Negatives(rows[k], classes[k], anchor_classes[k : k + 1]))
+            for k in range(len(index))
+        ]
 
 
 class MemoryBank(NegativeDraws):
@@ -115,27 +126,27 @@ class MemoryBank(NegativeDraws):
         self.register_buffer("z_teacher", torch.zeros(()))
         self.draw_seed()
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Features [n, d], [n, d] of the images at index [n] -> scalar; it updates the banks."""
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        """Features [n, d], [n, d] of the images at index [n], `draw`'s rows -> scalar; updates the banks."""
+        draws = self.list_negatives(index, rows)
         sides = [
             (student / self.temperature, self.teacher, self.z_student),
             (teacher / self.temperature, self.student, self.z_teacher),
         ]
-        if self.steps == 0:
+        if self.is_first_step:
             for anchors, bank, z in sides:
-                self._set_z(z, anchors, bank, index)
+                self._set_z(z, anchors, bank, index, draws)
         losses = []
-        for chosen, negatives in self.draw_negatives(index):
+        for chosen, negatives in draws:
             for anchors, bank, z in sides:
                 losses.append(nce(anchors[chosen], bank[index[chosen]], bank, negatives, self.num, z))
         self.update(student, teacher, index)
         return torch.cat(losses).sum() / len(index)
 
     def update(self, student: Tensor, teacher: Tensor, index: Tensor) -> None:
-        """Ends a step: moves the rows at index [n] towards features [n, d], [n, d], and counts it."""
+        """Ends a step: moves the rows at index [n] towards features [n, d], [n, d]."""
         update_bank(self.student, index, student, self.momentum)
         update_bank(self.teacher, index, teacher, self.momentum)
-        self.steps += 1
 
     @torch.no_grad()
     def normalize(self) -> None:
@@ -144,11 +155,13 @@ class MemoryBank(NegativeDraws):
             bank.copy_(F.normalize(bank, dim=1))
 
     @torch.no_grad()
-    def _set_z(self, z: Tensor, anchors: Tensor, bank: Tensor, index: Tensor) -> None:
+    def _set_z(
+        self, z: Tensor, anchors: Tensor, bank: Tensor, index: Tensor, draws: list[AnchorNegatives]
+    ) -> None:
         """Z is fixed by the first batch: the mean of exp(score) over positives and negatives, by images."""
         totals = [
             (anchors[chosen] * bank[index[chosen]]).sum(dim=1).exp()
             + self.num * mean_exp(anchors[chosen], bank, negatives)
-            for chosen, negatives in self.draw_negatives(index)
+            for chosen, negatives in draws
         ]
         z.copy_(all_gather(torch.cat(totals)).mean() * len(bank) / (self.num + 1))

@@ -37,9 +37,12 @@ class BranchBanks(NegativeDraws):
         self.register_buffer("rows", torch.stack(banks))  # [branches, images, dim]
         self.draw_seed()
 
-    def forward(self, features: Sequence[Tensor], index: Tensor) -> Tensor:
-        """Unit features [n, d] of each branch, images at index [n] -> sum over pairs; updates the banks."""
-        draws, losses = list(self.draw_negatives(index)), []
+    def forward(self, features: Sequence[Tensor], index: Tensor, rows: Tensor) -> Tensor:
+        """Unit features [n, d] of each branch, images at index [n], `draw`'s rows -> sum over pairs.
+
+        It updates the banks.
+        """
+        draws, losses = self.list_negatives(index, rows), []
         for i, anchors in enumerate(features):
             scaled = anchors / self.temperature
             for j, bank in enumerate(self.rows):
@@ -49,9 +52,8 @@ class BranchBanks(NegativeDraws):
                         nce(scaled[chosen], bank[index[chosen]], bank, negatives, self.num, z)
                         for chosen, negatives in draws
                     ]
-        for bank, rows in zip(self.rows, features, strict=True):
-            update_bank(bank, index, rows, self.momentum)
-        self.steps += 1
+        for bank, moved in zip(self.rows, features, strict=True):
+            update_bank(bank, index, moved, self.momentum)
         return torch.cat(losses).sum() / len(index)
 
     @torch.no_grad()

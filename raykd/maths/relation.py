@@ -91,9 +91,12 @@ class RelationBank(nn.Module):
         self.memory = MemoryBank(labels, dim, num, sampling, temperature, momentum)
         self.memory.normalize()
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Unit features [n, d], [n, d] of the images at index [n] -> scalar; it updates the banks."""
-        memory, draws = self.memory, list(self.memory.draw_negatives(index))
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        """Unit features [n, d], [n, d] of the images at index [n] -> scalar; it updates the banks.
+
+        `rows` are the draw of `memory`.
+        """
+        memory, draws = self.memory, self.memory.list_negatives(index, rows)
         sides = (student, memory.teacher, memory.z_student), (teacher, memory.student, memory.z_teacher)
         losses = [self._contrast(features, bank, z, index, draws) for features, bank, z in sides]
         memory.update(student, teacher, index)
@@ -121,7 +124,7 @@ class RelationBank(nn.Module):
             ]
             return torch.cat(parts, dim=1)
 
-        if self.memory.steps == 0:
+        if self.memory.is_first_step:
             with torch.no_grad():
                 total = (positive.exp() + num * over_draws(mean_exp)).mean()
                 z.copy_(all_gather(total[None]).mean() * len(bank) / (num + 1))

@@ -111,8 +111,8 @@ def ipot(cost: Tensor, epsilon: float, iterations: int) -> Transport:
 
 
 def may_look(x: Tensor) -> bool:
-    """Returns whether the host may look at a value without waiting."""
-    return x.device.type in LOOKS_AT
+    """Returns whether the host may look at a value without waiting, and torch.compile is not at work."""
+    return x.device.type in LOOKS_AT and not torch.compiler.is_compiling()
 
 
 def _make_plan(scaled: Tensor, f: Tensor) -> Tensor:

@@ -74,6 +74,18 @@ class Method(nn.Module, ABC):
         if "logits" in self.needs:
             check_classes(context)
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Returns what of a batch does not follow from its tensors, as draws at random; here nothing.
+
+        It is called once before each forward, and may count steps, which forward may not: that is a function
+        of tensors alone, which a GPU captures once and replays. Index [n] and rotations are MethodBatch's.
+        """
+        return ()
+
+    def get_prepared(self, batch: MethodBatch) -> tuple[Tensor, ...]:
+        """Returns what was prepared for a batch, or prepares it."""
+        return self.prepare(batch.index, batch.rotations) if batch.prepared is None else batch.prepared
+
     @abstractmethod
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Raw loss terms, float32 scalars, named as the weights (less `task`). Called outside autocast."""

@@ -63,8 +63,8 @@ def embedding_gradient(logits: Tensor, labels: Tensor, weight: Tensor, batch_siz
 
     Logits [n, c], labels [n], the head's weight [c, d] -> [n, d]; it is differentiable itself.
     """
-    error = logits.softmax(dim=1) - F.one_hot(labels, logits.shape[1])
-    return error @ weight / batch_size
+    is_label = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
+    return (logits.softmax(dim=1) - is_label.float()) @ weight / batch_size
 
 
 class Contrast(nn.Module):
@@ -77,10 +77,10 @@ class Contrast(nn.Module):
         options = config.dim, config.negatives, config.sampling, config.temperature, config.momentum
         self.bank = RelationBank(context.labels, *options)
 
-    def forward(self, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
-        """Returns the loss for images at index [n], and updates the banks."""
+    def forward(self, student: Tensor, teacher: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+        """Returns the loss for images at index [n] and drawn rows of the banks, and updates these."""
         student, teacher = self.student_head(student), self.teacher_head(teacher.detach())
-        loss: Tensor = self.bank(F.normalize(student, dim=1), F.normalize(teacher, dim=1), index)
+        loss: Tensor = self.bank(F.normalize(student, dim=1), F.normalize(teacher, dim=1), index, rows)
         return loss
 
 
@@ -97,22 +97,27 @@ class Method(_base.Method):
         self.feature = Contrast(config, context)
         self.gradient = Contrast(config, context) if config.weights.gradient > 0 else None
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws the negatives of embeddings, and those of gradients."""
+        contrasts = (self.feature,) if self.gradient is None else (self.feature, self.gradient)
+        return tuple(contrast.bank.memory.draw(index[::rotations]) for contrast in contrasts)
+
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: contrast, gradient, kd."""
         upright = slice(None, None, batch.rotations)
-        labels, index = batch.labels[upright], batch.index[upright]
+        labels, index, rows = batch.labels[upright], batch.index[upright], self.get_prepared(batch)
         student, teacher = _get_rows(batch.student, upright), _get_rows(batch.teacher, upright)
         gradient = labels.new_zeros((), dtype=torch.float32)
         if self.gradient is not None:
             size = num_ranks() * len(labels)
             gradients = (embedding_gradient(x.logits, labels, x.weight, size) for x in (student, teacher))
-            gradient = self.gradient(*gradients, index)
+            gradient = self.gradient(*gradients, index, rows[1])
         terms = {
-            "contrast": self.feature(student.embedding, teacher.embedding, index),
+            "contrast": self.feature(student.embedding, teacher.embedding, index, rows[0]),
             "gradient": gradient,
             "kd": soft_divergence(student.logits, teacher.logits.detach(), self.config.kd_temperature).mean(),
         }
-        return {name: float(batch.progress < self.config.until) * term for name, term in terms.items()}
+        return {name: (batch.progress < self.config.until) * term for name, term in terms.items()}
 
 
 class _Rows(NamedTuple):

@@ -54,10 +54,14 @@ class Method(_base.Method):
             context.labels, config.dim, config.negatives, config.sampling, config.temperature, config.momentum
         )
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws the negatives."""
+        return (self.memory.draw(index[::rotations]),)
+
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the term: contrast."""
         upright = slice(None, None, batch.rotations)
         student = F.normalize(self.student_head(batch.student.embedding[upright].float()), dim=1)
         teacher = F.normalize(self.teacher_head(batch.teacher.embedding[upright].detach().float()), dim=1)
         index = batch.index[upright]
-        return {"contrast": self.memory(student, teacher, index)}
+        return {"contrast": self.memory(student, teacher, index, *self.get_prepared(batch))}

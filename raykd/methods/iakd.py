@@ -42,9 +42,9 @@ class Constant(Spec):
     kind: Literal["constant"] = "constant"
     p: Probability = 0.5
 
-    def compute(self, progress: float) -> float:
+    def compute(self, progress: Tensor) -> Tensor:
         """Returns the probability of the student's stage at a part of the training."""
-        return self.p
+        return torch.full_like(progress, self.p)
 
 
 class Linear(Spec):
@@ -53,7 +53,7 @@ class Linear(Spec):
     kind: Literal["linear"] = "linear"
     start: Probability = 0.5
 
-    def compute(self, progress: float) -> float:
+    def compute(self, progress: Tensor) -> Tensor:
         """Returns the probability of the student's stage at a part of the training."""
         return self.start + (1 - self.start) * progress
 
@@ -93,6 +93,15 @@ class Method(StepSeed, _base.Method):
         self.leave = nn.ModuleList(make_connector(t, s, config.kernel) for s, t in widths[1:])
         self.draw_seed()
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws a number in 0 .. 1 for each upright image of this rank and each stage, [n, stages]."""
+        generator, upright = self.make_generator(index.device), index[::rotations]
+        self.steps += 1
+        shape = num_ranks() * len(upright), len(self.enter)
+        numbers = torch.rand(*shape, generator=generator, device=index.device)
+        first = rank_offset(upright)
+        return (numbers[first : first + len(upright)],)
+
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: mixed, kd."""
         upright, config = slice(None, None, batch.rotations), self.config
@@ -109,18 +118,11 @@ class Method(StepSeed, _base.Method):
         """The mixed net's logits [n, c] from the student's stem's map."""
         student, teacher = batch.student_stages, batch.teacher_stages
         assert student is not None and teacher is not None
-        by_student = self._draw(x, self.config.schedule.compute(batch.progress))
+        (numbers,) = self.get_prepared(batch)
+        by_student = numbers < self.config.schedule.compute(batch.progress)  # of each image, [n, stages]
         last = len(self.enter)
         for k, (enter, leave) in enumerate(zip(self.enter, self.leave, strict=True), start=1):
             replaced = leave(teacher.run_stage(k, F.relu(enter(x.float()))).float())
             own = student.run_stage(k, x)
             x = torch.where(by_student[:, k - 1, None, None, None], own.float(), replaced).to(own.dtype)
         return student.run_from(last + 1, x).logits
-
-    def _draw(self, x: Tensor, probability: float) -> Tensor:
-        """Whether each image of this rank goes through the student's stage, [n, stages]."""
-        generator = self.make_generator(x.device)
-        self.steps += 1
-        numbers = torch.rand(num_ranks() * len(x), len(self.enter), generator=generator, device=x.device)
-        first = rank_offset(x)
-        return numbers[first : first + len(x)] < probability

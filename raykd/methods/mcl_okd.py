@@ -79,6 +79,10 @@ class Method(_base.Method):
             config.momentum,
         )
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws the negatives."""
+        return (self.banks.draw(index[::rotations]),)
+
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: branches, kd, contrast."""
         upright, student = slice(None, None, batch.rotations), batch.student
@@ -93,5 +97,5 @@ class Method(_base.Method):
         return {
             "branches": torch.stack([F.cross_entropy(z, labels) for z in logits[1:]]).sum(),
             "kd": soft_divergence(logits[0], mean, self.config.kd_temperature).mean(),
-            "contrast": self.banks(features, batch.index[upright]),
+            "contrast": self.banks(features, batch.index[upright], *self.get_prepared(batch)),
         }

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext, Outputs
 from raykd.maths.contrast import info_nce
-from raykd.maths.gather import all_gather
+from raykd.maths.gather import all_gather, num_ranks
 from raykd.maths.maps import match_sizes
 from raykd.maths.norm import AnyDeviceSyncBatchNorm
 from raykd.maths.step_seed import StepSeed
@@ -128,18 +128,27 @@ class Method(StepSeed, _base.Method):
             self.align = nn.Sequential(
                 nn.Conv2d(channels, target, 1, bias=False), AnyDeviceSyncBatchNorm(target)
             )
+        maps = match_sizes(
+            *(torch.zeros(1, 1, *net.pooled[1:]) for net in (context.student, context.teacher))
+        )
+        self.num_regions = regions(maps[0], config.scales, config.stride).shape[1]  # of an image
         self.draw_seed()
+
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws a number in 0 .. 1 for each region of all ranks, [k], by which `choose_rows` goes."""
+        generator = self.make_generator(index.device)
+        self.steps += 1
+        count = num_ranks() * len(index) * self.num_regions
+        return (torch.rand(count, generator=generator, device=index.device),)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: sample, feature."""
         student, teacher, weight = self._pool_regions(batch)
-        num_regions = weight.shape[1]
         group = batch.labels if self.config.mask_same_class else batch.index
-        group = all_gather(group.repeat_interleave(num_regions))
+        group = all_gather(group.repeat_interleave(self.num_regions))
         student, teacher, weight = (all_gather(x.flatten(0, 1)) for x in (student, teacher, weight))
-        chosen = self.choose_rows(weight)
+        chosen = self.choose_rows(weight, *self.get_prepared(batch))
         student, teacher, weight, group = (x[chosen] for x in (student, teacher, weight, group))
-        self.steps += 1
         return {
             "sample": sample_loss(student, teacher, weight, group, self.config.temperature),
             "feature": feature_loss(student, teacher, weight, self.config.temperature),
@@ -160,10 +169,9 @@ class Method(StepSeed, _base.Method):
             student = regions(self.align(maps[0]), self.config.scales, self.config.stride)
         return student, teacher.detach(), weight
 
-    def choose_rows(self, weight: Tensor) -> Tensor:
-        """At most `keys` rows at random, weights above 0 first; the same on all ranks. [k] -> [m]."""
-        generator = self.make_generator(weight.device)
-        order = torch.rand(len(weight), generator=generator, device=weight.device) + (weight > 0)
+    def choose_rows(self, weight: Tensor, numbers: Tensor) -> Tensor:
+        """At most `keys` rows by numbers in 0 .. 1, weights above 0 first. [k], [k] -> [m]."""
+        order = numbers + (weight > 0)
         return order.topk(min(self.config.keys, len(weight))).indices
 
 

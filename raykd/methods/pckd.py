@@ -54,7 +54,7 @@ class Growth(Spec):
     kind: Literal["growth"] = "growth"
     growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
-    def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+    def weight(self, difficulty: Tensor, progress: Tensor) -> Tensor:
         """Returns the weight of each image. [n] -> [n]."""
         return preview_weight(difficulty, self.growth ** paper_epoch(progress))
 
@@ -65,7 +65,7 @@ class Curriculum(Spec):
     kind: Literal["curriculum"] = "curriculum"
     gate_growth: Annotated[float, Field(ge=1), Range(1.0, 1.02)] = 1.005
 
-    def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+    def weight(self, difficulty: Tensor, progress: Tensor) -> Tensor:
         """Returns the weight of each image. [n] -> [n]."""
         threshold = self.gate_growth ** paper_epoch(progress)
         return torch.where(difficulty <= threshold, 1.0, torch.zeros_like(difficulty))
@@ -78,7 +78,7 @@ class Linear(Spec):
     linear_start: Annotated[Threshold, Range(0.5, 1.5)] = 1.0
     linear_end: Annotated[Threshold, Range(1.5, 4)] = 3.3  # 1.005^240
 
-    def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+    def weight(self, difficulty: Tensor, progress: Tensor) -> Tensor:
         """Returns the weight of each image. [n] -> [n]."""
         return preview_weight(
             difficulty, self.linear_start + (self.linear_end - self.linear_start) * progress
@@ -92,9 +92,9 @@ class Cosine(Spec):
     cosine_start: Annotated[Threshold, Range(0.5, 1.5)] = 1.0
     cosine_end: Annotated[Threshold, Range(1.5, 4)] = 3.3
 
-    def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+    def weight(self, difficulty: Tensor, progress: Tensor) -> Tensor:
         """Returns the weight of each image. [n] -> [n]."""
-        part = 0.5 * (1 - math.cos(math.pi * progress))
+        part = 0.5 * (1 - torch.cos(math.pi * progress))
         return preview_weight(difficulty, self.cosine_start + (self.cosine_end - self.cosine_start) * part)
 
 
@@ -103,7 +103,7 @@ class Off(Spec):
 
     kind: Literal["off"] = "off"
 
-    def weight(self, difficulty: Tensor, progress: float) -> Tensor:
+    def weight(self, difficulty: Tensor, progress: Tensor) -> Tensor:
         """Returns the weight of each image. [n] -> [n]."""
         return torch.ones_like(difficulty)
 
@@ -135,7 +135,7 @@ class Config(_base.MethodConfig):
     weights: Weights = Weights()
 
 
-def paper_epoch(progress: float) -> float:
+def paper_epoch(progress: Tensor) -> Tensor:
     """The paper's epoch, 1 at the start of the trial and 241 at its end."""
     return PAPER_EPOCHS * progress + 1
 
@@ -146,7 +146,7 @@ def difficulty(logits: Tensor, labels: Tensor) -> Tensor:
     return loss / all_gather(loss).mean()
 
 
-def preview_weight(difficulty: Tensor, threshold: float) -> Tensor:
+def preview_weight(difficulty: Tensor, threshold: Tensor) -> Tensor:
     """1 up to the threshold, exp(-difficulty^2) beyond it. [n] -> [n]."""
     return torch.where(difficulty <= threshold, 1.0, torch.exp(-difficulty.square()))
 

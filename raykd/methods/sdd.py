@@ -40,9 +40,9 @@ class KD(Spec):
         """Returns the divergence of each row. Logits [n, c], [n, c], labels [n] -> [n]."""
         return soft_divergence(student, teacher, temperature)
 
-    def loss_scale(self, progress: float) -> float:
+    def loss_scale(self, progress: Tensor) -> Tensor:
         """Returns 1: it has no warm-up."""
-        return 1.0
+        return torch.ones_like(progress, dtype=torch.float32)
 
 
 class DKD(Spec):
@@ -57,7 +57,7 @@ class DKD(Spec):
         target = target_divergence(student, teacher, labels, temperature)
         return target + self.non_target * non_target_divergence(student, teacher, labels, temperature)
 
-    def loss_scale(self, progress: float) -> float:
+    def loss_scale(self, progress: Tensor) -> Tensor:
         """Returns the part that the warm-up lets through."""
         return ramp.linear(progress, self.warm_up)
 

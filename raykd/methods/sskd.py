@@ -159,10 +159,10 @@ class Method(_base.Method):
             config.similarity_keep,
         )
         return {
-            "teacher_head": float(learning) * F.cross_entropy(teacher_scores, select_rotated(image)),
+            "teacher_head": learning * F.cross_entropy(teacher_scores, select_rotated(image)),
             "kd": soft_divergence(
                 select_upright(student), select_upright(teacher), config.temperature
             ).mean(),
             "rotated": rotated,
-            "similarity": float(not learning) * similarity,
+            "similarity": ~learning * similarity,
         }

@@ -114,6 +114,10 @@ class Method(_base.Method):
         self.memory.normalize()  # CRD's first rows may be longer than 1, and the critic then steeper
         self.warned = False
 
+    def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
+        """Draws the negatives."""
+        return (self.memory.draw(index[::rotations]),)
+
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: dual, primal."""
         upright = slice(None, None, batch.rotations)
@@ -122,7 +126,7 @@ class Method(_base.Method):
         index = batch.index[upright]
         cost = cosine_cost(all_gather(student), all_gather(teacher.detach()))
         return {
-            "dual": self.memory(student, teacher, index),
+            "dual": self.memory(student, teacher, index, *self.get_prepared(batch)),
             "primal": primal_loss(cost, self._solve_plan(cost.detach())),
         }
 

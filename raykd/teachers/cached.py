@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raykd.batch import Batch, Outputs
+from raykd.batch import Batch, Outputs, Wrap
 from raykd.clock import Clock, Moment
 from raykd.data import ViewIndex
 from raykd.errors import UserError
@@ -73,6 +73,10 @@ class CachedTeacher:
                     for kept, new in zip((logits, embedding), live, strict=True)
                 )
         return Outputs(logits, embedding, (), self._head, logits.new_empty(len(rows), 0, 0, 0))
+
+    def wrap(self, wrap: Wrap) -> None:
+        """Has the live teacher's forward pass wrapped."""
+        self._live.wrap(wrap)
 
     def _choose_computed(self, is_hit: Mask) -> Rows:
         """The views that are passed through the teacher, ascending: on a GPU none or all.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd import models
-from raykd.batch import Batch, Outputs, OutputShapes, empty_outputs
+from raykd.batch import Batch, Outputs, OutputShapes, Wrap, empty_outputs
 from raykd.teachers.teacher import CacheStats, Teacher
 
 
@@ -46,6 +46,11 @@ class EnsembleTeacher:
         logits = [teacher.get_outputs(batch).logits for teacher in self._teachers]
         outputs = empty_outputs(len(batch.images), batch.images.device)
         return outputs._replace(logits=average_logits(logits, self._weights))
+
+    def wrap(self, wrap: Wrap) -> None:
+        """Has each teacher's forward pass wrapped."""
+        for teacher in self._teachers:
+            teacher.wrap(wrap)
 
 
 class EnsembleNet(nn.Module):

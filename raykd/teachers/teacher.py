@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raykd import models
-from raykd.batch import Batch, Head, Outputs, OutputShapes, Stages, empty_outputs
+from raykd.batch import Batch, Head, Outputs, OutputShapes, Stages, Wrap, empty_outputs
 from raykd.data import ViewIndex
 from raykd.teachers.cache_form import EXACT, CacheForm
 
@@ -37,6 +38,10 @@ class Teacher(Protocol):
         """Returns the outputs of each view in the batch, on its device."""
         ...
 
+    def wrap(self, wrap: Wrap) -> None:
+        """Has its nets' forward passes wrapped."""
+        ...
+
 
 class NoTeacher:
     """Empty outputs, for methods that need no teacher."""
@@ -49,6 +54,9 @@ class NoTeacher:
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns outputs without numbers."""
         return empty_outputs(len(batch.labels), batch.images.device)
+
+    def wrap(self, wrap: Wrap) -> None:
+        """Wraps nothing."""
 
 
 class LiveTeacher:
@@ -67,6 +75,7 @@ class LiveTeacher:
         self._net = net.to(device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
         self._device, self._bf16 = device, bf16
         head = (tensor.detach().clone() for tensor in net.get_head())
+        self._wrapped: Callable[[Tensor], Outputs] | None = None
         self.head = Head(*head)  # the classifier's own tensors: weight [classes, embedding], bias [classes]
         if bf16:
             _round_weights(net)
@@ -85,8 +94,15 @@ class LiveTeacher:
         kept = self.form.apply(outputs.logits, outputs.embedding, self.shapes)
         return outputs._replace(logits=kept.logits, embedding=kept.embedding)
 
+    def wrap(self, wrap: Wrap) -> None:
+        """Has its forward pass wrapped."""
+        self._wrapped = wrap("teacher", self._run_net)
+
     def forward(self, images: Tensor) -> Outputs:
         """Returns the net's outputs for images [n, 3, size, size], without gradients."""
+        return (self._wrapped or self._run_net)(images)
+
+    def _run_net(self, images: Tensor) -> Outputs:
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             outputs: Outputs = self._net(images)
             return outputs._replace(head=self.head)

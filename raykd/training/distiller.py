@@ -88,7 +88,17 @@ class Distiller(nn.Module):
         """Returns the nets that learn, the deployed one first."""
         return [self.student, *(self.peers.list_nets(self.student) if self.peers is not None else ())]
 
-    def forward(self, batch: Batch, teacher: Outputs, progress: float) -> dict[str, Tensor]:
+    def prepare(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Returns what the method prepares for a batch, before it is passed forward."""
+        return self.method.prepare(batch.index, self._rotations)
+
+    def forward(
+        self,
+        batch: Batch,
+        teacher: Outputs,
+        progress: Tensor,
+        prepared: tuple[Tensor, ...] | None = None,
+    ) -> dict[str, Tensor]:
         """Returns the raw loss terms, scalars in float32.
 
         "task" (cross-entropy of the upright views), the method's own, and "plus_kd"; of several students
@@ -97,7 +107,8 @@ class Distiller(nn.Module):
         Args:
             batch: Of the training images.
             teacher: The teacher's outputs of the same views.
-            progress: 0 .. 1, the part of the training that is done.
+            progress: 0 .. 1, the part of the training that is done: [], float64.
+            prepared: What `prepare` returned for the batch; None: it is prepared here.
         """
         with torch.autocast(batch.images.device.type, torch.bfloat16, enabled=self.bf16):
             student, *peers = self._run_students(batch.images)
@@ -112,6 +123,7 @@ class Distiller(nn.Module):
             tuple(peers),
             self._student_stages(),
             self.teacher_stages,
+            prepared,
         )
         all_logits = [outputs.logits[upright] for outputs in method_batch.students]
         terms = {"task": add([self._cross_entropy(logits.float(), batch) for logits in all_logits])}

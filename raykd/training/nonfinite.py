@@ -26,19 +26,22 @@ class NonFiniteGuard:
         self.check_every = 1 if device.type == "cpu" else CHECK_EVERY
         self._steps_per_epoch = steps_per_epoch
         self._unchecked: list[StepLosses] = []  # since the last check
-        self._nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
+        self.nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
         # the attribute by which GradScaler stops torch's fused steps; nothing public does it without the host
-        optimizer.found_inf = self._nonfinite  # type: ignore[attr-defined]
+        optimizer.found_inf = self.nonfinite  # type: ignore[attr-defined]
 
     def checks(self, step: int) -> bool:
         """Returns whether the host checks after this step (0-based): all so far are then known finite."""
         return (step + 1) % self.check_every == 0 or step + 1 == self._steps_per_epoch
 
-    def add_loss(self, values: Tensor, loss: Tensor, step: int) -> None:
-        """Takes the raw terms [k] of a micro-batch and their weighted sum; neither has a gradient."""
-        self._unchecked.append((step, values, loss))
+    def mark(self, loss: Tensor) -> None:
+        """Keeps the optimiser from a micro-batch's loss [], without gradient, on the device."""
         # what is not finite is NaN less itself, which counts as true
-        torch.logical_or(self._nonfinite, loss - loss, out=self._nonfinite)
+        torch.logical_or(self.nonfinite, loss - loss, out=self.nonfinite)
+
+    def add_loss(self, values: Tensor, loss: Tensor, step: int) -> None:
+        """Takes the raw terms [k] of a micro-batch and their weighted sum, to be named if it is to blame."""
+        self._unchecked.append((step, values, loss))
 
     def check(self, names: list[str], epoch: int, step: int) -> None:
         """Looks at a step's losses, after its last micro-batch and before the optimiser.
@@ -47,10 +50,10 @@ class NonFiniteGuard:
             NonFiniteLoss: On every rank, when the host checks and a loss since the last check was not finite.
         """
         if num_ranks() > 1:
-            dist.all_reduce(self._nonfinite, dist.ReduceOp.MAX)
+            dist.all_reduce(self.nonfinite, dist.ReduceOp.MAX)
         if self.checks(step):
             unchecked, self._unchecked = self._unchecked, []
-            if self._nonfinite.item():
+            if self.nonfinite.item():
                 self._raise(unchecked, [*names, "their sum"], epoch)
 
     def _raise(self, unchecked: list[StepLosses], names: list[str], epoch: int) -> None:

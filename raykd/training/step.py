@@ -3,8 +3,10 @@
 Under torch.distributed the ranks share the gradients after the last micro-batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from raykd.maths.gather import num_ranks
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import Teacher
 from raykd.training.distiller import Distiller
+from raykd.training.graphs import Graphs
 from raykd.training.nonfinite import NonFiniteGuard
 
 
@@ -47,6 +50,13 @@ class OptimizerStep:
         self._weights_on_device: dict[tuple[float, ...], Tensor] = {}
         self._teacher_moments: list[tuple[Moment, Moment]] = []  # before and after its outputs
         self._num_micro_batches = recipe.optimizer.accumulate
+        self._names: list[str] = []  # of the loss's terms
+        self._graphed: Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]] | None = None
+
+    def use_graphs(self, graphs: Graphs) -> None:
+        """Has micro-batches replayed from now on."""
+        changed = [*self._distiller.buffers(), self.nonfinite_guard.nonfinite]
+        self._graphed = graphs.wrap("step", self._run_anew, changed)
 
     def take(self, epoch: int, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """Takes a step (0-based) of an epoch (1-based) with the next micro-batches; returns the raw terms.
@@ -54,30 +64,58 @@ class OptimizerStep:
         The gradient of a batch is the mean of its micro-batches' gradients.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        names: list[str] = []
         means: list[Tensor] = []  # each micro-batch's part of the terms' means
         progress = (epoch - 1 + step / self._steps_per_epoch) / self._recipe.epochs
+        on_device = torch.full((), progress, dtype=torch.float64, device=self._device)
         for micro_batch in range(1, self._num_micro_batches + 1):
             batch = next(batches)
             began = self.clock.now()
             teacher_outputs = self._teacher.get_outputs(batch)
             self._teacher_moments.append((began, self.clock.now()))
+            inputs = replace(batch, row=None), teacher_outputs, on_device, self._distiller.prepare(batch)
             is_last = micro_batch == self._num_micro_batches  # then the ranks share their gradients
             with nullcontext() if is_last or self._ddp is None else self._ddp.no_sync():
-                terms = self._forward(batch, teacher_outputs, progress)
-                names = list(terms)
-                values, weights = torch.stack(list(terms.values())), self._weigh(names)
-                raw = values.detach()
-                self.nonfinite_guard.add_loss(raw, (raw * weights).sum(), step)
-                if is_last:
-                    self.nonfinite_guard.check(names, epoch, step)
-                torch.autograd.backward(values, self._divide(weights))  # the weights are the loss's gradient
+                raw, loss = self._run(*inputs) if self._graphed is None else self._replay(*inputs)
+            self.nonfinite_guard.add_loss(raw, loss, step)
             means.append(self._divide(raw))
+        self.nonfinite_guard.check(self._names, epoch, step)
         self._set_learning_rates(self.compute_lr(epoch, step), progress)
         if self._recipe.optimizer.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._distiller.parameters(), self._recipe.optimizer.clip_norm)
         self.optimizer.step()
-        return dict(zip(names, sum(means[1:], means[0]).unbind(), strict=True))
+        return dict(zip(self._names, sum(means[1:], means[0]).unbind(), strict=True))
+
+    def _run(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """The raw terms [k] and the loss of a micro-batch, inputs of the distiller; gradients are added."""
+        terms = self._forward(*inputs)
+        self._names = list(terms)
+        values, weights = torch.stack(list(terms.values())), self._weigh(self._names)
+        raw = values.detach()
+        loss = (raw * weights).sum()
+        self.nonfinite_guard.mark(loss)
+        torch.autograd.backward(values, self._divide(weights))  # the weights are the loss's gradient
+        return raw, loss
+
+    def _replay(self, *inputs: Any) -> tuple[Tensor, Tensor]:
+        """As `_run`. A replay overwrites the gradients of the one before, which are kept beside."""
+        assert self._graphed is not None
+        parameters = list(self._distiller.parameters())
+        before = [p.grad for p in parameters if p.grad is not None]
+        sums = list(torch._foreach_clone(before)) if before else []
+        raw, loss, gradients = self._graphed(*inputs)
+        if sums:
+            torch._foreach_add_(sums, [gradient for gradient in gradients if gradient is not None])
+        remaining = iter(sums)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient if gradient is None else next(remaining, gradient)
+        return raw.clone(), loss.clone()
+
+    def _run_anew(self, *inputs: Any) -> tuple[Tensor, Tensor, list[Tensor | None]]:
+        """As `_run`, but gradients are the micro-batch's alone, and returned in the parameters' order."""
+        parameters = list(self._distiller.parameters())
+        for parameter in parameters:
+            parameter.grad = None
+        return *self._run(*inputs), [parameter.grad for parameter in parameters]
 
     def take_teacher_times(self) -> list[float]:
         """Returns the seconds of each of the teacher's outputs since the last call, by the device's clock."""

@@ -32,6 +32,7 @@ from raykd.teachers.teacher import CacheStats, LiveTeacher, Teacher
 from raykd.training.distiller import Distiller
 from raykd.training.ema import MovingAverage
 from raykd.training.evaluation import measure_accuracy, measure_metrics, set_numerics, uses_bf16
+from raykd.training.graphs import Graphs
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
 from raykd.training.peers import Peers, Start
 from raykd.training.step import OptimizerStep
@@ -44,7 +45,8 @@ class Trainer:
     """The training of one student, or of several that teach one another.
 
     Under torch.distributed each rank takes its share of every batch. `starts`: the weights that each student
-    begins with, less those of a new head, or None (random ones); empty: all random.
+    begins with, less those of a new head, or None (random ones); empty: all random. `graphs`: what its steps
+    are captured in and replayed from; None: every step is run.
 
     Raises:
         ValueError: The method cannot serve the nets, or the batch cannot be divided among the ranks.
@@ -58,6 +60,7 @@ class Trainer:
         device: torch.device,
         starts: Sequence[Start] = (),
         metric: Metric = "accuracy",
+        graphs: Graphs | None = None,
     ) -> None:
         set_numerics(device, uses_bf16(recipe, device))
         torch.manual_seed(recipe.seed)
@@ -89,6 +92,10 @@ class Trainer:
         self._averages = [MovingAverage(net, recipe.ema_decay) for net in (self.student, *learners[1:])]
         self.ema_student = self._averages[0].net
         self.step = OptimizerStep(recipe, self.distiller, teacher, device, self.steps_per_epoch)
+        if graphs is not None:
+            self.source.wrap(graphs.wrap)
+            teacher.wrap(graphs.wrap)
+            self.step.use_graphs(graphs)
 
     def run(self) -> Iterator[EpochMetrics]:
         """Trains from where the state stands to the end of the budget; yields each epoch's metrics.

@@ -37,6 +37,7 @@ from raykd.teachers.ensemble import EnsembleNet
 from raykd.training.analysis import analyse
 from raykd.training.evaluation import uses_bf16
 from raykd.training.failure import PEER_IS_GONE, Preempted, describe_failure, is_other_process_gone
+from raykd.training.graphs import Graphs, start_graphs
 from raykd.training.metrics import EpochMetrics
 from raykd.training.peers import Start
 from raykd.training.start import read_start
@@ -108,11 +109,12 @@ def _make_trainer(
     dataset: Dataset[Any],
     device: torch.device,
     starts: list[Start],
+    graphs: Graphs | None,
 ) -> Trainer:
     """RuntimeError with NCCL's reason where the workers' GPUs cannot work together."""
     try:
         teacher = make_teacher(job.teacher_files, recipe, dataset, device)
-        return Trainer(recipe, dataset, teacher, device, starts, job.metric)
+        return Trainer(recipe, dataset, teacher, device, starts, job.metric, graphs)
     except dist.DistBackendError as error:
         if PEER_IS_GONE.search(str(error)):
             raise
@@ -143,7 +145,8 @@ def _run(
     checkpoint, banks = (_load_checkpoint(folder, name) for name in (file_names.CHECKPOINT, file_names.BANKS))
     num_complete = len(folder.read_json(file_names.EPOCHS) or [])
     starts = _read_starts(job, recipe, dataset) if checkpoint is None else []
-    trainer = _make_trainer(job, recipe, dataset, device, starts)
+    graphs = start_graphs(device)
+    trainer = _make_trainer(job, recipe, dataset, device, starts, graphs)
     rows: list[dict[str, Any]] = []
 
     def complete_epoch(is_written: bool) -> None:
@@ -162,6 +165,9 @@ def _run(
             rows.append(_make_row(job, trainer, metrics))
         if is_rank_0:
             _save_state(folder, trainer, rows, is_end_of_epoch=metrics is not None)
+            if graphs is not None and provenance["graphs"] != (levels := graphs.list_levels()):
+                provenance["graphs"] = levels
+                folder.write_json(file_names.PROVENANCE, provenance)
         if metrics is not None:
             complete_epoch(False)
         elif trainer.has_notice:
@@ -198,6 +204,7 @@ def _describe_environment(job: Job, recipe: Recipe, device: torch.device) -> dic
         "device": str(device),
         "workers": dist.get_world_size() if dist.is_initialized() else 1,
         "threads": job.threads,
+        "graphs": {},  # on a GPU: what is replayed, what is eager and why, once a state is saved
         "teachers": job.teachers,
         "worker": f"{socket.gethostname()} {os.getpid()}",
     }

@@ -103,7 +103,7 @@ def test_mixed_cross_entropy_is_that_of_soft_labels() -> None:
     logits = trainer.student(batch.images).logits
     own, partner = (F.one_hot(y, 10) for y in (batch.labels, batch.partner_labels))
     soft = batch.share[:, None] * own + (1 - batch.share[:, None]) * partner
-    term = trainer.distiller(batch, trainer.teacher.get_outputs(batch), 0.0)["task"]
+    term = trainer.distiller(batch, trainer.teacher.get_outputs(batch), torch.tensor(0.0))["task"]
     torch.testing.assert_close(term, F.cross_entropy(logits, soft, label_smoothing=0.1))
 
 

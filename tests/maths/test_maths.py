@@ -116,14 +116,12 @@ def test_a_bank_starts_uniform_and_moves_to_unit_rows() -> None:
 @pytest.mark.parametrize("num", [4, 6, 7, 30])
 def test_draws_are_of_other_classes_and_distinct(num: int) -> None:
     anchors, generator = torch.tensor([2, 0, 2, 3]), torch.Generator().manual_seed(1)
-    shared = bank.draw_shared(anchors, LABELS, num, generator)
-    assert len(shared.rows) == len(shared.rows.unique()) == min(num, len(LABELS))
-    assert shared.classes.equal(LABELS[shared.rows]) and shared.anchor_classes.equal(anchors)
+    shared = bank.draw_shared(LABELS, num, generator)
+    assert len(shared) == len(shared.unique()) == min(num, len(LABELS))
     for anchor in anchors.split(1):
-        negatives = bank.draw_per_sample(anchor, LABELS, num, generator)
-        assert negatives.rows.shape == (num,) and negatives.classes.equal(LABELS[negatives.rows])
-        assert (negatives.classes != anchor).all()
-        assert len(negatives.rows.unique()) == num or num > 6
+        rows = bank.draw_per_sample(anchor, LABELS, num, generator)
+        assert rows.shape == (num,) and (LABELS[rows] != anchor).all()
+        assert len(rows.unique()) == num or num > 6
 
 
 def test_both_draws_have_the_same_expected_loss() -> None:
@@ -134,9 +132,12 @@ def test_both_draws_have_the_same_expected_loss() -> None:
     generator = torch.Generator().manual_seed(0)
     total, times = torch.zeros(2, 3).double(), 1000
     for _ in range(times):
-        total[0] += nce.mean_loss(anchors, rows, bank.draw_shared(anchor_classes, LABELS, 5, generator), zero)
+        draw = bank.draw_shared(LABELS, 5, generator)
+        total[0] += nce.mean_loss(anchors, rows, nce.Negatives(draw, LABELS[draw], anchor_classes), zero)
         for k in range(3):
-            negatives = bank.draw_per_sample(anchor_classes[k : k + 1], LABELS, 5, generator)
+            own = anchor_classes[k : k + 1]
+            draw = bank.draw_per_sample(own, LABELS, 5, generator)
+            negatives = nce.Negatives(draw, LABELS[draw], own)
             total[1, k] += nce.mean_loss(anchors[k : k + 1], rows, negatives, zero)[0]
     assert_close(total / times, exact.expand(2, -1), rtol=0, atol=0.03)
 
@@ -145,8 +146,9 @@ def test_a_shared_draw_of_all_images_has_no_variance() -> None:
     anchor_classes, rows, anchors = torch.tensor([2, 0, 3]), random(10, 4), random(3, 4, seed=3)
     value = F.softplus(anchors @ rows.T)
     exact = torch.stack([value[i][label != LABELS].mean() for i, label in enumerate(anchor_classes)])
-    draw = bank.draw_shared(anchor_classes, LABELS, 20, torch.Generator().manual_seed(0))
-    assert_close(nce.mean_loss(anchors, rows, draw, torch.tensor(0.0).double()), exact)
+    draw = bank.draw_shared(LABELS, 20, torch.Generator().manual_seed(0))
+    negatives = nce.Negatives(draw, LABELS[draw], anchor_classes)
+    assert_close(nce.mean_loss(anchors, rows, negatives, torch.tensor(0.0).double()), exact)
 
 
 @pytest.mark.parametrize("sampling", ["shared", "per_sample"])
@@ -159,14 +161,13 @@ def test_a_memory_bank_draws_anew_each_step_and_again_after_loading(
     first, index, features = make_bank(), torch.tensor([1, 5, 2]), random(3, 4).float()
     draws = []
     for _ in range(3):
-        draws.append([rows.tolist() for _, (rows, _, _) in first.draw_negatives(index)])
-        first(features, features, index)
-    assert draws[0] != draws[1] != draws[2] and len(draws[0]) == (1 if sampling == "shared" else 3)
+        rows = first.draw(index)
+        draws.append(rows.tolist())
+        first(features, features, index, rows)
+    assert draws[0] != draws[1] != draws[2] and rows.shape == ((5,) if sampling == "shared" else (3, 5))
     other = make_bank()
     other.load_state_dict(first.state_dict())
-    assert [d.negatives.rows.tolist() for d in other.draw_negatives(index)] == [
-        d.negatives.rows.tolist() for d in first.draw_negatives(index)
-    ]
+    assert other.draw(index).equal(first.draw(index))
 
 
 def global_loss(x: Tensor) -> Tensor:
@@ -209,5 +210,5 @@ def test_a_failing_rank_says_why_and_the_pool_lives_on() -> None:
 
 
 def test_a_ramp_is_linear_then_one() -> None:
-    assert [ramp.linear(p, 0.2) for p in (0.0, 0.05, 0.2, 0.9)] == pytest.approx([0, 0.25, 1, 1])
-    assert ramp.linear(0.0, 0.0) == 1
+    assert ramp.linear(torch.tensor([0.0, 0.05, 0.2, 0.9]), 0.2).tolist() == pytest.approx([0, 0.25, 1, 1])
+    assert ramp.linear(torch.tensor(0.0), 0.0) == 1

@@ -177,7 +177,7 @@ def test_reviewkd_fuses_deep_to_shallow() -> None:
         guess = apply_batch_norm(F.conv2d(rest, parts.leave[0].weight, padding=1), parts.leave[1])
         expected = expected + reviewkd.context_loss([guess], [target])
     assert_close(method(batch)["review"], expected, rtol=1e-4, atol=0)
-    assert method(replace(batch, progress=0.0))["review"] == 0
+    assert method(replace(batch, progress=torch.tensor(0.0)))["review"] == 0
 
 
 def test_ckd_by_loops() -> None:
@@ -232,7 +232,8 @@ def test_only_the_dkd_of_sdd_warms_up() -> None:
     batch = make_batch()
     for kind, part in ((sdd.KD(), 1.0), (sdd.DKD(warm_up=0.8), 0.25)):
         method = sdd.Method(sdd.Config(divergence=kind), CONTEXT)
-        early, late = (method(replace(batch, progress=progress))["kd"] for progress in (0.2, 0.9))
+        moments = torch.tensor([0.2, 0.9])
+        early, late = (method(replace(batch, progress=progress))["kd"] for progress in moments)
         assert_close(early, part * late)
 
 
@@ -326,7 +327,7 @@ def test_simkd_deploys_what_it_trained(student: str, teacher: str, width: int, s
     with torch.no_grad():
         outputs, targets = net(images), target(images)
         labels = torch.zeros(2, dtype=torch.int64)
-        loss = method(MethodBatch(labels, labels, 0.5, outputs, targets))["feature"]
+        loss = method(MethodBatch(labels, labels, torch.tensor(0.5), outputs, targets))["feature"]
         assert isinstance(method.deploy_head, simkd.ReusedClassifier)
         logits = method.deploy_head(outputs)
         features = outputs.pooled if student.startswith("wrn") else outputs.maps[-1]

@@ -37,7 +37,7 @@ def test_golden_pckd_preview_centre_and_feature() -> None:
     hardness = pckd.difficulty(g["student_logits"], g["labels"])
     assert_matches(hardness, g["difficulty"])
     preview = pckd.Growth(growth=g["growth"].item())
-    assert_matches(preview.weight(hardness, (g["epoch"].item() - 1) / 240), g["preview_weight"])
+    assert_matches(preview.weight(hardness, (g["epoch"] - 1) / 240), g["preview_weight"])
     heads = [(g[f"{net}_centres"], g[f"{net}_centre_bias"]) for net in ("student", "teacher")]
     assert_matches(pckd.centre_loss(*heads), g["centre_alignment"])
     assert_matches(
@@ -73,7 +73,7 @@ PREVIEWS = [pckd.Growth(), pckd.Curriculum(), pckd.Linear(), pckd.Cosine()]
 @pytest.mark.parametrize("preview", PREVIEWS, ids=lambda p: p.kind)
 def test_a_preview_takes_in_ever_harder_images(preview: pckd.Preview) -> None:
     hardness = torch.linspace(0, 5, 101).double()
-    rows = torch.stack([preview.weight(hardness, k / 20) for k in range(20)])
+    rows = torch.stack([preview.weight(hardness, k) for k in torch.arange(20) / 20])
     assert rows.ge(0).all() and rows.le(1).all()
     assert (rows[1:] >= rows[:-1]).all(), "no image loses weight"
     assert (rows[:, 1:] <= rows[:, :-1]).all(), "a harder image never weighs more"
@@ -86,7 +86,7 @@ def test_a_preview_takes_in_ever_harder_images(preview: pckd.Preview) -> None:
 def test_preview_thresholds_and_off() -> None:
     def admits(preview: pckd.Preview, progress: float, threshold: float) -> None:
         pair = torch.tensor([threshold - 1e-6, threshold + 1e-6], dtype=torch.float64)
-        easy, hard = preview.weight(pair, progress).tolist()
+        easy, hard = preview.weight(pair, torch.tensor(progress, dtype=torch.float64)).tolist()
         assert easy == 1 and hard < 1
 
     for progress, number in [(0.0, 1), (149 / 240, 150), (239 / 240, 240)]:
@@ -100,7 +100,7 @@ def test_preview_thresholds_and_off() -> None:
     ]:
         admits(linear, progress, line)
         admits(cosine, progress, curve)
-    assert pckd.Off().weight(torch.tensor([0.0, 9.0]), 0.0).tolist() == [1, 1]
+    assert pckd.Off().weight(torch.tensor([0.0, 9.0]), torch.tensor(0.0)).tolist() == [1, 1]
 
 
 def test_pckd_weighs_the_upright_kd_and_every_view_of_an_image() -> None:

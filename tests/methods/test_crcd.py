@@ -23,13 +23,15 @@ def unit(point: Tensor, anchor: Tensor) -> Tensor:
     return difference / difference.square().sum().sqrt()
 
 
-def loop_loss(bank: relation.RelationBank, student: Tensor, teacher: Tensor, index: Tensor) -> Tensor:
+def loop_loss(
+    bank: relation.RelationBank, student: Tensor, teacher: Tensor, index: Tensor, draw: Tensor
+) -> Tensor:
     """Lechatelia/CRCD's criterion of every (image, anchor): Z by this first batch, its log D1 and log D0."""
     memory, images, total = bank.memory, len(LABELS), torch.zeros(())
     draws = {
-        row: [k for k in draw.negatives.rows.tolist() if LABELS[k] != LABELS[index[row]]]
-        for draw in memory.draw_negatives(index)
-        for row in range(len(index))[draw.anchors]
+        row: [k for k in negatives.rows.tolist() if LABELS[k] != LABELS[index[row]]]
+        for anchors, negatives in memory.list_negatives(index, draw)
+        for row in range(len(index))[anchors]
     }
     for features, rows in ((student, memory.teacher), (teacher, memory.student)):
         scores = []  # of each pair: the positive's exp(score), the negatives'
@@ -58,9 +60,10 @@ def test_the_contrast_is_that_of_loops_in_chunks_of_anchors_too(
     assert_close(bank.memory.student.norm(dim=1), torch.ones(len(LABELS)))
     index = torch.tensor([3, 17, 8, 30, 21])
     student, teacher = (F.normalize(torch.randn(5, 4), dim=1).requires_grad_() for _ in range(2))
-    expected = loop_loss(bank, student, teacher, index)
+    draw = bank.memory.draw(index)
+    expected = loop_loss(bank, student, teacher, index, draw)
     before = bank.memory.teacher.clone()
-    loss = bank(student, teacher, index)
+    loss = bank(student, teacher, index, draw)
     assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     grads, expected_grads = (torch.autograd.grad(x, (student, teacher)) for x in (loss, expected))
     assert_close(grads, expected_grads, rtol=1e-3, atol=1e-4)

@@ -89,13 +89,14 @@ def test_crd_two_steps() -> None:
     ).double()
     memory.student.copy_(g["student_bank_before"])
     memory.teacher.copy_(g["teacher_bank_before"])
+    memory.list_negatives = lambda index, rows: released_negatives(rows)  # type: ignore[method-assign]
     for step in (1, 2):
         rows = g[f"negatives_{step}"]
-        memory.draw_negatives = lambda index, rows=rows: released_negatives(rows)  # type: ignore[method-assign, misc]
+        memory.draw(g[f"index_{step}"])  # the released draw takes its place
         embedding = g[f"student_embedding_{step}"].requires_grad_()
         student = g.unit(f"student_embedding_{step}", "student_head")
         teacher = g.unit(f"teacher_embedding_{step}", "teacher_head")
-        loss = cast(Tensor, memory(student, teacher, g[f"index_{step}"]))
+        loss = cast(Tensor, memory(student, teacher, g[f"index_{step}"], rows))
         loss.backward()
         assert_matches(loss, g[f"loss_{step}"])
         assert_matches(embedding.grad, g[f"grad_student_embedding_{step}"])
@@ -106,7 +107,11 @@ def test_crd_two_steps() -> None:
 
 
 def loss_of_method(
-    g: Golden, method: methods.Method, weights: methods.Weights, progress: float = 0.5
+    g: Golden,
+    method: methods.Method,
+    weights: methods.Weights,
+    progress: float = 0.5,
+    prepared: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
     """The weighted terms of a whole method, in float32, with the golden heads; what a file lacks is empty."""
     for key, weight in method.named_parameters():
@@ -119,7 +124,8 @@ def loss_of_method(
         )
         for net in ("student", "teacher")
     )
-    batch = MethodBatch(g.get("labels", rows), g.get("index", rows), progress, student, teacher)
+    labels, index, done = g.get("labels", rows), g.get("index", rows), torch.tensor(progress)
+    batch = MethodBatch(labels, index, done, student, teacher, prepared=prepared)
     terms = [getattr(weights, name) * term for name, term in method(batch).items()]
     return torch.stack(terms).sum().detach()
 
@@ -144,6 +150,8 @@ def test_the_crd_method() -> None:
     method = crd.Method(config, CONTEXT)
     method.memory.student.copy_(g["student_bank_before"])
     method.memory.teacher.copy_(g["teacher_bank_before"])
-    method.memory.draw_negatives = lambda index: released_negatives(g["negatives"])  # type: ignore[method-assign]
-    assert_close(loss_of_method(g, method, config.weights), g["loss"].float())
+    method.memory.list_negatives = lambda index, rows: released_negatives(rows)  # type: ignore[method-assign]
+    method.prepare(g["index"], 1)  # the released draw takes its place
+    loss = loss_of_method(g, method, config.weights, prepared=(g["negatives"],))
+    assert_close(loss, g["loss"].float())
     assert_close(method.memory.teacher, g["teacher_bank_after"].float())

@@ -47,7 +47,7 @@ def test_block_kds_mixed_nets_end_in_the_teachers_stages() -> None:
     for k, (conv, norm) in enumerate(trainer.distiller.method.connectors, start=1):
         mixed.append(run_teacher(net, k + 1, F.relu(norm(conv(student.maps[k])))))
     assert len(mixed) == 2
-    terms = trainer.distiller(batch, teacher, 0.0)
+    terms = trainer.distiller(batch, teacher, torch.tensor(0.0))
     task = sum(F.cross_entropy(z, batch.labels) for z in mixed) / 2
     assert terms["mixed_task"].item() == pytest.approx(task.item(), rel=1e-4)
     rows = [kl_divergence(s, t, 4.0) for z in mixed for s, t in zip(z, teacher.logits, strict=True)]
@@ -70,7 +70,7 @@ def test_iakd_is_the_student_or_the_teachers_stages_between_connectors(probabili
             x = F.relu(block(x))
         x = leave(x)
     logits = student.logits if probability else trainer.student.fc(x.mean(dim=(2, 3)))
-    terms = trainer.distiller(batch, teacher, 0.0)
+    terms = trainer.distiller(batch, teacher, torch.tensor(0.0))
     expected = F.cross_entropy(logits, batch.labels)
     assert terms["mixed"].item() == pytest.approx(expected.item(), rel=1e-4)
 

@@ -1,5 +1,6 @@
 """DML, MCL, L-MCL, MCL-OKD: definitions written in loops (tests/methods/test_methods.py has the contract)."""
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import pytest
@@ -129,7 +130,7 @@ def test_mcl_okds_terms_are_those_of_loops() -> None:
     features = [head(out.embedding) for head, out in zip(method.heads, outputs, strict=True)]
     features = [x / x.norm(dim=1, keepdim=True) for x in features]
     rows, images, total = method.banks.rows.clone(), len(LABELS), 0.0
-    draws = [draw.negatives.rows for draw in method.banks.draw_negatives(batch.index)]
+    (draws,) = prepared = method.prepare(batch.index, 1)
     for i, j in permutations(range(3), 2):
         scores = torch.stack(
             [
@@ -141,7 +142,7 @@ def test_mcl_okds_terms_are_those_of_loops() -> None:
         positive = (scores[:, 0] / (scores[:, 0] + 9 / images + 1e-7)).log().sum()
         negative = ((9 / images) / (scores[:, 1:] + 9 / images + 1e-7)).log().sum()
         total -= float(positive + negative) / len(scores)
-    terms, labels = method(batch), batch.labels.tolist()
+    terms, labels = method(replace(batch, prepared=prepared)), batch.labels.tolist()
     logits = [out.logits for out in outputs]
     assert terms["contrast"].item() == pytest.approx(total, rel=1e-4)
     branches = sum(cross_entropy(z, labels) for z in logits[1:])

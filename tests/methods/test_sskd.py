@@ -29,7 +29,7 @@ from raykd.training.trainer import Trainer
 
 
 def rotated_batch(seed: int = 0, progress: float = 0.5) -> MethodBatch:
-    return replace(make_batch(seed, 4), progress=progress)
+    return replace(make_batch(seed, 4), progress=torch.tensor(progress))
 
 
 def choose_easy(scores: Tensor, target: list[int], keep: float) -> list[int]:
@@ -63,7 +63,7 @@ def test_sskd_by_loops() -> None:
     rows = choose_easy(teacher_scores, [k // 4 for k in turned], 0.75)
     losses = [kl_divergence(student_scores[k], teacher_scores[k], 0.5) for k in rows]
     assert_close(terms["similarity"].item(), sum(losses) / len(rows), rtol=1e-4, atol=0)
-    loss = method(replace(batch, progress=0.1))["teacher_head"]
+    loss = method(replace(batch, progress=torch.tensor(0.1)))["teacher_head"]
     logs = [teacher_scores[j].log_softmax(0)[k // 4] for j, k in enumerate(turned)]
     assert_close(loss, -torch.stack(logs).mean())
 

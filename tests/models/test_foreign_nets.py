@@ -148,7 +148,8 @@ def serves(method: str, student: str, teacher: str) -> bool:
         models.NetStages(net, False) if isinstance(net := make_net(one), models.StagedNet) else None
         for one in (student, teacher)
     ]
-    batch = require_gradients(MethodBatch(LABELS, index, 0.5, *outputs, rotations, peers, *stages))
+    half = torch.tensor(0.5)
+    batch = require_gradients(MethodBatch(LABELS, index, half, *outputs, rotations, peers, *stages))
     total = sum(module(batch).values(), torch.zeros(()))
     assert total.isfinite()
     if total.requires_grad:

@@ -254,7 +254,7 @@ def test_a_method_learns_the_same_from_the_cache(
     torch.manual_seed(1)
     student = make("resnet14", 10)
     context = MethodContext(student.shapes(32), live.shapes, dataset.train.labels)
-    terms = []
+    terms, half = [], torch.tensor(0.5)
     for teacher in (live, *cached):
         torch.manual_seed(2)
         method = methods.make(name, context, methods.get_config_class(name)())
@@ -263,7 +263,7 @@ def test_a_method_learns_the_same_from_the_cache(
             terms.append(
                 method(
                     MethodBatch(
-                        batch.labels, batch.index, 0.5, student_outputs, teacher_outputs, spec.rotations
+                        batch.labels, batch.index, half, student_outputs, teacher_outputs, spec.rotations
                     )
                 )
             )

@@ -57,7 +57,7 @@ def sum_method_terms(trainer: Trainer, student: dict[str, Tensor]) -> float:
     total = 0.0
     for batch in islice(trainer.get_batches(9), 6):
         with torch.no_grad():
-            terms = copy.deepcopy(distiller)(batch, trainer.teacher.get_outputs(batch), 0.95)
+            terms = copy.deepcopy(distiller)(batch, trainer.teacher.get_outputs(batch), torch.tensor(0.95))
         total += sum(
             trainer.step.loss_weights[name] * float(term) for name, term in terms.items() if name != "task"
         )

@@ -44,7 +44,7 @@ def test_the_task_is_the_sum_over_students() -> None:
         for net in trainer.distiller.list_students()
     ]
     trainer.distiller.train()
-    terms = trainer.distiller(batch, trainer.teacher.get_outputs(batch), 0.0)
+    terms = trainer.distiller(batch, trainer.teacher.get_outputs(batch), torch.tensor(0.0))
     torch.testing.assert_close(terms["task"], sum(losses))
 
 

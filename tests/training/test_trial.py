@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.small_trainer import comparable_metrics, recipe
+from support.tape import Tape
 
 from raykd.models import make
 from raykd.store import file_names
 from raykd.store.folder import Folder
 from raykd.training import analysis, failure, trial
 from raykd.training import trainer as trainer_module
+from raykd.training.graphs import GRAPH, Graphs
 
 CPU = torch.device("cpu")
 NUM_EPOCHS = 2
@@ -103,6 +105,15 @@ def test_a_trial_killed_at_any_write_leaves_all_that_it_owes(
         assert read_files(folder) == whole, name
         epochs = [row["epoch"] for row in reported]
         assert reported[-1]["final"] and {*range(len(done) + 1, NUM_EPOCHS + 1)} <= {*epochs}, name
+
+
+def test_the_level_of_each_graph_stands_in_the_provenance(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "start_graphs", lambda device: Graphs(Tape))
+    run(tmp_path / "t", teacher)
+    levels = Folder(str(tmp_path / "t")).read_json("provenance.json")["graphs"]
+    assert levels == dict.fromkeys(("views", "teacher", "step"), GRAPH)
 
 
 def test_an_epoch_whose_report_failed_is_reported_again_and_not_trained_again(
