@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 BOTH := -n 2 --dist worksteal
 
-.PHONY: study test test-quick lint bench clean
+.PHONY: study test test-quick test-gpu lint bench bench-gpu clean
 
 study: $(READY)
 	"$(BIN)/python" -m raykd launch studies/quickstart.yaml
@@ -26,6 +26,13 @@ lint: $(READY)
 
 bench: $(READY)
 	for file in tests/benchmarks/*.py; do "$(BIN)/python" "$$file"; done
+
+# On a machine with a CUDA GPU: whether it computes rightly; and how fast, into studies/RECORDS.md.
+test-gpu: $(READY)
+	"$(BIN)/python" tests/benchmarks/on_gpu/run.py --check
+
+bench-gpu: $(READY)
+	"$(BIN)/python" tests/benchmarks/on_gpu/run.py
 
 # The scripts in .venv/bin name their interpreter by its path, so an environment that was moved is made anew.
 $(READY): requirements.lock pyproject.toml

@@ -7,6 +7,7 @@ import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -29,14 +30,26 @@ def decode(encoded: bytes) -> Tensor:
     """
     from torchvision.transforms.v2 import functional as T  # here: it takes seconds, and few data sets need it
 
+    with _open(encoded) as image:
+        pixels: Tensor = T.pil_to_tensor(_convert_to_rgb(image))
+    return pixels
+
+
+def read_sides(encoded: bytes) -> tuple[int, int]:
+    """Returns an image's height and width, by its header. UnreadableImage when it has none."""
+    with _open(encoded) as image:
+        return image.height, image.width
+
+
+@contextlib.contextmanager
+def _open(encoded: bytes) -> Iterator[ImageFile.ImageFile]:
+    """An image for a `with` block, in which UnreadableImage says what is wrong with it."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(encoded)) as image:
-            # warnings are about odd metadata, which is not read
-            pixels: Tensor = T.pil_to_tensor(_convert_to_rgb(image))
+            yield image  # warnings are about odd metadata, which is not read
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         reason = first_line(error, 120)
         raise UnreadableImage(f"not a readable image ({reason})") from None
-    return pixels
 
 
 def _convert_to_rgb(image: ImageFile.ImageFile) -> Image.Image:

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import Annotated, Any, Literal
 
@@ -23,13 +24,14 @@ from raykd.data import pictures
 from raykd.data._base import Dataset, DataSpec, Source, ViewIndex, number_rows
 from raykd.data.encoded import EncodedImages
 from raykd.data.normalizer import Normalizer
+from raykd.data.resample import View, Window, resample
 from raykd.data.views import NUM_VIEWS, ViewMaker
 from raykd.errors import UserError
 
 EVALUATION_BATCH = 128
 
 Item = tuple[int, list[int]]  # position of an image, its view ids; without any, it is cropped for evaluation
-FetchedItem = tuple[Item, bytes | None]  # its bytes, if they could be had
+Fetched = tuple[Item, bytes | None, list[View]]  # its bytes, if they could be had; its crops
 LoadedItem = tuple[
     Tensor | None, list[str]
 ]  # pixels, if they could be had; what is wrong with files on the way
@@ -83,9 +85,9 @@ class Augmentation:
         from torchvision.transforms import v2  # here: it takes seconds, and small data sets need it not
 
         crop = v2.RandomResizedCrop(spec.size, scale=(spec.area, 1), antialias=True)
+        self.size, self._side = spec.size, spec.resize_side(spec.size)
         self._crop, self._flip = crop, spec.flip
-        resize = v2.Resize(spec.resize_side(spec.size), antialias=True)
-        self._evaluation = v2.Compose([resize, v2.CenterCrop(spec.size)])
+        self._evaluation = v2.Compose([v2.Resize(self._side, antialias=True), v2.CenterCrop(spec.size)])
 
     def __call__(self, image: Tensor, view_ids: list[int]) -> Tensor:
         """Returns views of an image [3, height, width]: [views or 1, size, size, 3], uint8, on its device."""
@@ -93,10 +95,38 @@ class Augmentation:
         return torch.stack(crops).permute(0, 2, 3, 1)
 
     def _make_view(self, image: Tensor, view_id: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(view_id)  # crops are drawn on the CPU, for any device
+        with _seed(view_id):
             view: Tensor = self._crop(image)
-        return view.flip(2) if self._flip and view_id % 2 else view
+        return view.flip(2) if self._is_flipped(view_id) else view
+
+    def _is_flipped(self, view_id: int) -> bool:
+        return self._flip and view_id % 2 == 1
+
+    def list_windows(self, sides: tuple[int, int], view_ids: list[int]) -> list[View]:
+        """Returns what the same views show of the rows and columns of an image of (height, width)."""
+        if view_ids:
+            return [self._draw_windows(sides, view_id) for view_id in view_ids]
+        resized = (int(self._side * side / min(sides)) for side in sides)
+        rows, columns = (
+            Window(0, side, after, round((after - self.size) / 2), 1)
+            for side, after in zip(sides, resized, strict=True)
+        )
+        return [(rows, columns)]
+
+    def _draw_windows(self, sides: tuple[int, int], view_id: int) -> View:
+        with _seed(view_id):
+            crop = self._crop.make_params([torch.empty(1, *sides, device="meta")])
+        first, step = (self.size - 1, -1) if self._is_flipped(view_id) else (0, 1)
+        rows = Window(crop["top"], crop["height"], self.size, 0, 1)
+        return rows, Window(crop["left"], crop["width"], self.size, first, step)
+
+
+@contextmanager
+def _seed(view_id: int) -> Iterator[None]:
+    """Draws for a `with` block by a view id, on the CPU for any device; other draws are not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(view_id)
+        yield
 
 
 class ImageReader(torch.utils.data.Dataset[LoadedItem]):
@@ -110,8 +140,12 @@ class ImageReader(torch.utils.data.Dataset[LoadedItem]):
         return [self.load(item, encoded) for item, encoded in zip(items, contents, strict=True)]
 
     def load(self, item: Item, encoded: bytes | None) -> LoadedItem:
-        """Returns one item, or another image of its class; `encoded`: its bytes, if they were read before."""
-        position, view_ids = item
+        """Returns views of one item, or of another image of its class; `encoded` as for `decode`."""
+        image, unreadable = self.decode(item[0], encoded)
+        return (None if image is None else self.augmentation(image, item[1])), unreadable
+
+    def decode(self, position: int, encoded: bytes | None) -> LoadedItem:
+        """Returns an image [3, height, width], or another of its class; `encoded`: its bytes, if known."""
         unreadable: list[str] = []
         for candidate in self._part.same_class(position):
             try:
@@ -122,18 +156,29 @@ class ImageReader(torch.utils.data.Dataset[LoadedItem]):
                 if len(unreadable) > self._max_corrupt:
                     break
                 continue
-            return self.augmentation(image, view_ids), unreadable
+            return image, unreadable
         return None, unreadable
 
 
-class BytesReader(torch.utils.data.Dataset[FetchedItem]):
-    """What a loader does when the device decodes."""
+class BytesReader(torch.utils.data.Dataset[Fetched]):
+    """What a loader does when the device decodes: reads items, and draws what is to be seen of each."""
 
-    def __init__(self, part: EncodedImages) -> None:
-        self._part = part
+    def __init__(self, part: EncodedImages, spec: StreamedSpec) -> None:
+        self._part, self._augmentation = part, Augmentation(spec)
 
-    def __getitems__(self, items: list[Item]) -> list[FetchedItem]:
-        return list(zip(items, self._part.read_many([position for position, _ in items]), strict=True))
+    def __getitems__(self, items: list[Item]) -> list[Fetched]:
+        contents = self._part.read_many([position for position, _ in items])
+        return [
+            (item, encoded, self._list_windows(item, encoded))
+            for item, encoded in zip(items, contents, strict=True)
+        ]
+
+    def _list_windows(self, item: Item, encoded: bytes | None) -> list[View]:
+        try:
+            sides = None if encoded is None else pictures.read_sides(encoded)
+        except pictures.UnreadableImage:  # the reader, which will load it, says so
+            sides = None
+        return [] if sides is None else self._augmentation.list_windows(sides, item[1])
 
 
 class StreamedSource(Source[EncodedImages]):
@@ -187,10 +232,10 @@ class StreamedSource(Source[EncodedImages]):
         loader = (
             self._make_loader(reader, _collate, items)
             if by_loaders
-            else self._make_loader(BytesReader(part), list, items)
+            else self._make_loader(BytesReader(part, self._spec), list, items)
         )
         for batch in loader:
-            pixels, unreadable = batch if by_loaders else _collate(decode_on_device(batch, reader, device))
+            pixels, unreadable = batch if by_loaders else decode_on_device(batch, reader, device)
             self.record_corrupt(unreadable)
             if pixels is None:
                 raise UserError([f"data: {unreadable[-1]}; nor is any other of its class"])
@@ -226,20 +271,22 @@ class StreamedSource(Source[EncodedImages]):
             logging.getLogger(__name__).warning("data: %s; another of its class stands in", line)
 
 
-def decode_on_device(batch: list[FetchedItem], reader: ImageReader, device: torch.device) -> list[LoadedItem]:
-    """Returns items decoded and cropped on the device; what it cannot decode the reader loads, here."""
-    images = pictures.decode_jpegs([encoded for _, encoded in batch], device)
-    return [
-        _to_device(reader.load(item, encoded), device)
-        if image is None
-        else (reader.augmentation(image, item[1]), [])
-        for (item, encoded), image in zip(batch, images, strict=True)
-    ]
-
-
-def _to_device(item: LoadedItem, device: torch.device) -> LoadedItem:
-    pixels, unreadable = item
-    return (None if pixels is None else pixels.to(device)), unreadable
+def decode_on_device(batch: list[Fetched], reader: ImageReader, device: torch.device) -> LoadedItem:
+    """Returns views of items, cropped on the device; what it cannot decode the reader does, here."""
+    decoded = pictures.decode_jpegs([encoded if views else None for _, encoded, views in batch], device)
+    images: list[Tensor] = []
+    all_views, all_unreadable = list[list[View]](), list[str]()
+    for image, ((position, view_ids), encoded, views) in zip(decoded, batch, strict=True):
+        if image is None:
+            loaded, unreadable = reader.decode(position, encoded)
+            all_unreadable += unreadable
+            if loaded is None:
+                return None, all_unreadable
+            image = loaded.to(device)
+            views = reader.augmentation.list_windows((image.shape[1], image.shape[2]), view_ids)
+        images.append(image)
+        all_views.append(views)
+    return resample(images, all_views, reader.augmentation.size), all_unreadable
 
 
 def _collate(items: list[LoadedItem]) -> LoadedItem:

@@ -94,6 +94,7 @@ def _examine(health: Health, address: str | None, storage: str, root: Path, stud
     )
     for name, answer in answers.items():
         findings.add_node_facts(health, name, answer)
+        findings.add_gpu_sharing(health, name, answer, study)
     findings.add_mixtures(health, list(answers.values()), study)
     alive = {name: probe for name, probe in probes.items() if _check_clock(health, name, probe)}
     _check_network(health, alive)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raykd.doctor import node
+from raykd.driver import mps
 from raykd.study.study import Study
 
 SLOW_MB_PER_S = 50.0  # MB/s; below it, checkpoints and images wait noticeably
@@ -120,6 +121,17 @@ def add_mixtures(health: Health, all_facts: Sequence[dict[str, Any]], study: Stu
         )  # fmt: skip
     else:
         health.add_warning("cluster", "CPUs", kinds_differ.format(kinds), fix.format("CPU"))
+
+
+def add_gpu_sharing(health: Health, name: str, facts: dict[str, Any], study: Study | None) -> None:
+    """Adds how trials would share a GPU of a node, where there is one and they may."""
+    gpus = study.cluster.gpus if study else "auto"
+    if not facts["gpus"] or (gpus != "auto" and not 0 < gpus < 1):
+        return
+    if facts["mps"]:
+        health.add_ok(name, "GPUs", mps.describe(True))
+    else:
+        health.add_warning(name, "GPUs", mps.describe(False), mps.FIX)
 
 
 def add_speed(health: Health, name: str, check: str, message: str, rate: float) -> None:

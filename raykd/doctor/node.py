@@ -14,6 +14,7 @@ import torch
 from pydantic import TypeAdapter
 
 from raykd import data, plugins
+from raykd.driver import mps
 from raykd.errors import UserError, first_line
 from raykd.store.folder import Folder
 from raykd.store.processors import count_cpus, has_bf16, name_device
@@ -54,6 +55,7 @@ def collect_facts(request: NodeRequest) -> dict[str, Any]:
         "versions": get_versions(),
         "devices": _describe_devices(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "mps": mps.can_share(),
         "cpu": name_device(torch.device("cpu")),
         "cpu_bf16": has_bf16(torch.device("cpu")),
         "memory": _read_memory(),

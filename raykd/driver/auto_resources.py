@@ -8,6 +8,7 @@ import torch
 
 from raykd import data, models, plugins
 from raykd.data import Dataset
+from raykd.driver import mps
 from raykd.driver.resources import (
     Node,
     WorkerSize,
@@ -110,7 +111,11 @@ def resolve_here(study: Study, dataset: Dataset[Any] | None) -> Resolution:
     nodes = [{"CPU": float(count_cpus()), "GPU": float(torch.cuda.device_count()), "memory": float(memory)}]
     measures = dataset is not None and may_share_gpu(study, nodes)
     share = choose_share(measure_gpu_memory(study.recipe, dataset)) if dataset and measures else 1.0
-    return resolve(study, nodes, share)
+    resolution = resolve(study, nodes, share)
+    if 0 < resolution.study.cluster.num_gpus < 1:
+        words = f"{resolution.description}; {mps.describe(mps.can_share())}"
+        return resolution._replace(description=words)
+    return resolution
 
 
 def resolve(study: Study, nodes: list[Node], share: float = 1.0, reason: str = "") -> Resolution:

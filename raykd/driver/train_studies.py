@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from raykd.driver import mps
 from raykd.driver.confirm import confirm, drop_done_checkpoints, list_pending
 from raykd.driver.job import EventHandler, make_trial_job
+from raykd.driver.resources import get_size
 from raykd.driver.searcher import StudySearch
 from raykd.driver.study_run import DriveOptions, End, StudyRun
 from raykd.driver.teacher import TeacherTrainingError, get_teacher_weights
@@ -16,6 +18,11 @@ from raykd.store.status import rank_trials
 
 def train_all(runs: Sequence[StudyRun], owner: RunFiles, options: DriveOptions, share: bool) -> list[End]:
     """Teacher, search and confirmation; returns how each run has ended."""
+    with mps.serve_nodes(get_size(runs[0].study).gpus):
+        return _train_all(runs, owner, options, share)
+
+
+def _train_all(runs: Sequence[StudyRun], owner: RunFiles, options: DriveOptions, share: bool) -> list[End]:
     root, download, on_event = options.data_root, options.download, options.on_event
     try:
         teachers = get_teacher_weights(*runs[0], root, download, on_event)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from raykd.driver import mps
 from raykd.driver.leftovers import temporary_folder
 from raykd.driver.preemption import watch_preemption
 from raykd.driver.resources import WorkerSize
@@ -29,12 +30,19 @@ def run_in_tune(config: dict[str, Any]) -> None:
     from ray import tune
 
     _check_code(config["driver"], config["job"]["folder"])
+    mps.join()
     device = torch.device("cuda" if config["gpus"] else "cpu")
-    if 0 < config["gpus"] < 1:
-        torch.cuda.set_per_process_memory_fraction(config["gpus"])  # the others' share is theirs
+    with keep_to_share(config["gpus"]), watch_preemption() as has_notice:
+        run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device, has_notice)
+
+
+@contextmanager
+def keep_to_share(gpus: float) -> Iterator[None]:
+    """Leaves the others' parts of a shared GPU to them for a `with` block, and what is freed at its end."""
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
     try:
-        with watch_preemption() as has_notice:
-            run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device, has_notice)
+        yield
     finally:
         release_memory()
 
@@ -78,10 +86,12 @@ def run_in_train(config: dict[str, Any]) -> None:
         except ray.exceptions.RayError as error:
             raise ReporterGone(f"Ray Train's controller is gone: {error}") from error
 
+    mps.join()
     with watch_preemption(config["node"]) as has_notice:
         for job in config["jobs"]:
             _check_code(config["driver"], job["folder"])
-            run(Job(**job), report, ray.train.torch.get_device(), has_notice)
+            with keep_to_share(config["gpus"]):
+                run(Job(**job), report, ray.train.torch.get_device(), has_notice)
 
 
 def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, inside_tune: bool) -> None:
@@ -114,6 +124,7 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
                 "jobs": [asdict(job) for job in jobs],
                 "driver": get_fingerprint(),
                 "node": node,
+                "gpus": size.gpus,
             },
             torch_config=TorchConfig(backend="nccl" if size.gpus else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S),
             scaling_config=ScalingConfig(

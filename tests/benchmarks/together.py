@@ -5,7 +5,7 @@ python tests/benchmarks/together.py [TEACHER STUDENT [SECONDS]]
 "apart": k processes, the cores divided among them (at least one thread each), every one with its own teacher.
 "apart, cached": the same with the teacher's cache, warm, as a study has it from its second trial on.
 "lockstep": one process, all cores, k students trained in turn on one stream of batches, one forward pass of
-the teacher a batch. KD, batch 64, digits. Without a cache the outputs are the teacher's own, in float32.
+the teacher a batch. KD, batch 64, digits. Without a cache the outputs are the teacher's own.
 """
 
 import multiprocessing
@@ -22,13 +22,15 @@ from raykd.store.provenance import record_provenance
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import add_cache
 from raykd.teachers.teacher import LiveTeacher
+from raykd.training.evaluation import uses_bf16
 from raykd.training.trainer import Trainer
 
 COUNTS = (1, 2, 4, 8)
 BATCH = 64
+CPU = torch.device("cpu")
 
 
-def make_trainer(teacher: str, student: str, cached: bool) -> Trainer:
+def make_trainer(teacher: str, student: str, cached: bool, device: torch.device = CPU) -> Trainer:
     torch.manual_seed(0)  # the cache is of one teacher
     recipe = Recipe.model_validate(
         {
@@ -39,47 +41,56 @@ def make_trainer(teacher: str, student: str, cached: bool) -> Trainer:
         },
         strict=False,
     )
-    device = torch.device("cpu")
     dataset = data.load(recipe.data, data.default_root(), False)
-    live = LiveTeacher(models.make(teacher, 10), 32, device, False)
+    live = LiveTeacher(models.make(teacher, 10), 32, device, uses_bf16(recipe, device))
     teacher_outputs = add_cache(live, recipe.data.index_views(dataset), 8.0 if cached else 0.0, device)
     return Trainer(recipe, dataset, teacher_outputs, device)
 
 
 def train_one(
-    nets: tuple[str, str], cached: bool, threads: int, seconds: float, barrier: Any, step_counts: Any
+    nets: tuple[str, str],
+    cached: bool,
+    threads: int,
+    seconds: float,
+    device: torch.device,
+    barrier: Any,
+    rates: Any,
 ) -> None:
     torch.set_num_threads(threads)
-    trainer = make_trainer(*nets, cached)
+    trainer = make_trainer(*nets, cached, device)
     trainer.measure_step_seconds(1)
     if cached:
         for batch in trainer.get_batches(1):
             trainer.teacher.get_outputs(batch)
     barrier.wait()
-    steps, end = 0, time.perf_counter() + seconds
+    began, steps = time.perf_counter(), 0
+    end = began + seconds
     while time.perf_counter() < end:
         for step, batch in enumerate(trainer.get_batches(1)):
             trainer.train_step(1, step, iter([batch]))
             steps += 1
             if time.perf_counter() >= end:
                 break
-    step_counts.put(steps)
+    trainer.step.take_teacher_times()  # waits for a GPU
+    rates.put(steps * BATCH / (time.perf_counter() - began))
 
 
-def measure_apart(nets: tuple[str, str], count: int, seconds: float, cached: bool) -> float:
+def measure_apart(
+    nets: tuple[str, str], count: int, seconds: float, cached: bool, device: torch.device = CPU
+) -> float:
     spawn = multiprocessing.get_context("spawn")
-    barrier, step_counts = spawn.Barrier(count), spawn.Queue()
+    barrier, rates = spawn.Barrier(count), spawn.Queue()
     threads = max(1, (os.cpu_count() or 1) // count)
     processes = [
-        spawn.Process(target=train_one, args=(nets, cached, threads, seconds, barrier, step_counts))
+        spawn.Process(target=train_one, args=(nets, cached, threads, seconds, device, barrier, rates))
         for _ in range(count)
     ]
     for process in processes:
         process.start()
-    steps = sum(step_counts.get() for _ in processes)
+    rate: float = sum(rates.get() for _ in processes)
     for process in processes:
         process.join()
-    return steps * BATCH / seconds
+    return rate
 
 
 class SharedTeacher:

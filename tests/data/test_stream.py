@@ -10,6 +10,8 @@ from torchvision.transforms import v2
 from raykd import data, models
 from raykd.data import pictures
 from raykd.data.in_memory import Pixels
+from raykd.data.resample import resample
+from raykd.data.stream import Augmentation
 from raykd.errors import UserError
 from raykd.training.evaluation import measure_accuracy
 
@@ -111,3 +113,18 @@ def test_the_device_decodes_as_the_loaders_do(data_root: Path) -> None:
         ):
             assert (ours.images - theirs.images).abs().max() < 0.15  # of pixels in standard deviations
             assert torch.equal(ours.index, theirs.index)
+
+
+def test_crops_of_many_images_at_once_are_torchvisions_and_the_same_in_any_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sides = [(50, 41), (33, 120), (90, 70)]
+    images = [torch.randint(0, 256, (3, *s), generator=generator, dtype=torch.uint8) for s in sides]
+    augmentation = Augmentation(photograph_settings())
+    all_ids: list[list[int]] = [[3, 8], [], [5]]
+    views = [augmentation.list_windows(s, ids) for s, ids in zip(sides, all_ids, strict=True)]
+    together = resample(images, views, SIZE).split([2, 1, 1])
+    for image, ids, image_views, pixels in zip(images, all_ids, views, together, strict=True):
+        exact = augmentation(image.double(), ids)
+        assert pixels.shape == exact.shape
+        assert (pixels - exact).abs().max() < 0.501  # rounded
+        assert torch.equal(pixels, resample([image], [image_views], SIZE))

@@ -61,6 +61,21 @@ def test_what_is_wrong_with_a_node_is_named_with_its_fix(tmp_path: Path) -> None
     )
 
 
+def test_how_trials_share_a_gpu_is_said(small: Path) -> None:
+    alone, shared = (Study.read(small, (f"cluster/gpus={gpus}",)) for gpus in (1, 0.5))
+
+    def add(study: Study | None, gpus: list[str], has_mps: bool) -> list[tuple[str, str]]:
+        health = Health("here")
+        findings.add_gpu_sharing(health, "node", {"gpus": gpus, "mps": has_mps}, study)
+        return [(finding.level, finding.fix) for finding in health.findings]
+
+    assert add(alone, ["H100"], False) == add(shared, [], False) == []
+    assert add(shared, ["H100"], True) == [("ok", "")]
+    for study in (shared, None):
+        ((level, fix),) = add(study, ["H100"], False)
+        assert level == "warning" and "nvidia-cuda-mps-control" in fix
+
+
 def test_another_version_or_too_little_space_is_reported(tmp_path: Path) -> None:
     facts = node.collect_facts(make_request(tmp_path))
     facts["versions"] = facts["versions"] | {"ray": "2.1.0", "torch": "is missing"}

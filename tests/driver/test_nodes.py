@@ -12,8 +12,10 @@ import torch
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
+from support.mps_control import find_daemon, write_control
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 
+from raykd.driver import mps
 from raykd.driver.auto_resources import can_use_gpus, resolve_on_cluster
 from raykd.driver.resources import WorkerSize, get_size, list_nodes, worker_slots
 from raykd.driver.searcher import StudySearch
@@ -88,8 +90,10 @@ def test_a_study_goes_on_over_the_nodes_that_are_left(
     assert sum(row["lost"] for row in rows) == 1 and not any(row["errors"] for row in rows)
 
 
-def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path, tmp_path: Path) -> None:
-    """The GPU is Ray's word only: what is tested is who is placed on it, and when."""
+def test_two_trials_share_a_gpu_and_a_third_waits(
+    cluster: Cluster, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The GPU is Ray's word only: what is tested is who is placed on it, when, and whether MPS serves."""
 
     def on_half_a_gpu(config: dict[str, Any]) -> None:
         """Notes how many ran at once, itself included; waits a while for a second, and then for a third."""
@@ -101,10 +105,13 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
             most = max(most, running)
             time.sleep(0.05)
         note.unlink()
+        mps.join()
         placements = f"{most} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+        assert find_daemon(Path(os.environ[mps.PIPES])).is_running()
         (tmp_path / str(config["number"])).write_text(placements)
         tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
 
+    monkeypatch.setenv("PATH", f"{write_control(tmp_path / 'bin')}:{os.environ['PATH']}")
     cluster.add_node(num_cpus=4, num_gpus=1)
     study = Study.read(small, ("cluster/gpus=0.5", "budget/trials=3"))
     run_files = RunFiles(str(tmp_path / "runs/small"))
@@ -117,7 +124,12 @@ def test_two_trials_share_a_gpu_and_a_third_waits(cluster: Cluster, small: Path,
             study, run_files, lambda number, params: {"number": number},
             lambda: worker_slots(list_nodes(), WorkerSize(1, study.cluster.num_gpus)), lambda row: None,
         )  # fmt: skip
-        run_trials(searcher, tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5}), reuse_actors=False)
+        with mps.serve_nodes(gpus=0.5):
+            pipes = mps.find_folder()
+            daemon = find_daemon(pipes)
+            trainable = tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5})
+            run_trials(searcher, trainable, reuse_actors=False)
+        wait_for(lambda: not daemon.is_running() and not pipes.exists())
     assert [row["state"] for row in searcher.rows.values()] == ["COMPLETE"] * 3, searcher.rows
     placements = [(tmp_path / str(number)).read_text() for number in range(3)]
     assert placements[:2] == ["2 [0] 0"] * 2 and placements[2] in ("1 [0] 0", "2 [0] 0")

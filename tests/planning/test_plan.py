@@ -160,9 +160,13 @@ def test_a_plan_for_gpus_without_one_says_that_nothing_was_measured(
     verb: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    done = verb("plan", str(STUDIES / "quickstart.yaml"), "--set", "cluster/gpus=1")
+    done = verb(
+        "plan", str(STUDIES / "quickstart.yaml"), "--set", "cluster/gpus=0.25", "--set", "confirm/workers=1"
+    )
     assert done.returncode == 0, done.stderr
-    assert "not measured: the study asks for a GPU, and torch can use none here" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert "not measured: the study asks for a GPU, and torch can use none here" in said
+    assert "trials that share a GPU take turns (no nvidia-cuda-mps-control on the PATH)" in said
 
 
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:
