@@ -28,6 +28,7 @@ from raykd.study.study import Study
 from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher
 from raykd.training.evaluation import uses_bf16
+from raykd.training.graphs import start_graphs
 from raykd.training.trainer import Trainer
 
 NUM_STEPS = 2
@@ -55,7 +56,7 @@ def make_untrained_trainer(recipe: Recipe, dataset: Dataset[Any], device: torch.
             for net, spec in zip(nets, specs, strict=True)
         ]
         teacher = EnsembleTeacher(teachers, [1.0] * len(nets)) if len(nets) > 1 else teachers[0]
-    return Trainer(recipe, dataset, teacher, device)
+    return Trainer(recipe, dataset, teacher, device, graphs=start_graphs(device))
 
 
 def measure_gpu_memory(recipe: Recipe, dataset: Dataset[Any]) -> GpuMemory | None:

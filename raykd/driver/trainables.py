@@ -1,6 +1,7 @@
 """How a trial meets Ray: in the actor of its Ray Tune trial, or as a Ray Train job of several workers."""
 
 import ctypes
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def release_memory() -> bool:
     An actor runs trial after trial, each in a thread of its own, and glibc keeps what every thread's heap has
     freed; malloc_trim is glibc's own and has no counterpart in Python.
     """
+    gc.collect()  # CUDA graphs and what they were recorded from hold each other
     torch.cuda.empty_cache()  # nothing, where no GPU was used
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and bool(trim(0))

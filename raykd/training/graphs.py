@@ -167,7 +167,7 @@ class GraphedFunction(Generic[R]):
                 x.copy_(value)
 
     def _stay_eager(self, reason: str) -> None:
-        self.level = f"eager: {reason}"
+        self.level, self._inputs = f"eager: {reason}", []
         logging.getLogger(__name__).warning("%s is not replayed as a CUDA graph: %s", self.name, reason)
 
 

@@ -52,6 +52,7 @@ class OptimizerStep:
         self._num_micro_batches = recipe.optimizer.accumulate
         self._names: list[str] = []  # of the loss's terms
         self._graphed: Callable[..., tuple[Tensor, Tensor, list[Tensor | None]]] | None = None
+        self._parameters = list(distiller.parameters())
 
     def use_graphs(self, graphs: Graphs) -> None:
         """Has micro-batches replayed from now on."""
@@ -81,7 +82,7 @@ class OptimizerStep:
         self.nonfinite_guard.check(self._names, epoch, step)
         self._set_learning_rates(self.compute_lr(epoch, step), progress)
         if self._recipe.optimizer.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._distiller.parameters(), self._recipe.optimizer.clip_norm)
+            nn.utils.clip_grad_norm_(self._parameters, self._recipe.optimizer.clip_norm)
         self.optimizer.step()
         return dict(zip(self._names, sum(means[1:], means[0]).unbind(), strict=True))
 
@@ -99,23 +100,21 @@ class OptimizerStep:
     def _replay(self, *inputs: Any) -> tuple[Tensor, Tensor]:
         """As `_run`. A replay overwrites the gradients of the one before, which are kept beside."""
         assert self._graphed is not None
-        parameters = list(self._distiller.parameters())
-        before = [p.grad for p in parameters if p.grad is not None]
+        before = [p.grad for p in self._parameters if p.grad is not None]
         sums = list(torch._foreach_clone(before)) if before else []
         raw, loss, gradients = self._graphed(*inputs)
         if sums:
             torch._foreach_add_(sums, [gradient for gradient in gradients if gradient is not None])
         remaining = iter(sums)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient if gradient is None else next(remaining, gradient)
         return raw.clone(), loss.clone()
 
     def _run_anew(self, *inputs: Any) -> tuple[Tensor, Tensor, list[Tensor | None]]:
         """As `_run`, but gradients are the micro-batch's alone, and returned in the parameters' order."""
-        parameters = list(self._distiller.parameters())
-        for parameter in parameters:
+        for parameter in self._parameters:
             parameter.grad = None
-        return *self._run(*inputs), [parameter.grad for parameter in parameters]
+        return *self._run(*inputs), [parameter.grad for parameter in self._parameters]
 
     def take_teacher_times(self) -> list[float]:
         """Returns the seconds of each of the teacher's outputs since the last call, by the device's clock."""
