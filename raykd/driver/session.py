@@ -28,6 +28,7 @@ MAX_LOST_WORKERS = 10  # so often a training is tried again whose process or mac
 RAY_ENV = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "^Raylet is terminated",  # the end of its log; one line says that it died
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # each report waits for a poll of the controller
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",

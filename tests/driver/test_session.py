@@ -1,5 +1,6 @@
 """Ray sessions: one that cannot start or dies is a line, one that is the user's stays as it was."""
 
+import inspect
 import logging
 import os
 import shutil
@@ -131,6 +132,14 @@ def test_a_session_that_the_process_has_is_used_and_left_alone(small: Path, tmp_
         text=True, env=environment | {"PYTHONPATH": tests},
     )  # fmt: skip
     assert done.returncode == 0 and "tune.py" not in done.stderr, done.stderr
+
+
+def test_what_ray_prints_of_a_dead_raylet_is_known() -> None:
+    """Fails when Ray says it in other words, of which its switch for unwanted lines must then be told."""
+    from ray._private.process_watcher import report_raylet_error_logs
+
+    pattern = session.RAY_ENV["RAY_DEDUP_LOGS_SKIP_REGEX"].removeprefix("^")
+    assert f'"{pattern}' in inspect.getsource(report_raylet_error_logs)
 
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY")
