@@ -14,6 +14,7 @@ from raykd import plugins
 from raykd.doctor import findings, node
 from raykd.doctor.findings import Health
 from raykd.driver.auto_resources import resolve
+from raykd.driver.preemption import list_draining_nodes
 from raykd.driver.resources import describe_idle_gpus, find_misfit, list_nodes, may_share_gpu
 from raykd.driver.session import connect
 from raykd.errors import UserError, first_line
@@ -116,13 +117,19 @@ def _check_authentication(health: Health, address: str | None) -> None:
 
 
 def _list_nodes(health: Health) -> dict[str, dict[str, Any]]:
-    """The living nodes, by name; the dead are named."""
+    """The living nodes, by name; the dead are named, and those that soon will be."""
     import ray
 
     nodes: dict[str, dict[str, Any]] = {}
+    draining = list_draining_nodes()
     for info in ray.nodes():
         name = f"{info['NodeManagerHostname']}-{info['NodeID'][:4]}"
-        if info["Alive"]:
+        if info["NodeID"] in draining and info["Alive"]:
+            health.add_warning(
+                name, "reachable", "is about to be taken away: it takes no trials any more",
+                "nothing: its trials write their state and go on elsewhere",
+            )  # fmt: skip
+        elif info["Alive"]:
             nodes[name] = info
         else:
             health.add_warning(

@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,7 @@ def parse_ray_starts(text: str) -> list[list[str]]:
     one_line_commands = re.sub(r"\\\n|\n {4,}(?=--)", " ", text)
     lines = (line for line in one_line_commands.splitlines() if not line.lstrip().startswith("#"))
     commands = [line.split("ray start", 1)[1] for line in lines if "ray start -" in line]
-    return [[word for word in shlex.split(words) if word != "$@"] for words in commands]
+    return [[word for word in shlex.split(words) if word not in ("$@", "&")] for words in commands]
 
 
 @pytest.mark.parametrize("name", [f"{name}.yaml" for name in UP] + ["onprem.sh"])
@@ -95,6 +97,41 @@ def test_ray_up_takes_the_file(name: str) -> None:
     assert "auth_token" in str(config["file_mounts"])
     spot = {"aws": "'MarketType': 'spot'", "gcp": "'provisioningModel': 'SPOT'", "onprem": ""}
     assert spot[name] in str(config)
+
+
+@pytest.mark.parametrize(("cloud", "drain_seconds"), [("aws", "110"), ("gcp", "25")])
+def test_ray_is_told_when_the_cloud_gives_notice(cloud: str, drain_seconds: str) -> None:
+    """A cloud's metadata on loopback, as its manual has it, and a process in Ray's place."""
+    has_notice = threading.Event()
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            is_aws = self.path == "/latest/meta-data/spot/instance-action"
+            assert is_aws or self.path == "/computeMetadata/v1/instance/preempted"
+            assert "Google" in self.headers.values() or "the token" in self.headers.values()
+            self.send_response(404 if is_aws and not has_notice.is_set() else 200)
+            self.end_headers()
+            self.wfile.write(str(has_notice.is_set()).upper().encode())
+
+        def do_PUT(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"the token")
+
+        def log_message(self, *_: Any) -> None: ...
+
+    waits = "while sleep 0.1; do :; done"
+    ray = f'trap "echo ends; exit" TERM; echo $RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S; {waits}'
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        threading.Thread(target=server.serve_forever).start()
+        env = os.environ | {"METADATA": f"http://127.0.0.1:{server.server_port}"}
+        words = [str(CLUSTER / "spot.sh"), cloud, "bash", "-c", ray]
+        with subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline().strip() == drain_seconds
+            assert process.poll() is None
+            has_notice.set()
+            assert process.communicate(timeout=20)[0] == "ends\n" and process.returncode == 0
+        server.shutdown()
 
 
 def cluster_spec(manifest: dict[str, Any]) -> dict[str, Any]:
