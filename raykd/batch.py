@@ -32,6 +32,7 @@ class Outputs(NamedTuple):
     head: Head
     pooled: Tensor  # [n, d, height, width], the features whose spatial mean is the embedding
     preacts: tuple[Tensor, ...] = ()  # of each map what the stage's last ReLU reads, shaped as the map
+    each_logits: tuple[Tensor, ...] = ()  # [n, c] of each of several teachers; `logits` are their mean
 
 
 class OutputShapes(NamedTuple):

@@ -90,7 +90,7 @@ class Subject:
 
 def _find_context(name: str) -> MethodContext:
     refusals = []
-    has_peers = methods.get_class(name).students == "peers"
+    has_peers = methods.get_class(name).students != "one"
     for context in map(with_branches, (PEERS_CONTEXT,) if has_peers else CONTEXTS):
         try:
             with torch.device("meta"):

@@ -63,7 +63,8 @@ def make_outputs(shapes: OutputShapes, rows: int, generator: torch.Generator) ->
     preacts = tuple(normal(rows, *shape) for shape in shapes.maps)
     pooled = normal(rows, *shapes.pooled).relu()
     pooled = pooled - pooled.mean(dim=(2, 3), keepdim=True) + embedding[:, :, None, None]
-    return Outputs(logits, embedding, tuple(x.relu() for x in preacts), head, pooled, preacts)
+    maps = tuple(x.relu() for x in preacts)
+    return Outputs(logits, embedding, maps, head, pooled, preacts, (logits, -logits))  # as if of two
 
 
 def make_batch(seed: int = 0, rotations: int = 1, context: MethodContext = CONTEXT) -> MethodBatch:
@@ -130,7 +131,8 @@ def map_tensors(outputs: Outputs, change: Callable[[Tensor], Tensor]) -> Outputs
     """Returns the outputs with every tensor changed."""
     maps, preacts = tuple(map(change, outputs.maps)), tuple(map(change, outputs.preacts))
     logits, embedding, pooled = map(change, (outputs.logits, outputs.embedding, outputs.pooled))
-    return Outputs(logits, embedding, maps, Head(*map(change, outputs.head)), pooled, preacts)
+    head, each_logits = Head(*map(change, outputs.head)), tuple(map(change, outputs.each_logits))
+    return Outputs(logits, embedding, maps, head, pooled, preacts, each_logits)
 
 
 def require_gradients(batch: MethodBatch) -> MethodBatch:

@@ -12,9 +12,10 @@ from raykd.spec import Choice, Spec
 
 Weight = Annotated[float, Field(ge=0)]
 Standardize = Annotated[bool, Choice((True, False))]  # logits by their z-score first (arXiv:2403.01427)
-Need = Literal["logits", "embedding", "maps", "head", "pooled", "preacts", "stages"]
+Need = Literal["logits", "embedding", "maps", "head", "pooled", "preacts", "stages", "each_logits"]
 Status = Literal["official", "reconstruction"]
-Students = Literal["one", "peers"]  # whether a trial has one student, or several that teach one another
+# whether a trial has one student, several that teach one another, or one with a member for each teacher
+Students = Literal["one", "peers", "members"]
 LearningRate = Callable[[float, float], float]  # (progress, the recipe's) -> a part's; at 0 the part rests
 
 

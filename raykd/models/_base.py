@@ -24,7 +24,8 @@ class Net(nn.Module, ABC):
 
     def get_head(self) -> Head:
         """Returns the classifier's tensors: weight [c, d], bias [c]."""
-        return Head(*(self.get_parameter(f"{self.head}.{name}") for name in ("weight", "bias")))
+        classifier = self.get_submodule(self.head)
+        return Head(*(getattr(classifier, name) for name in ("weight", "bias")))
 
     def set_input_statistics(self, mean: Triple, std: Triple) -> None:
         """Says how the images that come are normalised: a net that was made for others changes them."""

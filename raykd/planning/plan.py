@@ -112,7 +112,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
     resolution, speed = _resolve(study, options, dataset)
     study = resolution.study
     space = study.search_space()
-    student_parameters = models.num_parameters(meta_distiller.student)
+    student_parameters = models.num_parameters(models.merge_members(meta_distiller.student))
     method_parameters = sum(p.numel() for p in meta_distiller.parameters()) - student_parameters
     bank_bytes = sum(b.numel() * b.element_size() for b in meta_distiller.method.buffers())
     trials = study.count_trials()

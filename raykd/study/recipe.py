@@ -20,6 +20,7 @@ from raykd.teachers.cache_form import CacheForm
 from raykd.teachers.cached import CACHEABLE
 
 MethodByName = Annotated[MethodConfig, ByTag("name", methods.names, methods.get_config_class)]
+OF_SEVERAL = {"logits", "each_logits"}  # what several teachers give
 LabelSmoothing = Annotated[float, Field(ge=0, lt=1), Range(0, 0.3)]  # of the cross-entropy (arXiv:1512.00567)
 
 
@@ -120,6 +121,11 @@ class Recipe(Spec):
         return (*[self.student] * self.student.copies, *self.peers)
 
     @property
+    def num_members(self) -> int:
+        """The members of the student: one for each teacher, or none."""
+        return len(self.teachers) if self._method_class.students == "members" else 0
+
+    @property
     def grouping(self) -> Grouping:
         """What stands together in a batch."""
         return Grouping(self.optimizer.images_per_class, self._method_class.views)
@@ -147,9 +153,9 @@ class Recipe(Spec):
         if self.teacher and self.teachers:
             raise ValueError("say either teacher (one) or teachers (several, averaged)")
         needs = self._method_class.needs
-        if len(self.teachers) > 1 and not needs <= {"logits"}:
+        if len(self.teachers) > 1 and not needs <= OF_SEVERAL:
             raise ValueError(
-                f"teachers: method '{self.method.name}' reads {', '.join(sorted(needs - {'logits'}))} of its "
+                f"teachers: method '{self.method.name}' reads {', '.join(sorted(needs - OF_SEVERAL))} of its "
                 f"teacher; several serve methods that read logits alone: {', '.join(_list_logit_methods())}"
             )
         for name, form in self._list_cache_forms().items():
@@ -167,7 +173,8 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _check_students(self) -> Self:
-        check_students(self.method.name, self._method_class, self.student.copies, len(self.peers))
+        counts = self.student.copies, len(self.peers), len(self.teachers)
+        check_students(self.method.name, self._method_class, *counts)
         return self
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,7 +211,7 @@ def check_form(path: str, form: CacheForm, name: str) -> None:
 
 
 def _list_logit_methods() -> list[str]:
-    return [name for name in methods.names() if methods.get_class(name).needs == {"logits"}]
+    return [name for name in methods.names() if set() < methods.get_class(name).needs <= OF_SEVERAL]
 
 
 def make_teacher_recipe(recipe: Recipe, teacher: TeacherSpec) -> Recipe:

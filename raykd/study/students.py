@@ -10,7 +10,7 @@ from raykd.methods import Method
 from raykd.study.nets import NetSpec
 
 
-def check_students(name: str, method: type[Method], copies: int, num_peers: int) -> None:
+def check_students(name: str, method: type[Method], copies: int, num_peers: int, num_teachers: int) -> None:
     """ValueError in one line where a recipe's students are not those of its method.
 
     Args:
@@ -18,9 +18,10 @@ def check_students(name: str, method: type[Method], copies: int, num_peers: int)
         method: Its class.
         copies: `student/copies`.
         num_peers: How many nets `peers` names.
+        num_teachers: How many `teachers` names.
     """
     place = f"student/copies = {copies}" if copies > 1 else f"peers ({num_peers})"
-    if method.students == "one" and copies + num_peers > 1:
+    if method.students != "peers" and copies + num_peers > 1:
         needs = "needs a teacher and " if method.needs else ""
         raise ValueError(
             f"{place}: method '{name}' {needs}trains one student; students teach one another by "
@@ -29,6 +30,10 @@ def check_students(name: str, method: type[Method], copies: int, num_peers: int)
     if method.students == "peers" and copies + num_peers < 2:
         raise ValueError(
             f"method '{name}' needs students that teach one another: say student/copies (2 or more) or peers"
+        )
+    if method.students == "members" and num_teachers < 2:
+        raise ValueError(
+            f"method '{name}' has a member of the student for each teacher: say teachers (2 or more)"
         )
 
 

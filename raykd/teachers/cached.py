@@ -19,7 +19,9 @@ from raykd.paths import get_cache_folder
 from raykd.teachers.cache_file import CacheFile, open_cache_file
 from raykd.teachers.teacher import CacheStats, LiveTeacher, Teacher
 
-CACHEABLE = frozenset({"logits", "embedding", "head"})  # the fields of Outputs that a cache holds
+CACHEABLE = frozenset(
+    {"logits", "each_logits", "embedding", "head"}
+)  # the fields of Outputs that a cache holds
 
 Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]

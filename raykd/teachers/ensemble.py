@@ -27,7 +27,7 @@ def merge_shapes(shapes: Sequence[OutputShapes]) -> OutputShapes:
 
 
 class EnsembleTeacher:
-    """Gives the weighted mean of the teachers' logits, and nothing else."""
+    """Gives the weighted mean of the teachers' logits, and those of each."""
 
     def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
         self.shapes = merge_shapes([teacher.shapes for teacher in teachers])
@@ -45,7 +45,8 @@ class EnsembleTeacher:
         """Returns the logits of each view in the batch."""
         logits = [teacher.get_outputs(batch).logits for teacher in self._teachers]
         outputs = empty_outputs(len(batch.images), batch.images.device)
-        return outputs._replace(logits=average_logits(logits, self._weights))
+        mean = average_logits(logits, self._weights)
+        return outputs._replace(logits=mean, each_logits=tuple(logits))
 
     def wrap(self, wrap: Wrap) -> None:
         """Has each teacher's forward pass wrapped."""

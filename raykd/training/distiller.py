@@ -74,7 +74,7 @@ class Distiller(nn.Module):
             raise ValueError(
                 f"{recipe.method.name} needs data/rotations = {rotations}, but it is {recipe.data.rotations}"
             )
-        self._plus_kd = recipe.plus_kd
+        self._plus_kd, self._num_members = recipe.plus_kd, recipe.num_members
         self._rotations, self._label_smoothing = recipe.data.rotations, recipe.label_smoothing
         self.bf16 = False
         self.teacher_stages: Stages | None = None  # for methods whose needs name stages
@@ -140,6 +140,8 @@ class Distiller(nn.Module):
         )
 
     def _run_students(self, images: Tensor) -> list[Outputs]:
+        if self._num_members:
+            return models.run_members(self.student, self._num_members, images)
         return [self.student(images)] if self.peers is None else self.peers(self.student, images)
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -28,10 +28,15 @@ class Peers(nn.Module):
 
 
 def make_students(recipe: Recipe, classes: int, starts: Sequence[Start]) -> tuple[models.Net, Peers | None]:
-    """Returns the student that is deployed, and its peers, if any, with their starts (empty: all random)."""
+    """Returns the student that is deployed, and its peers, if any, with their starts (empty: all random).
+
+    The student has a member for each teacher, if the method trains these.
+    """
     nets = []
     for number, spec in enumerate(recipe.list_students()):
         nets.append(models.make(spec.net, classes, spec.options))
         if starts and (start := starts[number]) is not None:
             models.load_weights(nets[-1], start, spec.head == "new")
+    if recipe.num_members:
+        models.add_members(nets[0], recipe.num_members)
     return nets[0], Peers(nets[1:]) if len(nets) > 1 else None

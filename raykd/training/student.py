@@ -7,6 +7,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from raykd import models
 from raykd.batch import Triple
 from raykd.data import Dataset, DataSpec
 from raykd.errors import UserError, first_line, validate
@@ -98,8 +99,7 @@ def build_deployed(
     recipe: Recipe, weights: Mapping[str, Tensor], classes: int, size: int
 ) -> distiller.DeployedStudent:
     """Returns the student, its method's deploy_head, if any, and the weights in it. RuntimeError: no fit."""
-    net = distiller.build_on_meta(
-        recipe, classes, size, 1
-    ).deployed_student()  # one image: banks are not deployed
+    built = distiller.build_on_meta(recipe, classes, size, 1)  # one image: banks are not deployed
+    net = models.merge_members(built.deployed_student())
     net.load_state_dict(weights, assign=True)
     return net.requires_grad_(False).eval()

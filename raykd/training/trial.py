@@ -218,7 +218,7 @@ def _analyse(job: Job, trainer: Trainer) -> dict[str, Any]:
         teacher = EnsembleNet(nets, [t.weight for t in recipe.teachers]) if len(nets) > 1 else nets[0]
         teacher.to(trainer.device).to(memory_format=torch.channels_last)  # as the student: speeds compare
     bf16 = uses_bf16(recipe, trainer.device)
-    return analyse(trainer.ema_student, teacher, dataset, trainer.source, bf16)
+    return analyse(models.merge_members(trainer.ema_student), teacher, dataset, trainer.source, bf16)
 
 
 def _save_state(folder: Folder, trainer: Trainer, rows: list[dict[str, Any]], is_end_of_epoch: bool) -> None:
@@ -237,7 +237,8 @@ def _write_epoch(job: Job, folder: Folder, trainer: Trainer, rows: list[dict[str
     if unreadable := trainer.source.list_unreadable():
         folder.write_json(file_names.UNREADABLE, unreadable)
     if trainer.num_epochs_done == trainer.recipe.epochs:
-        weights = {k: v.cpu().contiguous() for k, v in trainer.ema_student.state_dict().items()}
+        state = models.merge_members(trainer.ema_student).state_dict()
+        weights = {k: v.cpu().contiguous() for k, v in state.items()}
         folder.write(file_names.STUDENT, safetensors.torch.save(weights))
     if "test_accuracy" in rows[-1]:
         folder.write_json(file_names.ANALYSIS, _analyse(job, trainer))
@@ -266,7 +267,8 @@ def _load_checkpoint(folder: Folder, name: str) -> dict[str, Any] | None:
 
 def _make_report(row: dict[str, Any], trainer: Trainer) -> dict[str, Any]:
     is_final = row["epoch"] == trainer.recipe.epochs
-    return row | {"final": is_final, "parameters": models.num_parameters(trainer.student)}
+    deployed = models.merge_members(trainer.student)
+    return row | {"final": is_final, "parameters": models.num_parameters(deployed)}
 
 
 @lru_cache(maxsize=1)

@@ -29,7 +29,8 @@ from raykd.data import cifar100
 from raykd.store.provenance import record_provenance
 from raykd.study.optimizer import Optimizer
 from raykd.study.recipe import Recipe
-from raykd.teachers.teacher import LiveTeacher
+from raykd.teachers.ensemble import EnsembleTeacher
+from raykd.teachers.teacher import LiveTeacher, Teacher
 from raykd.training.trainer import Trainer
 
 ROUNDS = 5
@@ -47,11 +48,11 @@ class MethodRun:
     """One row of the table."""
 
     def __init__(self, dataset: Any, method: dict[str, Any], nets: tuple[str, str], rotations: int) -> None:
-        students = methods.get_class(method["name"]).students
+        students, spec = methods.get_class(method["name"]).students, {"net": nets[0], "weights": "untrained"}
         recipe = Recipe.model_validate(
             {
                 "data": cifar100.CIFAR100(rotations=rotations),
-                "teacher": {"net": nets[0], "weights": "untrained"},
+                **({"teachers": [spec, spec]} if students == "members" else {"teacher": spec}),
                 "student": {"net": nets[1], "copies": 2 if students == "peers" else 1},
                 "method": methods.get_config_class(method["name"])(**method),
                 "optimizer": Optimizer(
@@ -61,7 +62,10 @@ class MethodRun:
             strict=False,
         )
         device = torch.device("cpu")
-        teacher = LiveTeacher(models.make(nets[0], len(dataset.classes)), dataset.size, device, False)
+        net = models.make(nets[0], len(dataset.classes))
+        teacher: Teacher = LiveTeacher(net, dataset.size, device, False)
+        if recipe.teachers:
+            teacher = EnsembleTeacher([teacher, teacher], [1.0, 1.0])
         self.name = " ".join(f"{value}" for value in method.values())
         self.trainer = Trainer(recipe, dataset, teacher, device)
         self.trainer.distiller.train()

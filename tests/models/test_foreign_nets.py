@@ -122,7 +122,7 @@ def serves(method: str, student: str, teacher: str) -> bool:
     """Whether a method serves the pair; if so, its terms and gradients are finite."""
     context = MethodContext(*(make_shapes(net) for net in (student, teacher)), LABELS[::ROTATIONS])
     config = methods.get_config_class(method)()
-    has_peers = methods.get_class(method).students == "peers"
+    has_peers = methods.get_class(method).students != "one"
     context = context._replace(
         peers=(context.student,) * has_peers,
         make_branch=lambda _, first: models.make_branch(student, CLASSES, NETS.get(student), first),
@@ -143,6 +143,7 @@ def serves(method: str, student: str, teacher: str) -> bool:
     rotations = module.rotations or 1
     outputs = [Outputs(*run_net(net)) for net in (student, teacher)]
     index = torch.arange(IMAGES) // rotations % (IMAGES // ROTATIONS)
+    outputs[1] = outputs[1]._replace(each_logits=(outputs[1].logits,) * 2)  # as if of two
     peers = tuple(outputs[:1]) if has_peers else ()
     stages = [
         models.NetStages(net, False) if isinstance(net := make_net(one), models.StagedNet) else None

@@ -26,6 +26,7 @@ from raykd.data import Dataset
 from raykd.data.in_memory import Pixels
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import CachedTeacher, add_cache
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher
 from raykd.training import step as step_module
 from raykd.training.trainer import Trainer
@@ -38,6 +39,7 @@ GATHERING = ("crd", "mcl", "msdcrd", "pckd", "reviewkd", "sskd", "wcord")  # met
 
 
 def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> Recipe:
+    students, teacher = methods.get_class(method).students, {"net": nets[0], "weights": "none"}
     plain = {
         "data": {
             "name": "cifar100",
@@ -45,11 +47,8 @@ def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> 
             "padding": 0,
             "rotations": 4 if method == "sskd" else 1,
         },
-        "teacher": {"net": nets[0], "weights": "none"},
-        "student": {
-            "net": nets[1],
-            "copies": 2 if methods.get_class(method).students == "peers" else 1,
-        },
+        **({"teachers": [teacher, teacher]} if students == "members" else {"teacher": teacher}),
+        "student": {"net": nets[1], "copies": 2 if students == "peers" else 1},
         "method": {"name": method},
         "precision": "bfloat16",
     }
@@ -65,9 +64,10 @@ def make_dataset(images: int = 50_000) -> Dataset[Any]:
 
 def make_trainer(recipe: Recipe, dataset: Dataset[Any], folder: Path | None = None) -> Trainer:
     """With a teacher's cache in a folder, if there is one."""
-    assert recipe.teacher is not None
-    net, bf16 = models.make(recipe.teacher.net, len(dataset.classes)), recipe.precision == "bfloat16"
-    teacher: Any = LiveTeacher(net, dataset.size, CUDA, bf16)
+    net = models.make(recipe.list_teachers()[0].net, len(dataset.classes))
+    teacher: Any = LiveTeacher(net, dataset.size, CUDA, recipe.precision == "bfloat16")
+    if recipe.teachers:
+        teacher = EnsembleTeacher([teacher, teacher], [1.0, 1.0])
     if folder is not None:
         os.environ["RAYKD_CACHE"] = str(folder)
         teacher = add_cache(teacher, recipe.data.index_views(dataset), 1.0, CUDA)

@@ -17,7 +17,7 @@ from raykd import methods
 RECORDED = Path(__file__).with_name("launches.json")
 GROWTH = 1.1
 OF_KD = 2.5  # times KD's launches, a method's at most
-SEVERAL_NETS = ("iakd", "lmcl", "mcl_okd")  # a step passes three to six nets: twice that
+SEVERAL_NETS = ("iakd", "latentbe", "lmcl", "mcl_okd")  # a step passes three to six nets: twice that
 BUDGET = {  # a KD step of each pair; "bfloat16" is resnet32x4 -> resnet8x4
     "bfloat16 kd": 390, "live resnet56 resnet20": 690, "live wrn_40_2 wrn_16_2": 490,
     "table resnet32x4 resnet8x4": 215, "table resnet56 resnet20": 390, "table wrn_40_2 wrn_16_2": 285,

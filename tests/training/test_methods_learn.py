@@ -14,7 +14,8 @@ from torch import Tensor
 from raykd import data, methods
 from raykd.models import Net, make
 from raykd.study.recipe import Recipe
-from raykd.teachers.teacher import LiveTeacher, NoTeacher
+from raykd.teachers.ensemble import EnsembleTeacher
+from raykd.teachers.teacher import LiveTeacher, NoTeacher, Teacher
 from raykd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -25,12 +26,13 @@ ROTATED = ("pckd", "sskd")  # four views an image: fewer images in the same time
 
 
 def recipe(name: str, **settings: Any) -> Recipe:
-    rotations = 4 if name in ROTATED else 1
+    rotations, teacher = 4 if name in ROTATED else 1, {"net": "resnet8", "weights": "trained below"}
+    is_ensemble = methods.get_class(name).students == "members"
     plain = {
         "data": {"name": "digits", "images": 320, "holdout": 0.25, "padding": 1, "rotations": rotations},
-        "teacher": {"net": "resnet8", "weights": "trained below"},
         "student": {"net": "resnet8", "copies": 2 if name in PEERS else 1},
         "method": {"name": name},
+        **({"teachers": [teacher, teacher]} if is_ensemble else {"teacher": teacher}),
         "epochs": 8 if name in LATE else 3 if name in TWICE else 5,
         "optimizer": {"batch_size": 16},
         "ema_decay": 0.9,
@@ -71,7 +73,9 @@ def test_a_student_learns_digits_by_every_method(name: str) -> None:
     torch.set_num_threads(1)
     settings = recipe(name)
     dataset = data.load(settings.data, Path("unused"), False)
-    trainer = Trainer(settings, dataset, LiveTeacher(teacher(), 32, CPU, False), CPU)
+    live: Teacher = LiveTeacher(teacher(), 32, CPU, False)
+    shown = EnsembleTeacher([live, live], [1.0, 1.0]) if settings.teachers else live
+    trainer = Trainer(settings, dataset, shown, CPU)
     untrained = copy.deepcopy(trainer.distiller.student.state_dict())
     rows = list(trainer.run())
     assert rows[-1]["accuracy"] > 30, [row["accuracy"] for row in rows]
