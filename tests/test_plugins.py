@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from raykd import data, methods, models, plugins
-from raykd.contract.contract import BrokenPromise, Subject, check_method, check_terms_and_gradients
+from raykd.contract.contract import check_method
+from raykd.contract.promises import check_terms_and_gradients
+from raykd.contract.subject import BrokenPromise, Subject
 from raykd.driver.job import make_trial_job
 from raykd.driver.launch import read_study
 from raykd.errors import UserError

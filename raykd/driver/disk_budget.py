@@ -1,10 +1,12 @@
 """The room that a run has: the study's cap on its files (budget/disk_gb), and the disk below them.
 
-What may go when room is short: the students of trials beside the best, the oldest first, then those of
-retrained controls. Rows, recipes, checkpoints of what is under way and the best student stay.
+Only the students of the best trials (`keep`) are kept at all. What may go when room is short: those of trials
+beside the best, the oldest first, then those of retrained controls. Rows, recipes, checkpoints of what is
+under way and the best student stay.
 """
 
 import shutil
+from collections.abc import Container
 from typing import Any
 
 from raykd.store import file_names
@@ -16,7 +18,7 @@ MIN_FREE_BYTES = 32 * 10**6  # bytes; a disk with less is full
 
 
 class DiskBudget:
-    """Makes room for trials.
+    """Keeps the best trials' students, and makes room for trials.
 
     Args:
         study: The study, with its cap.
@@ -24,8 +26,16 @@ class DiskBudget:
     """
 
     def __init__(self, study: Study, run_files: RunFiles) -> None:
-        self._run_files, self._max_gigabytes = run_files, study.budget.disk_gb
+        self._run_files, self._max_gigabytes, self._keep = run_files, study.budget.disk_gb, study.keep
+        self._removed: set[int] = set()  # trials whose students were removed by `keep_best`
         self._largest_trial = 0  # bytes of a trial under way, as far as one was seen
+
+    def keep_best(self, rows: list[dict[str, Any]], front: Container[int]) -> None:
+        """Removes the students of all but the best trials and those of a Pareto front."""
+        for row in rank_trials(rows)[self._keep :]:
+            if row["number"] not in front and row["number"] not in self._removed:
+                self._removed.add(row["number"])
+                self._run_files.trial(row["number"]).remove(file_names.STUDENT)
 
     def make_room(self, rows: list[dict[str, Any]], running: list[int], num_new: int = 1) -> str:
         """Returns why there is no room for `num_new` trials beside the running ones; "" when there is.

@@ -25,8 +25,8 @@ from raykd.maths.gaussian_process import (
     prior_log_params,
 )
 from raykd.maths.rungs_gp import MIN_TRIALS, RungsGP
+from raykd.maths.unit_space import UnitSpace
 from raykd.spec import Dimension
-from raykd.study.unit_space import UnitSpace
 
 STATE = (
     "rungs_gp"  # the Optuna study's attribute: what is fitted, and the gains expected of the last proposals

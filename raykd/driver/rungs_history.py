@@ -6,7 +6,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from raykd.maths.gaussian_process import Array
-from raykd.study.unit_space import UnitSpace
+from raykd.maths.unit_space import UnitSpace
 
 DIVERGED = "diverged"  # the user attribute of a trial whose loss was not finite
 

@@ -27,7 +27,6 @@ from raykd.metric import get_score, select_scores
 from raykd.spec import Scalar
 from raykd.store import file_names
 from raykd.store.run_files import RunFiles, drop_checkpoints
-from raykd.store.status import rank_trials
 from raykd.study.constraints import find_student, format_excess
 from raykd.study.study import Study
 from raykd.training.failure import is_lost, is_preempted
@@ -63,7 +62,6 @@ class StudySearch(Searcher):
         self.rows = {row["number"]: row for row in run_files.trials()}
         self.running: dict[str, int] = {}  # numbers by Tune's trial ids
         self.stop_reason = ""  # the reason when the search cannot go on as things are
-        self._removed: set[int] = set()  # trials whose students were removed
         self._num_crashes: Counter[int] = Counter()  # lost without notice
         # of running trials: up to when their seconds are in the row, on the monotonic clock
         self._counted_until: dict[int, float] = {}
@@ -285,27 +283,25 @@ class StudySearch(Searcher):
     def _write_end(self, number: int, state: TrialState, reason: str) -> None:
         self._write_row(self.rows[number] | {"state": state.name, "reason": reason, "ended": time.time()})
         drop_checkpoints(self.run_files.trial(number))
-        self._keep_best()
-        self._disk_budget.make_room(list(self.rows.values()), list(self.running.values()), num_new=0)
-
-    def _keep_best(self) -> None:
-        """Only the students of the best trials stay on disk; with several objectives, the whole front's."""
         front: set[int] = set()
         if len(self.study.search.objectives) > 1:
             front = {trial.number for trial in self.optuna_study.best_trials}
-        for row in rank_trials(list(self.rows.values()))[self.study.keep :]:
-            if row["number"] not in front | self._removed:
-                self._removed.add(row["number"])
-                self.run_files.trial(row["number"]).remove(file_names.STUDENT)
+        self._disk_budget.keep_best(list(self.rows.values()), front)
+        self._disk_budget.make_room(list(self.rows.values()), list(self.running.values()), num_new=0)
 
     def _make_row(self, number: int, role: str, params: dict[str, Scalar]) -> dict[str, Any]:
+        """The row (trial.json) of a trial that has not begun."""
         metric = self.study.search.metric
         breaks = format_excess(find_student(self._students, params))
         return (
-            make_row(number, role, params)
+            {
+                "number": number, "role": role, "params": params, "state": "RUNNING", "reason": "",
+                "started": None, "ended": None, "seconds": 0.0, "accuracy": None, "seconds_per_epoch": None,
+                "parameters": None, "epochs": 0, "errors": 0, "lost": 0,
+            }
             | ({} if metric == "accuracy" else {"metric": metric, metric: None})
             | ({"breaks": breaks} if breaks else {})
-        )
+        )  # fmt: skip
 
     def _write_row(self, row: dict[str, Any]) -> None:
         """Keep a row, with the seconds for which the trial has held its devices: not while nobody ran it."""
@@ -316,12 +312,3 @@ class StudySearch(Searcher):
         self.rows[number] = row
         self.run_files.trial(number).write_json(file_names.TRIAL, row)
         self._on_update(row)
-
-
-def make_row(number: int, role: str, params: dict[str, Scalar]) -> dict[str, Any]:
-    """Returns the row (trial.json) of a trial that has not begun."""
-    return {
-        "number": number, "role": role, "params": params, "state": "RUNNING", "reason": "",
-        "started": None, "ended": None, "seconds": 0.0, "accuracy": None, "seconds_per_epoch": None,
-        "parameters": None, "epochs": 0, "errors": 0, "lost": 0,
-    }  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from raykd import methods
-from raykd.contract.contract import CHECKS, CONTEXT, Subject
-from raykd.contract.synthetic_batch import CLASSES
+from raykd.contract.promises import CHECKS
+from raykd.contract.subject import Subject
+from raykd.contract.synthetic_batch import CLASSES, CONTEXT
 
 UNLIKE_DEFAULT: dict[str, list[dict[str, Any]]] = {
     "crcd": [{"sampling": "per_sample"}],

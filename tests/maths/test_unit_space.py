@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from raykd.maths.unit_space import CHOICE_SIZE, UnitSpace
 from raykd.spec import Choice, Dimension, Range
-from raykd.study.unit_space import CHOICE_SIZE, UnitSpace
 
 SPACE: dict[str, Dimension] = {
     "lr": Range(0.01, 1, log=True),
