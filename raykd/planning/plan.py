@@ -15,10 +15,14 @@ from raykd.planning import cost
 from raykd.planning.cache_forms import CacheFormPlan, plan_forms
 from raykd.planning.cost import CostEstimate
 from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
-from raykd.store.folder import Folder
+from raykd.report.page.sections import describe_first_rung
+from raykd.report.rows.collect import collect
+from raykd.store.folder import Folder, join_uri
+from raykd.store.run_files import RunFiles
 from raykd.study import space_check
 from raykd.study.constraints import describe_students
 from raykd.study.recipe import Recipe, make_teacher_recipes
+from raykd.study.rungs import list_rungs
 from raykd.study.search_warnings import list_search_warnings
 from raykd.study.study import Study
 from raykd.training import distiller, start
@@ -47,6 +51,7 @@ class Plan:
     cache_forms: tuple[CacheFormPlan, ...]  # in which the teacher's outputs are or could be kept
     students: dict[str, str]  # what each costs, in words, where the study has constraints
     search_warnings: tuple[str, ...]  # what the sampler cannot learn from
+    first_rung: str  # in words: what the curves of an earlier run of the study allow; "" where there is none
     epochs: int
     images: int  # training images of a trial
     student_parameters: int
@@ -137,6 +142,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         ),
         students=describe_students(students),
         search_warnings=tuple(list_search_warnings(study)),
+        first_rung=_advise_first_rung(study, options.storage),
         epochs=recipe.epochs,
         images=dataset_info.images,
         student_parameters=student_parameters,
@@ -155,6 +161,15 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         trial_disk_bytes=4 * (3 * student_parameters + 2 * method_parameters) + bank_bytes,
         disk_free_bytes=_free_bytes(Folder(options.storage).local),
     )
+
+
+def _advise_first_rung(study: Study, storage: str) -> str:
+    """By the curves of the study's own run, or of the one that it is to be warm-started by."""
+    runs = [RunFiles(uri) for uri in (join_uri(storage, study.name), study.warm_start) if uri is not None]
+    for run_files in runs if list_rungs(study) else ():
+        if run_files.exists() and (words := describe_first_rung(collect(run_files))):
+            return f"by the curves of {run_files.folder.uri}: {words}"
+    return ""
 
 
 def _estimate_times(study: Study, dataset_info: data.DatasetInfo, speed: Speed | None) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from support import fake_runs
 
 from raykd.data import DatasetInfo, ViewIndex
 from raykd.errors import UserError
 from raykd.planning import cost
 from raykd.planning.cache_forms import CacheFormPlan, RowSeconds, estimate_saving, list_forms
+from raykd.planning.plan import PlanOptions, make_plan
 from raykd.study import space_check
 from raykd.study.comparison import list_studies, read_study
 from raykd.study.study import Study
@@ -249,3 +251,14 @@ def test_the_forms_of_a_cache_are_those_that_serve_the_method(verb: Any, small: 
     for name, number in (("kd", 5), ("dcd", 3), ("dist", 3), ("fitnet", 1)):
         recipe = Study.read(STUDIES / f"cifar100/{name}.yaml").recipe
         assert len(list_forms(recipe, DatasetInfo(100, 32, 1000))) == number, name
+
+
+@pytest.mark.slow
+def test_an_earlier_run_of_the_study_says_how_early_its_first_rung_may_be(tmp_path: Path) -> None:
+    study = fake_runs.make_study("made", trials=16)
+    unpruned = Study.parse(study.to_dict() | {"search": {"pruner": {"kind": "none"}}}, "made")
+    options = PlanOptions(data_root=tmp_path, storage=str(tmp_path), images_per_second=1000)
+    assert make_plan(study, options).first_rung == ""
+    fake_runs.write_run(unpruned, tmp_path, confirmed=False)
+    words = make_plan(study, options).first_rung
+    assert words.startswith(f"by the curves of {tmp_path}/made: From epoch ") and "min_fraction" in words

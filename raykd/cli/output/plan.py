@@ -36,6 +36,7 @@ def print_plan(plan: Any) -> None:
         "disk": f"{plan.disk_bytes / 2**20:,.0f} MiB, and {plan.trial_disk_bytes / 2**20:,.0f} MiB for each "
         f"trial under way; free: {format_free(plan.disk_free_bytes)}",
         **({"teacher's cache": plan.teacher_cache} if plan.teacher_cache else {}),
+        **({"first rung": plan.first_rung} if plan.first_rung else {}),
     } | _format_times(plan)
     for name, value in rows.items():
         print_lines([f"{name:>16}  {value}"], 18)

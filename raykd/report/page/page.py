@@ -68,7 +68,7 @@ def draw_plots(run: RunData, importances: Importances | str) -> list[Plot]:
             Plot("rank_correlations", "Do early accuracies rank trials as the end does?",
                  history.plot_rank_correlations(run),
                  RANK_CORRELATIONS_CAPTION.format(metric=run.metric_title)
-                 + sections.describe_first_rung(run)),
+                 + " " + sections.describe_first_rung(run)),
             Plot("confirmations", "Confirmed on the test set", timeline.plot_confirmations(run),
                  CONFIRMATIONS_CAPTION),
             Plot("embeddings", "Embeddings of student and teacher", embeddings.plot_embeddings(run),

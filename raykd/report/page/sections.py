@@ -118,7 +118,7 @@ def describe_first_rung(run: RunData) -> str:
         return ""
     fraction = epoch / (max(correlations) + 1)
     return (
-        f" From epoch {epoch} on the interval stays above {ENOUGH_CORRELATION:g}: a first rung there "
+        f"From epoch {epoch} on the interval stays above {ENOUGH_CORRELATION:g}: a first rung there "
         f"(min_fraction {fraction:.2g}) is the earliest to recommend for a study like this one."
     )
 
