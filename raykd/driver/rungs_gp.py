@@ -147,8 +147,8 @@ class RungsGPSampler(BaseSampler):
 class RungsGPPruner(BasePruner):
     """Halving by predicted ends: at a rung a trial goes on when its end may be among the best 1/eta.
 
-    A prediction counts `kappa` standard deviations above its mean, and every trial's is made from what it had
-    reached at the rung. Until the model knows enough ends, trials are compared by their values at the rung.
+    A prediction counts `kappa` standard deviations above its mean, and is made from all that is
+    known. Until the model knows enough ends, trials are compared by their values at the rung.
     The paper's trial is never stopped: it is what a study is compared with, and one of the first ends.
 
     Args:
@@ -173,7 +173,7 @@ class RungsGPPruner(BasePruner):
         reached = np.isfinite(scores)
         if np.isfinite(history.values[:, -1]).sum() >= MIN_TRIALS and STATE in study.user_attrs:
             model = _load(study, self._unit_space, history)
-            mean, variance = model.rungs.predict_own_ends(self._rungs.index(epoch))
+            mean, variance = model.rungs.predict_own_ends()
             scores = mean + self._kappa * np.sqrt(variance)
         own = history.numbers.index(trial.number)
         ahead = int((scores[reached] > scores[own]).sum())
@@ -203,12 +203,11 @@ def _fit(study: optuna.Study, unit_space: UnitSpace, history: RungsHistory) -> M
     if count < state["count"] + max(MIN_GROWTH, GROWTH * state["count"]):
         return _load(study, unit_space, history)
     inputs = unit_space.to_inputs(history.units)
-    rungs = RungsGP(inputs, history.values, [np.array(params) for params in state["rungs"]], fit=True)
-    log_params = [params.round(6).tolist() for params in rungs.log_params]
+    rungs = RungsGP(inputs, history.values, state["rungs"], fit=True).params.round(6).tolist()
     x, y = _list_soundness(unit_space, history)
     start = None if state["sound"] is None else np.array(state["sound"])
     sound = fit_log_params(x, y, start).round(6).tolist() if len(history.diverged) >= MIN_DIVERGED else None
-    study.set_user_attr(STATE, state | {"count": count, "rungs": log_params, "sound": sound})
+    study.set_user_attr(STATE, state | {"count": count, "rungs": rungs, "sound": sound})
     return _load(study, unit_space, history)
 
 
@@ -216,7 +215,7 @@ def _load(study: optuna.Study, unit_space: UnitSpace, history: RungsHistory) -> 
     """The model with the parameters that are kept."""
     state = study.user_attrs[STATE]
     inputs = unit_space.to_inputs(history.units)
-    rungs = RungsGP(inputs, history.values, [np.array(params) for params in state["rungs"]])
+    rungs = RungsGP(inputs, history.values, state["rungs"])
     sound = None
     if len(history.diverged) >= MIN_DIVERGED:
         x, y = _list_soundness(unit_space, history)

@@ -4,8 +4,9 @@ The kernel is Matern 5/2 of variance 1 on standardized values (Rasmussen and Wil
 Length scales and noise are maximum a posteriori: a study's first trials are too few for maximum likelihood.
 """
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class GaussianProcess:
     @cached_property
     def _solution(self) -> tuple[Array, Array]:
         """The covariance's Cholesky factor, and its inverse times the standardized observations."""
-        covariance, _ = _matern(self._x, self._x, self._lengths)
+        covariance, _ = matern(self._x, self._x, self._lengths)
         covariance[np.diag_indices_from(covariance)] += np.exp(self._log_params[-1])
         factor = cholesky(covariance, lower=True, check_finite=False)
         return factor, cho_solve((factor, True), (self._y - self._offset) / self._scale, check_finite=False)
@@ -54,7 +55,7 @@ class GaussianProcess:
     def predict(self, x: Array) -> Prediction:
         """Returns mean and variance [m] at inputs [m, d]."""
         factor, alpha = self._solution
-        cross, _ = _matern(self._x, x, self._lengths)
+        cross, _ = matern(self._x, x, self._lengths)
         explained = solve_triangular(factor, cross, lower=True, check_finite=False)
         variance = np.maximum(1 - np.einsum("nm,nm->m", explained, explained), 1e-12)
         return Prediction(self._offset + self._scale * (alpha @ cross), self._scale**2 * variance)
@@ -75,9 +76,16 @@ def fit_log_params(x: Array, y: Array, start: Array | None = None) -> Array:
     """Returns the most probable parameters [d + 1] of a GaussianProcess, by L-BFGS from `start`."""
     offset, scale = standardize(y)
     first = prior_log_params(x.shape[1]) if start is None else start
+    return minimize_posterior(negative_log_posterior, first, (x, (y - offset) / scale))
+
+
+def minimize_posterior(
+    function: Callable[..., tuple[float, Array]], start: Array, arguments: tuple[Any, ...]
+) -> Array:
+    """Returns the parameters that minimize a function of them and of `arguments`, given with its gradient."""
     result = minimize(
-        negative_log_posterior, first, args=(x, (y - offset) / scale), jac=True, method="L-BFGS-B",
-        bounds=[LOG_BOUNDS] * len(first), options={"maxiter": 50, "ftol": 1e-5},
+        function, start, args=arguments, jac=True, method="L-BFGS-B",
+        bounds=[LOG_BOUNDS] * len(start), options={"maxiter": 50, "ftol": 1e-5},
     )  # fmt: skip
     fitted: Array = result.x
     return fitted
@@ -97,7 +105,7 @@ def negative_log_posterior(log_params: Array, x: Array, y: Array) -> tuple[float
         y: Standardized observations [n].
     """
     lengths, noise = np.exp(log_params[:-1]), np.exp(log_params[-1])
-    covariance, slope = _matern(x, x, lengths)
+    covariance, slope = matern(x, x, lengths)
     covariance[np.diag_indices_from(covariance)] += noise
     factor = cho_factor(covariance, lower=True, check_finite=False)
     alpha = cho_solve(factor, y, check_finite=False)
@@ -112,8 +120,8 @@ def negative_log_posterior(log_params: Array, x: Array, y: Array) -> tuple[float
     return float(value), gradient
 
 
-def _matern(a: Array, b: Array, lengths: Array) -> tuple[Array, Array]:
-    """The kernel [n, m], and its slope by which squared distances of single columns enter its gradient."""
+def matern(a: Array, b: Array, lengths: Array) -> tuple[Array, Array]:
+    """Returns the kernel [n, m], and its slope: by it, squared distances of columns enter the gradient."""
     a, b = a / lengths, b / lengths
     squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
     distance = ROOT5 * np.sqrt(np.maximum(squares, 0.0))

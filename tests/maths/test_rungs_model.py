@@ -42,21 +42,40 @@ def test_ends_of_new_points_are_predicted_from_few_complete_trials(trials: tuple
     assert (variance > 0).all()
 
 
-def test_a_trial_is_judged_from_the_last_rung_that_it_reached(trials: tuple[Array, Array]) -> None:
+def test_a_trials_own_rungs_say_most_of_its_end(trials: tuple[Array, Array]) -> None:
     x, values = trials
-    model = RungsGP(x, values, fit=True)
-    mean, variance = model.predict_own_ends()
-    assert mean[:15] == pytest.approx(squash(values[:15, 2])) and not variance[:15].any()
-    assert variance[15:30].max() < variance[30:].max()
-    assert spearmanr(mean, make_curves(x)[:, 2]).statistic > 0.9
+    mean, variance = RungsGP(x, values, fit=True).predict_own_ends()
+    assert mean[:15] == pytest.approx(squash(values[:15, 2]), abs=0.5)
+    assert variance[:15].max() < variance[15:30].mean() < variance[30:].mean()
+    assert spearmanr(mean, make_curves(x)[:, 2]).statistic > 0.95
+
+
+def test_an_early_rung_ranks_points_that_the_few_ends_cannot() -> None:
+    """The survivors' higher mean at the end does not count against those that were stopped."""
+    x, rng = np.random.default_rng(2).random((60, 4)), np.random.default_rng(3)
+    ends = 40 + 10 * np.sin(3 * x).sum(axis=1)
+    values = np.stack([0.3 * ends, 0.7 * ends, ends], axis=1) + 0.2 * rng.normal(size=(60, 3))
+    values[ends < np.quantile(ends, 0.6), 1:] = values[ends < np.quantile(ends, 0.9), 2] = np.nan
+    new = rng.random((300, 4))
+    mean = RungsGP(x, values, fit=True).predict_ends(new).mean
+    assert spearmanr(mean, np.sin(3 * new).sum(axis=1)).statistic > 0.9
+
+
+def test_the_fit_is_where_the_posterior_is_highest(trials: tuple[Array, Array]) -> None:
+    x, values = trials
+    fitted = RungsGP(x, values, fit=True)
+    again = RungsGP(x, values, fitted.params, fit=True)
+    from_elsewhere = RungsGP(x, values, fitted.params + 0.3, fit=True)
+    assert again.params == pytest.approx(fitted.params, abs=0.1)
+    assert from_elsewhere.params == pytest.approx(fitted.params, abs=0.3)
 
 
 def test_a_rung_that_few_reached_is_left_out_and_parameters_can_be_given(trials: tuple[Array, Array]) -> None:
     x, values = trials
     values[2:, 2] = np.nan
     fitted = RungsGP(x, values, fit=True)
-    assert fitted.num_rungs == 2 and len(fitted.log_params) == 2
-    again = RungsGP(x, values, fitted.log_params)
+    assert fitted.num_rungs == 2 and len(fitted.params) == 2 + 2 * 2
+    again = RungsGP(x, values, fitted.params)
     assert again.predict_ends(x).mean == pytest.approx(fitted.predict_ends(x).mean)
     assert again.believe(x[:0]) is again
     corner = np.array([[1.0, 0.0]])

@@ -3,8 +3,9 @@
 The curves are resampled to STEPS equal parts of their own epochs, so that a step is a fraction of a trial.
 Half of the prediction is that of randomized trees, half that of a Gaussian process on the curves' principal
 components, both of trainings that learned. Whether one breaks or never leaves chance, the step of a break and
-the seconds are the trees'. What a trial reports is the prediction and the residual curve of one real
-training, chosen by a hash of the point: a point always gives the same curve.
+the seconds are the trees'. What a trial reports is the prediction and the residual curve of one of
+the NEIGHBOURS real trainings that are predicted to end most nearly as well, chosen by a hash of the point: a
+point always gives the same curve. (Residuals of any training would be three times too large near the best.)
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from sklearn.model_selection import KFold
 
 STEPS = 27
-COMPONENTS = 5
+COMPONENTS, NEIGHBOURS = 5, 20
 CHANCE, LEARNED = 0.1, 1.0  # % of top-1: of a guess, and the least of a training that learned something
 FIELDS = ("epochs", "batch_size", "lr", "lr_peak", "momentum", "weight_decay", "label_smoothing")
 Point = dict[str, float]
@@ -100,7 +101,9 @@ class Surrogate:
         ])  # fmt: skip
         self.ends = self._curves[:, -1]
         self._model = _CurveModel(self._x, self._curves)
-        self._residuals = self._curves - self._model.predict(self._x)
+        predicted = self._model.predict(self._x)
+        order = np.argsort(predicted[:, -1])
+        self._predicted_ends, self._residuals = predicted[order, -1], (self._curves - predicted)[order]
         self._breaks = ExtraTreesClassifier(80, min_samples_leaf=2, random_state=0).fit(x, broken)
         self._sticks = ExtraTreesClassifier(80, min_samples_leaf=2, random_state=0).fit(
             x[~broken], stuck[~broken]
@@ -133,7 +136,9 @@ class Surrogate:
         outcomes = []
         for place, point in enumerate(points):
             digest = hashlib.sha256(repr([f"{point[f]:.6g}" for f in FIELDS]).encode()).digest()
-            noise = self._residuals[int.from_bytes(digest[:4], "big") % len(self._residuals)]
+            first = int(np.searchsorted(self._predicted_ends, curves[place, -1])) - NEIGHBOURS // 2
+            first = min(max(first, 0), len(self._residuals) - NEIGHBOURS)
+            noise = self._residuals[first + int.from_bytes(digest[:4], "big") % NEIGHBOURS]
             does_break = int.from_bytes(digest[4:8], "big") / 2**32 < breaks[place]
             curve = np.full(STEPS, CHANCE) if sticks[place] > 0.5 else np.clip(curves[place], CHANCE, 99)
             reported = curve if sticks[place] > 0.5 else np.clip(curve + noise, CHANCE, 99)
