@@ -163,6 +163,7 @@ def export(
     run: RunPath,
     out: Annotated[Path, Argument(callback=resolve_path, help="The folder to write.")],
     trial: Annotated[int | None, Option(help="The trial's number; default: the best.", min=0)] = None,
+    int8: Annotated[bool, Option("--int8", help="Also an ONNX program in int8, and what it costs.")] = False,
     data: Data = None,
     plugin: Plugin = NO_PLUGINS,
 ) -> None:
@@ -174,7 +175,7 @@ def export(
     from raykd.export.export import export as write_export
     from raykd.store.run_files import RunFiles
 
-    tables.print_export(str(out), write_export(RunFiles.open(run), out, trial, resolve_data_root(data)))
+    tables.print_export(str(out), write_export(RunFiles.open(run), out, trial, resolve_data_root(data), int8))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from raykd import methods
 from raykd.data import Dataset
 from raykd.export.choice import StudentChoice, locate_teachers
 from raykd.export.programs import ONNX, PROGRAM, ProgramCheck
+from raykd.export.quantized import INT8
 from raykd.maths.interval import half_width
 from raykd.metric import METRIC_TITLES, get_metric, get_score
 from raykd.store import file_names
@@ -32,6 +33,7 @@ logits = net(images)""",
 net = onnxruntime.InferenceSession("student.onnx")
 (logits,) = net.run(["logits"], {"images": images.numpy()})""",
 }
+LOADING_CODE[INT8] = LOADING_CODE[ONNX].replace(ONNX, INT8)
 
 
 def format_title(recipe: Recipe) -> str:

@@ -4,6 +4,7 @@ recipe.yaml           what `raykd train` takes to train it again
 student.safetensors   weights, under the names of raykd's nets
 student.pt2           torch.export program: images -> logits, any batch; needs torch alone
 student.onnx          the same for ONNX runtimes
+student.int8.onnx     likewise in int8, where it is asked for (quantized.py)
 preprocessing.json    how an image becomes an input, and the classes; also inside the three forms
 plugins/*.py          copies of the plugin files of the study, if any
 provenance.json       program, machine, seed and teacher of the training
@@ -17,7 +18,7 @@ import safetensors.torch
 
 from raykd import data
 from raykd.errors import UserError
-from raykd.export import card, programs
+from raykd.export import card, programs, quantized
 from raykd.export.choice import choose_student, make_export_recipe
 from raykd.store import file_names
 from raykd.store.folder import Folder
@@ -42,12 +43,13 @@ def is_export(folder: Folder, recipe: Recipe) -> bool:
 
 
 def export(
-    run_files: RunFiles, out: Path, number: int | None = None, root: Path | None = None
+    run_files: RunFiles, out: Path, number: int | None = None, root: Path | None = None, int8: bool = False
 ) -> dict[str, str]:
     """Writes a run's student into `out`, and returns what was left out and why: {file: reason}.
 
     The student of trial `number`, or the study's result (choice.py). Both programs are compared with the
     PyTorch net on real training images; one that differs is not written. `root`: where data sets lie.
+    `int8`: whether an ONNX program in int8 is added.
 
     Raises:
         UserError: There is no such trial, its student was not kept, its data set is not there, or `out` holds
@@ -71,5 +73,12 @@ def export(
     (out / file_names.STUDENT).write_bytes(safetensors.torch.save(weights, {"format": "pt"} | metadata))
     (out / file_names.PREPROCESSING).write_text(json.dumps(preprocessing_values, indent=1) + "\n")
     checks = programs.write_programs(net, programs.take_training_images(recipe.data, dataset), metadata, out)
+    (out / quantized.INT8).unlink(missing_ok=True)
+    if int8:
+        checks[quantized.INT8] = (
+            quantized.write_quantized(choice, dataset, out)
+            if checks[programs.ONNX].is_written
+            else checks[programs.ONNX]
+        )
     (out / CARD).write_text(card.render_card(run_files, choice, dataset, checks), encoding="utf-8")
     return {name: check.message for name, check in checks.items() if not check.is_written}

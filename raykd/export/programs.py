@@ -24,9 +24,11 @@ class ProgramCheck:
     message: str
 
 
-def take_training_images(spec: DataSpec, dataset: Dataset[Any]) -> Tensor:
-    """Returns some training images as an evaluation sees them. The test set stays closed."""
-    some_images = dataset.train.take(torch.arange(min(NUM_CHECK_IMAGES, len(dataset.train.labels))))
+def take_training_images(spec: DataSpec, dataset: Dataset[Any], count: int = NUM_CHECK_IMAGES) -> Tensor:
+    """Returns some training images, of all parts of the set, as an evaluation sees them."""
+    num_images = len(dataset.train.labels)
+    count = min(count, num_images)
+    some_images = dataset.train.take(torch.arange(count) * num_images // count)
     source = spec.make_source(dataset, torch.device("cpu"))
     return torch.cat([images for images, _ in source.evaluation_batches(some_images, 0, 1)]).contiguous()
 

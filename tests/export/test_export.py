@@ -187,18 +187,39 @@ def test_a_student_of_timm_loads_in_plain_timm_and_onnxruntime_with_the_same_num
         np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-4)
 
 
+def check_int8(folder: Path, dataset: data.Dataset[Any]) -> None:
+    """The drop on the card is counted anew on the test set; the answers are close to those in float32."""
+    card = (folder / "README.md").read_text()
+    (words,) = re.findall(r"`student.int8.onnx` \(needs (.*)\):", card)
+    pixels, labels = dataset.test.pixels.float().permute(0, 3, 1, 2) / 255, dataset.test.labels
+    images = (pixels - torch.tensor(dataset.mean)[:, None, None]) / torch.tensor(dataset.std)[:, None, None]
+    sessions = [onnxruntime.InferenceSession(folder / f"student{kind}.onnx") for kind in (".int8", "")]
+    answers = [session.run(["logits"], {"images": images.numpy()})[0].argmax(1) for session in sessions]
+    correct, float_correct = (int((answer == labels.numpy()).sum()) for answer in answers)
+    drop = 100 * (float_correct - correct) / 360
+    assert f"accuracy on 360 test images {100 * correct / 360:.2f} %, a drop of {drop:.2f} points" in words, (
+        words
+    )
+    assert ("fine-tuning" in words) == (drop > 0.5) and "on 100 training images" in words
+    assert (answers[0] == answers[1]).mean() > 0.9
+    metadata = [session.get_modelmeta().custom_metadata_map for session in sessions]
+    assert metadata[0]["preprocessing"] == metadata[1]["preprocessing"]
+    sizes = [(folder / f"student{kind}.onnx").stat().st_size for kind in (".int8", "")]
+    assert sizes[0] < 0.5 * sizes[1] and f"{sizes[0] / sizes[1]:.2f} of its size" in words
+
+
 @pytest.mark.slow
 def test_a_confirmed_study_exports_the_retraining_and_says_so(
     run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_files, out = run(retrained=True), tmp_path / "out"
-    assert not export(run_files, out, root=tmp_path) and (out / "student.onnx").exists()
+    assert not export(run_files, out, root=tmp_path, int8=True) and (out / "student.onnx").exists()
+    check_int8(out, data.load(data.Digits(images=100), tmp_path, False))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as where the extra is not installed
-    left_out = export(run_files, out, root=tmp_path)
-    assert left_out == {
-        "student.onnx": "ONNX needs onnxruntime: pip install 'raykd[export]', then export again"
-    }
-    assert not (out / "student.onnx").exists() and (out / "student.pt2").exists()
+    left_out = export(run_files, out, root=tmp_path, int8=True)
+    reason = "ONNX needs onnxruntime: pip install 'raykd[export]', then export again"
+    assert left_out == {"student.onnx": reason, "student.int8.onnx": reason}
+    assert not list(out.glob("*.onnx")) and (out / "student.pt2").exists()
     recipe, card = YAML(typ="safe").load(out / "recipe.yaml"), (out / "README.md").read_text()
     assert (recipe["data"]["holdout"], recipe["seed"]) == (0.0, 1)
     test_accuracy = run_files.confirmation("best", 1).read_json("epochs.json")[-1]["test_accuracy"]
