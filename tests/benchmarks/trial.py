@@ -38,6 +38,7 @@ from raykd.study.recipe import Recipe
 from raykd.teachers.cached import add_cache
 from raykd.teachers.teacher import LiveTeacher
 from raykd.training.evaluation import uses_bf16
+from raykd.training.graphs import Graphs
 from raykd.training.metrics import EpochTotals
 from raykd.training.trainer import Trainer
 
@@ -125,6 +126,7 @@ class Raykd:
         steps: int,
         gib: float,
         device: torch.device = CPU,
+        graphs: Graphs | None = None,
         compiled: bool = False,
     ) -> None:
         recipe = Recipe.model_validate(
@@ -143,7 +145,7 @@ class Raykd:
         net = models.make(teacher, CLASSES)
         live = LiveTeacher(net, dataset.size, device, uses_bf16(recipe, device))
         cached = add_cache(live, recipe.data.index_views(dataset), gib, device)
-        self.trainer = Trainer(recipe, dataset, cached, device)
+        self.trainer, self.graphs = Trainer(recipe, dataset, cached, device, graphs=graphs), graphs
         for learner in (net, self.trainer.distiller.student) if compiled else ():
             learner.compile()
 

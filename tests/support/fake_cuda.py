@@ -15,21 +15,22 @@ import io
 import os
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 CUDA = torch.device("cuda", 0)
 KEPT: list[Any] = []  # what must not be freed
+MEMORY: list[Any] = []  # what torch's memory of the GPU was told: its part, or to be emptied
 aten = torch.ops.aten
 
 NO_KERNELS = {
@@ -134,6 +135,10 @@ class FakeCuda(TorchDispatchMode):
         """About how many kernels were started since the last reset."""
         return self.counts.total()
 
+    def wrap(self, tensor: Tensor) -> Tensor:
+        """Returns a tensor of the GPU, of the shape and type of one of the "meta" device."""
+        return FakeTensor(self._fake, tensor, CUDA)
+
     @contextmanager
     def refuse_waits(self) -> Iterator[None]:
         """HiddenWait, for a while, for whatever makes the host wait for the GPU."""
@@ -145,9 +150,8 @@ class FakeCuda(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = func.name().replace("::", ".").split(".")
-        name = ".".join(name[:2])
-        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        name = _name(func)
+        tensors = _list_tensors((*args, *kwargs.values()))
         on_gpu = [x for x in tensors if x.device.type == "cuda"]
         to_gpu = kwargs.get("device") is not None and torch.device(kwargs["device"]).type == "cuda"
         if name == "image.decode_jpegs_cuda":
@@ -169,8 +173,7 @@ class FakeCuda(TorchDispatchMode):
             self._count(name, -(-len(args[0]) // FOREACH_TENSORS))
             return None
         kwargs.pop("pin_memory", None)
-        with self._fake:
-            result = func(*args, **kwargs)
+        result = self._fake.__torch_dispatch__(func, types, args, kwargs)
         if not func.is_view and name not in NO_KERNELS:
             length = len(args[0]) if name.startswith("aten._foreach") else 1
             is_training = name == "aten.native_batch_norm" and args[5]  # semaphores, and statistics that move
@@ -223,6 +226,37 @@ class FakeCuda(TorchDispatchMode):
         _check_devices(str(func), [x for x in tensors if x.dim() or x.device.type == "cuda"])
 
 
+def _list_tensors(values: Sequence[Any]) -> list[Tensor]:
+    """Those of an operation, also in lists."""
+    tensors = []
+    for value in values:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+        elif isinstance(value, (list, tuple)):
+            tensors += [x for x in value if isinstance(x, Tensor)]
+    return tensors
+
+
+@cache
+def _name(func: Any) -> str:
+    """Such as aten.add, for all its overloads."""
+    return ".".join(func.name().replace("::", ".").split(".")[:2])
+
+
+def make_on_gpu(gpu: FakeCuda, make: Callable[..., nn.Module], *args: Any) -> nn.Module:
+    """Returns what `make` makes, made on the GPU: many times as fast as moving it there, number by number."""
+    with torch.device("meta"):
+        module = make(*args)
+    for child in module.modules():
+        for name, tensor in child._parameters.items():
+            if tensor is not None:
+                child._parameters[name] = nn.Parameter(gpu.wrap(tensor.data), tensor.requires_grad)
+        for name, tensor in child._buffers.items():
+            if tensor is not None:
+                child._buffers[name] = gpu.wrap(tensor)
+    return module
+
+
 def _check_devices(name: str, tensors: list[Tensor]) -> None:
     if len({x.device.type for x in tensors}) > 1:
         raise HiddenWait(f"{_find_place()}: {name}: tensors on {', '.join(str(x.device) for x in tensors)}")
@@ -236,11 +270,14 @@ def _find_place() -> str:
 
 def _change_torch() -> None:
     gc.disable()
+    gc.collect = lambda *generation: 0
     torch.cuda._lazy_init = lambda: None
     torch.cuda.is_available = lambda: True
     torch.cuda.is_bf16_supported = lambda including_emulation=True: True
     torch.cuda.get_device_name = lambda device=None: "Fake GPU"
-    torch.cuda.empty_cache = torch.cuda.synchronize = lambda *device: None
+    torch.cuda.synchronize = lambda *device: None
+    torch.cuda.set_per_process_memory_fraction = MEMORY.append
+    torch.cuda.empty_cache = lambda: MEMORY.append("emptied")
     torch.Tensor.pin_memory = _pin
     torch.Generator, torch.Event = Generator, Event
     nn.Module._apply = _apply

@@ -10,20 +10,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from PIL import Image
-from support.fake_cuda import CUDA, KEPT, FakeCuda
+from support.fake_cuda import CUDA, KEPT, MEMORY, FakeCuda, make_on_gpu
 from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from raykd import data, methods, models
 from raykd.data import Dataset
 from raykd.data.in_memory import Pixels
+from raykd.driver import trainables
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import CachedTeacher, add_cache
 from raykd.teachers.ensemble import EnsembleTeacher
@@ -33,6 +34,7 @@ from raykd.training.trainer import Trainer
 from raykd.transfer.probe import Features, Probe, train_head
 
 SMALL = ("resnet8", "resnet8")
+WIDE = ("resnet8x4", "resnet8x4")
 PAIRS = (("resnet32x4", "resnet8x4"), ("resnet56", "resnet20"), ("wrn_40_2", "wrn_16_2"))
 CLASSES = 100
 GATHERING = ("crd", "mcl", "msdcrd", "pckd", "reviewkd", "sskd", "wcord")  # methods with other ranks' rows
@@ -55,17 +57,29 @@ def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> 
     return Recipe.model_validate_json(json.dumps(plain | settings))
 
 
-def make_dataset(images: int = 50_000) -> Dataset[Any]:
+def make_dataset(images: int = 1_280) -> Dataset[Any]:
     whole = Pixels(torch.zeros(images, 32, 32, 3, dtype=torch.uint8), torch.arange(images) % CLASSES)
     train, test = whole.take(torch.arange(images)), whole.take(torch.arange(200))
     names = tuple(str(label) for label in range(CLASSES))
     return Dataset(names, 32, train, test, test, (0.5,) * 3, (0.5,) * 3)
 
 
+@cache
+def make_teacher(net: str, classes: int, bf16: bool) -> LiveTeacher:
+    """The same for all who ask."""
+    return LiveTeacher(models.make(net, classes), 32, CUDA, bf16)
+
+
+def add_members_on_gpu(add_members: Callable[[nn.Module, int], None], net: nn.Module, members: int) -> None:
+    """Beside the net's weights, which are there already."""
+    with CUDA:
+        add_members(net, members)
+
+
 def make_trainer(recipe: Recipe, dataset: Dataset[Any], folder: Path | None = None) -> Trainer:
     """With a teacher's cache in a folder, if there is one."""
-    net = models.make(recipe.list_teachers()[0].net, len(dataset.classes))
-    teacher: Any = LiveTeacher(net, dataset.size, CUDA, recipe.precision == "bfloat16")
+    name = recipe.list_teachers()[0].net
+    teacher: Any = make_teacher(name, len(dataset.classes), recipe.precision == "bfloat16")
     if recipe.teachers:
         teacher = EnsembleTeacher([teacher, teacher], [1.0, 1.0])
     if folder is not None:
@@ -73,6 +87,7 @@ def make_trainer(recipe: Recipe, dataset: Dataset[Any], folder: Path | None = No
         teacher = add_cache(teacher, recipe.data.index_views(dataset), 1.0, CUDA)
         assert isinstance(teacher, CachedTeacher)
     trainer = Trainer(recipe, dataset, teacher, CUDA)
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     trainer.distiller.train()
     KEPT.append(trainer)
     return trainer
@@ -95,12 +110,14 @@ def step_of(recipe: Recipe, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) 
 
 
 def step_with_table(recipe: Recipe, gpu: FakeCuda, folder: Path) -> int:
-    """The same batches three times: missing, found, and found but for one row; launches of the second."""
+    """The same batches twice, missing and found, and, of small nets, other views; launches of the second."""
     trainer = make_trainer(recipe, make_dataset(300), folder)
     take_steps(gpu, trainer)
     launches = take_steps(gpu, trainer)  # the first ones were written when the next ones were asked for
     stats = trainer.teacher.cache_stats
     assert (stats.hits, stats.misses) == (128, 128), stats
+    if recipe.student.net != SMALL[1]:
+        return launches
     others = make_recipe(recipe.method.name, seed=1).with_settings({"student": {"net": "resnet8"}})
     trainer.recipe = others  # other views of the same images
     take_steps(gpu, trainer)
@@ -127,7 +144,7 @@ def step_of_streams(decoder: str, gpu: FakeCuda, folder: Path) -> int:
 def whole_training(gpu: FakeCuda, folder: Path) -> int:
     """Epochs, guard, EMA, evaluation, a state saved and loaded."""
     recipe = make_recipe("crd", epochs=2, optimizer={"batch_size": 64, "accumulate": 2})
-    dataset = make_dataset(256)
+    dataset = make_dataset(128)
     first, second = (make_trainer(recipe, dataset) for _ in range(2))
     run = first.run()
     assert next(run)["epoch"] == 1
@@ -150,6 +167,7 @@ class Alone(nn.Module):
 
     def __init__(self, module: nn.Module, **settings: Any) -> None:
         super().__init__()
+        assert settings["gradient_as_bucket_view"] and not settings["forward_sync_buffers"]
         self.module = module
 
     def forward(self, *args: Any) -> Any:
@@ -160,12 +178,35 @@ class Alone(nn.Module):
         yield
 
 
-def step_of_two_ranks(method: str, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
+def step_of_two_ranks(
+    method: str, dataset: Dataset[Any], gpu: FakeCuda, folder: Path, accumulate: int = 1
+) -> int:
     if not dist.is_initialized():
         step_module.DistributedDataParallel = Alone  # type: ignore[misc]
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    recipe = make_recipe(method, batch_norm="synced", precision="float32")
+    batch_norm = "synced" if method == GATHERING[0] else "local"
+    optimizer = {"accumulate": accumulate}
+    recipe = make_recipe(method, batch_norm=batch_norm, precision="float32", optimizer=optimizer)
     return take_steps(gpu, make_trainer(recipe, dataset))
+
+
+def accumulate_on_two_ranks(dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
+    """The ranks agree on a loss that is not finite once a step: DistributedDataParallel does the rest."""
+    launches = step_of_two_ranks("kd", dataset, gpu, folder, accumulate=2)
+    num_reduced = gpu.counts["c10d.allreduce_"]
+    assert num_reduced == 1, num_reduced
+    return launches
+
+
+def share_gpu(gpu: FakeCuda, folder: Path) -> int:
+    """A process that trains two trials, one after another, on a quarter of a GPU."""
+    for _ in range(2):
+        with trainables.keep_to_share(0.25):
+            assert MEMORY[-1] == 0.25
+    assert MEMORY[-4:] == [0.25, "emptied"] * 2, MEMORY
+    with trainables.keep_to_share(1.0):
+        assert MEMORY[-1] == "emptied"
+    return 0
 
 
 def list_scenarios(dataset: Dataset[Any]) -> dict[str, Callable[[FakeCuda, Path], int]]:
@@ -173,19 +214,19 @@ def list_scenarios(dataset: Dataset[Any]) -> dict[str, Callable[[FakeCuda, Path]
     step = partial(partial, step_of)
     scenarios: dict[str, Any] = {}
     for name in methods.names():
-        scenarios[f"bfloat16 {name}"] = step(make_recipe(name, PAIRS[0]), dataset)
+        scenarios[f"bfloat16 {name}"] = step(make_recipe(name, WIDE), dataset)
         scenarios[f"float32 {name}"] = step(make_recipe(name, precision="float32"), dataset)
     for pair in PAIRS:
         recipe = make_recipe("kd", pair)
-        if pair != PAIRS[0]:  # else it is the first of kd's
-            scenarios[f"live {' '.join(pair)}"] = step(recipe, dataset)
+        scenarios[f"live {' '.join(pair)}"] = step(recipe, dataset)
         scenarios[f"table {' '.join(pair)}"] = partial(step_with_table, recipe)
     scenarios["table crd"] = partial(step_with_table, make_recipe("crd"))
     scenarios["plus_kd"] = step(make_recipe("crd", plus_kd={"weight": 1.0}), dataset)
     scenarios["accumulate"] = step(make_recipe("kd", optimizer={"accumulate": 2}), dataset)
     for decoder in ("loaders", "device"):
         scenarios[f"stream {decoder}"] = partial(step_of_streams, decoder)
-    scenarios |= {"training": whole_training, "transfer": transfer}
+    scenarios |= {"training": whole_training, "transfer": transfer, "shared": share_gpu}
+    scenarios["ranks that accumulate"] = partial(accumulate_on_two_ranks, dataset)
     return scenarios | {f"ranks {name}": partial(step_of_two_ranks, name, dataset) for name in GATHERING}
 
 
@@ -193,6 +234,8 @@ def main(folder: str, *names: str) -> None:
     torch.set_num_threads(1)
     scenarios = list_scenarios(make_dataset())
     with FakeCuda() as gpu:
+        models.make = partial(make_on_gpu, gpu, models.make)
+        models.add_members = partial(add_members_on_gpu, models.add_members)
         for name in names or scenarios:
             launches, error = 0, ""
             try:

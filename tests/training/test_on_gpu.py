@@ -28,11 +28,12 @@ def test_checks_tables_and_the_section(
     monkeypatch.syspath_prepend(BENCHMARKS)
     from on_gpu import checks, run, speed
 
-    monkeypatch.setattr(checks, "CHECKS", (checks.compare_methods, checks.decode_on_device))
-    assert run.run_checks(CPU, ["kd"]) and capsys.readouterr().out.count("ok: ") == 2
+    methods, graphed, _, _, decoded = checks.list_checks(["kd"])
+    assert run.run_checks(CPU, [methods, graphed, decoded]), capsys.readouterr().out
+    assert "not replayed: none" in capsys.readouterr().out
     records = tmp_path / "RECORDS.md"
     records.write_text("# Records\n\n## Ours\n\nold\n\n## Last\n\nline\n")
-    table = list(speed.format_pairs([NETS], ["eager"], CPU, 1, 1))
+    table = list(speed.format_pairs([NETS], ["eager", "graph"], CPU, 1, 2))
     assert len(table) == 3 and "1.00x" in table[2]
     for _ in range(2):
         run.write_section(records, "## Ours", table)

@@ -8,23 +8,27 @@ import copy
 import io
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from PIL import Image
 from support.gpu_steps import CLASSES, SMALL, make_recipe
+from support.tape import Tape
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from raykd import methods, models
+from raykd import models
 from raykd.data import Dataset
 from raykd.data.in_memory import Pixels
 from raykd.data.pictures import decode, decode_jpegs
 from raykd.data.resample import Window, resample
 from raykd.maths.gather import all_gather
 from raykd.study.recipe import Recipe
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher
+from raykd.training.graphs import GRAPH, CudaGraph, Graphs
 from raykd.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -62,11 +66,20 @@ def make_noise(images: int = 640) -> Dataset[Any]:
     return Dataset(tuple(map(str, range(CLASSES))), 32, train, test, test, (0.5,) * 3, (0.25,) * 3)
 
 
-def make_trainer(recipe: Recipe, dataset: Dataset[Any], device: torch.device) -> Trainer:
+def make_graphs(device: torch.device) -> Graphs:
+    """Graphs of CUDA, or of tapes where there is none."""
+    return Graphs(CudaGraph if device.type == "cuda" else Tape)
+
+
+def make_trainer(
+    recipe: Recipe, dataset: Dataset[Any], device: torch.device, graphs: Graphs | None = None
+) -> Trainer:
     torch.manual_seed(1)
-    bf16 = recipe.precision == "bfloat16"
-    teacher = LiveTeacher(models.make(SMALL[0], CLASSES), dataset.size, device, bf16)
-    trainer = Trainer(recipe, dataset, teacher, device)
+    net, bf16 = models.make(SMALL[0], CLASSES), recipe.precision == "bfloat16"
+    teacher: Any = LiveTeacher(net, dataset.size, device, bf16)
+    if recipe.teachers:
+        teacher = EnsembleTeacher([teacher, teacher], [1.0, 1.0])
+    trainer = Trainer(recipe, dataset, teacher, device, graphs=graphs)
     trainer.distiller.train()
     return trainer
 
@@ -86,8 +99,8 @@ def take_two_steps(
     return terms, list_weights(trainer) - before
 
 
-def compare_methods(device: torch.device, names: Iterable[str] = methods.names()) -> str:
-    """Of every method."""
+def compare_methods(names: Iterable[str], device: torch.device) -> str:
+    """Terms and weights."""
     dataset, worst, wrong = make_noise(), 0.0, []
     for name in names:
         with HostDraws():
@@ -101,6 +114,21 @@ def compare_methods(device: torch.device, names: Iterable[str] = methods.names()
             wrong.append(f"{name}: {' '.join(str(error).split())}")
     assert not wrong, "; ".join(wrong)
     return f"methods compute as on the CPU; after two steps the weights' change is {worst:.1e} off at most"
+
+
+def compare_graphed(names: Iterable[str], device: torch.device) -> str:
+    """Bit for bit: a training replayed from graphs, and the eager one."""
+    dataset, eager, wrong = make_noise(256), list[str](), list[str]()
+    for name in names:
+        graphs, recipe = make_graphs(device), make_recipe(name, epochs=2)
+        trainers = make_trainer(recipe, dataset, device), make_trainer(recipe, dataset, device, graphs)
+        for trainer in trainers:
+            list(trainer.run())
+        reasons = {place: level for place, level in graphs.list_levels().items() if level != GRAPH}
+        eager += [f"{name} {reasons}"] if reasons else []
+        wrong += [] if torch.equal(*map(list_weights, trainers)) else [name]
+    assert not wrong, f"not those of the eager steps: {wrong}"
+    return f"replayed from graphs = eager, bit for bit; not replayed: {', '.join(eager) or 'none'}"
 
 
 def compare_resumed(device: torch.device) -> str:
@@ -155,4 +183,7 @@ def decode_on_device(device: torch.device) -> str:
     return f"crops as on the CPU; decoded JPEGs {difference:.2f} levels of 255 off"
 
 
-CHECKS: tuple[Check, ...] = (compare_methods, compare_resumed, run_collectives, decode_on_device)
+def list_checks(names: Iterable[str]) -> list[Check]:
+    """All, of these methods."""
+    of_methods = [partial(compare_methods, names), partial(compare_graphed, names)]
+    return [*of_methods, compare_resumed, run_collectives, decode_on_device]

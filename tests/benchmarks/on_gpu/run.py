@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +31,7 @@ import trial  # noqa: E402
 from raykd import methods  # noqa: E402
 from raykd.store.processors import count_cpus, name_device  # noqa: E402
 from raykd.store.provenance import record_provenance  # noqa: E402
+from raykd.training.graphs import start_graphs  # noqa: E402
 
 RECORDS = Path(__file__).parents[3] / "studies/RECORDS.md"
 
@@ -43,11 +43,10 @@ def find_driver() -> str:
     return match[1] if match else "none"
 
 
-def run_checks(device: torch.device, names: Sequence[str]) -> bool:
+def run_checks(device: torch.device, all_checks: Sequence[checks.Check]) -> bool:
     """Whether all passed; a line each."""
     is_right = True
-    for check in checks.CHECKS:
-        check = partial(check, names=names) if check is checks.compare_methods else check
+    for check in all_checks:
         try:
             print(f"ok: {check(device)}", flush=True)
         except Exception as error:
@@ -108,7 +107,8 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as cache:
         os.environ["RAYKD_CACHE"] = cache
-        if not run_checks(device, options.methods.split(",")):
+        start_graphs(device)  # a stream of its own, which all of it runs on
+        if not run_checks(device, checks.list_checks(options.methods.split(","))):
             return 1
         if not options.check:
             lines = measure(device, options)

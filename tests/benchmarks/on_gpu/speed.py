@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from on_gpu.checks import make_graphs
 from together import measure_apart
 from trial import BATCH, CLASSES, Baseline, Raykd, measure
 
 from raykd import models
 from raykd.driver import mps
+from raykd.errors import first_line
+from raykd.training.graphs import GRAPH, WARM_UP
 
 EPOCHS, STEPS = 240, 703  # of a trial on CIFAR-100 less 10 %
 CACHE_GIB = 8.0
@@ -22,12 +25,15 @@ class Way(NamedTuple):
     """How a trial runs."""
 
     cache_gib: float = 0.0
+    graphed: bool = False
     compiled: bool = False
 
 
 WAYS = {
     "eager": Way(),
     "table": Way(CACHE_GIB),
+    "graph": Way(graphed=True),
+    "graph + table": Way(CACHE_GIB, graphed=True),
     "compile": Way(compiled=True),
     "compile + table": Way(CACHE_GIB, compiled=True),
 }
@@ -42,13 +48,21 @@ def measure_pair(
     results: dict[str, float | str] = {}
     for name in ways:
         try:
-            loop = Raykd(teacher, student, steps, WAYS[name].cache_gib, device, WAYS[name].compiled)
-            loop.run(steps)
+            loops[name] = make_loop(pair, WAYS[name], device, steps)
         except Exception as error:  # compilers are not everywhere
-            results[name] = f"{type(error).__name__}"
-        else:
-            loops[name] = loop
+            results[name] = first_line(error, 60)
     return {name: rate for name, (rate, _) in measure(loops, rounds, steps).items()} | results
+
+
+def make_loop(pair: tuple[str, str], way: Way, device: torch.device, steps: int) -> Raykd:
+    """Warm: RuntimeError where the way's steps are not all replayed from graphs that should be."""
+    graphs = make_graphs(device) if way.graphed else None
+    loop = Raykd(*pair, steps, way.cache_gib, device, graphs, way.compiled)
+    for _ in range(-(-(WARM_UP + 1) // steps)):
+        loop.run(steps)
+    if graphs is not None and (levels := graphs.list_levels()) and set(levels.values()) != {GRAPH}:
+        raise RuntimeError(str(levels))
+    return loop
 
 
 def format_pairs(pairs: Sequence[tuple[str, str]], ways: Sequence[str], *settings: Any) -> Iterator[str]:
