@@ -11,7 +11,7 @@ of Specs is a conditional sub-space: the union's tag becomes a Choice, and the f
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -166,10 +166,13 @@ class Choice:
 Dimension = Range | Choice
 
 
+@lru_cache(maxsize=1024)
 def collect_dimensions(
     spec: type[Spec], prefix: str = "", conditions: Conditions = ()
-) -> dict[str, Dimension]:
+) -> Mapping[str, Dimension]:
     """Returns every dimension that a Spec declares, nested Specs included, parents before children.
+
+    Kept for each class: the mapping is the callers' to read alone.
 
     Args:
         spec: The class.

@@ -231,6 +231,7 @@ def begin_run(folder: Path) -> tuple[RunFiles, Study]:
     return run_files, study
 
 
+@pytest.mark.slow
 def test_a_runs_copy_runs_only_when_it_is_given(verb: Callable[..., Any], tmp_path: Path) -> None:
     run_files, study = begin_run(tmp_path / "runs" / "mine")
     run, copy = run_files.folder.uri, tmp_path / "runs" / "mine" / "plugins" / FILE.name
@@ -259,6 +260,7 @@ def test_a_runs_copy_runs_only_when_it_is_given(verb: Callable[..., Any], tmp_pa
     assert read_study(run, None) == Study.parse(study.to_dict(), "study")
 
 
+@pytest.mark.slow
 def test_a_recipe_is_trained_with_a_plugin_file(verb: Callable[..., Any], tmp_path: Path) -> None:
     recipe = SETTINGS["recipe"] | {
         "data": {"name": "digits", "images": 100, "holdout": 0.2}, "epochs": 1,

@@ -39,11 +39,13 @@ def run_files(small: Path, tmp_path: Path) -> RunFiles:
     return RunFiles(str(moved))
 
 
+@pytest.mark.slow
 def test_a_status_needs_no_network_home_time_zone_locale_or_many_files(run_files: RunFiles) -> None:
     done = run_verb("", "status", run_files.folder.uri, **ODD)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("small (dcd): interrupted")
 
 
+@pytest.mark.slow
 def test_the_methods_are_listed_there_too() -> None:
     done = run_verb("", "methods", **ODD)
     assert (done.returncode, done.stderr) == (0, "") and "msdcrd" in done.stdout

@@ -50,9 +50,8 @@ def build_search_space(method: str, entries: dict[str, Any]) -> tuple[dict[str, 
     if not isinstance(entries, dict):
         return {}, ["space: should be a map from paths to ranges"]
     method_ranges = collect_dimensions(methods.get_config_class(method), "method/")
-    known = {
-        p: d for p, d in collect_dimensions(Recipe).items() if not p.startswith("method/")
-    } | method_ranges
+    own = {p: d for p, d in collect_dimensions(Recipe).items() if not p.startswith("method/")}
+    known = {**own, **method_ranges}
     space, errors = dict(method_ranges), []
     for path, entry in entries.items():
         place = f"space/{shorten(path)}"

@@ -58,6 +58,7 @@ def parse_ray_starts(text: str) -> list[list[str]]:
     return [[word for word in shlex.split(words) if word not in ("$@", "&")] for words in commands]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{name}.yaml" for name in UP] + ["onprem.sh"])
 def test_nodes_are_started_by_options_that_ray_knows(name: str) -> None:
     from ray.scripts.scripts import start

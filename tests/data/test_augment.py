@@ -69,6 +69,7 @@ def make_batch(spec: Any, positions: list[int], view_ids: list[list[int]]) -> An
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [RAND, TRIVIAL])
 @pytest.mark.parametrize("other", [{}, {"rotations": 4}, {"mixup": 0.8, "views": 6}])
 def test_a_view_is_a_function_of_image_and_id(kind: dict[str, str], other: dict[str, Any]) -> None:
@@ -97,6 +98,7 @@ def test_views_of_streams_too(data_root: Path) -> None:
     assert not torch.equal(batches["rand"].images, batches["none"].images)
 
 
+@pytest.mark.slow
 def test_training_with_them_resumes_and_a_table_answers() -> None:
     settings = {"name": "digits", "images": 160, "holdout": 0.2, "augment": RAND, "views": 4}
     whole = recipe(epochs=2, method={"name": "kd"}, data=settings)
@@ -112,6 +114,7 @@ def test_training_with_them_resumes_and_a_table_answers() -> None:
     assert [comparable_metrics(row) for row in second.run()] == rows[1:]
 
 
+@pytest.mark.slow
 def test_they_are_searched() -> None:
     """The magnitude is drawn where the kind has one; and stochastic depth is a dimension, too."""
     plain = {

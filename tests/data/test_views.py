@@ -107,6 +107,7 @@ def test_mixed_cross_entropy_is_that_of_soft_labels() -> None:
     torch.testing.assert_close(term, F.cross_entropy(logits, soft, label_smoothing=0.1))
 
 
+@pytest.mark.slow
 def test_mixed_views_resume_exactly() -> None:
     settings = recipe(
         data=DIGITS | ALL | {"images": 40}, method={"name": "kd"}, epochs=2, optimizer={"batch_size": 8}

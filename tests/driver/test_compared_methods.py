@@ -77,6 +77,7 @@ def test_a_killed_comparison_goes_on_and_ends_with_one_page_and_a_recipe_of_each
     assert one.returncode == 2 and f"name one of them: {run}/kd, {run}/dcd" in one.stderr
 
 
+@pytest.mark.slow
 def test_what_no_comparison_takes_is_refused_before_anything_begins(
     comparison: Path, tmp_path: Path, verb: Any
 ) -> None:

@@ -85,6 +85,7 @@ def copy_before(
     monkeypatch.setattr(target, name, copy_and_write)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "qmc"])
 def test_killed_before_any_of_its_writes_it_ends_as_if_it_had_not_been(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sampler: str
@@ -101,8 +102,11 @@ def test_killed_before_any_of_its_writes_it_ends_as_if_it_had_not_been(
         assert run_to_end(study, copy) == whole, copy.name
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "nsga2", "qmc", "random"])
-@pytest.mark.parametrize("database", [False, True])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "database"),
+    [*((sampler, False) for sampler in ("tpe", "gp", "cmaes", "nsga2", "qmc", "random")), ("tpe", True)],
+)
 def test_a_trial_that_was_asked_for_without_its_point_gets_the_point_that_it_would_have_got(
     small: Path, tmp_path: Path, sampler: str, database: bool
 ) -> None:

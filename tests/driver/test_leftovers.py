@@ -21,6 +21,7 @@ with leftovers.temporary_folder(sys.argv[1] + "/trials/00000"):
 """
 
 
+@pytest.mark.slow
 def test_folders_of_a_killed_driver_go_and_nobody_elses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ def refuse(study: Study, run_files: RunFiles) -> str:
     return "\n".join(error.value.lines)
 
 
+@pytest.mark.slow
 def test_a_study_of_the_same_name_in_a_used_database_is_another_runs(small: Path, tmp_path: Path) -> None:
     database = f"search/storage=sqlite:///{tmp_path}/st.db"
     study = Study.read(small, (database, "space/optimizer/nesterov={choices: [true, false]}"))
@@ -127,6 +128,7 @@ DAMAGES: dict[str, Callable[[RunFiles], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("message", DAMAGES)
 def test_a_memory_and_rows_that_disagree_are_refused(small: Path, tmp_path: Path, message: str) -> None:
     study = Study.read(small)

@@ -105,8 +105,8 @@ def spent_seconds(search: StudySearch) -> float:
     return 3600 * device_hours(search.study.to_dict(), list(search.rows.values()))
 
 
-@pytest.mark.parametrize("slots", [2, 7])
-@pytest.mark.parametrize("kills", [(), (100.0, 313.0, 420.0)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("slots", "kills"), [(2, (100.0, 313.0, 420.0)), (7, ()), (7, (100.0, 150.0))])
 def test_methods_of_unlike_speed_get_the_same_device_hours_whatever_is_killed(
     tmp_path: Path, clock: Clock, slots: int, kills: tuple[float, ...]
 ) -> None:
@@ -126,6 +126,7 @@ def test_methods_of_unlike_speed_get_the_same_device_hours_whatever_is_killed(
     assert numbers == sorted(numbers, reverse=True) and numbers[0] > 2 * numbers[1] > 4 * numbers[2]
 
 
+@pytest.mark.slow
 def test_methods_are_equally_far_through_their_trials_and_no_place_stays_empty(
     tmp_path: Path, clock: Clock
 ) -> None:
@@ -137,6 +138,7 @@ def test_methods_are_equally_far_through_their_trials_and_no_place_stays_empty(
     assert set(clock.running[:all_begun]) == {6}
 
 
+@pytest.mark.slow
 def test_with_fewer_places_than_methods_they_spend_equally_much(tmp_path: Path, clock: Clock) -> None:
     pool = open_pool(tmp_path / "run", 2, {"trials": 1000, "device_hours": 1})
     run(pool, clock, 600)
@@ -144,6 +146,7 @@ def test_with_fewer_places_than_methods_they_spend_equally_much(tmp_path: Path, 
     assert max(seconds) - min(seconds) < EPOCHS * max(SECONDS.values()) and min(seconds) > 300
 
 
+@pytest.mark.slow
 def test_methods_try_what_the_others_learnt_twice_and_never_again_after_a_kill(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -122,6 +122,7 @@ def test_another_metric_judges_prunes_and_ranks(open_search: Open) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tpe", "gp", "nsga2", "qmc", "random"])
 def test_every_sampler_of_several_objectives_searches_among_pruned_trials(
     open_search: Open, kind: str
@@ -172,6 +173,7 @@ def test_a_space_of_few_points_is_used_up_without_those_that_cost_too_much(open_
     assert len(searcher.rows) == 4 and searcher.end_reason == "all 4 points of the space are tried"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tpe", "rungs_gp"])
 def test_interrupted_after_every_trial_it_proposes_the_same_points_and_prunes_at_the_same_rungs(
     open_search: Open, kind: str
@@ -287,6 +289,7 @@ def test_objectives_that_cannot_be_served_are_refused(open_search: Open) -> None
             open_search(**search)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tpe", "rungs_gp", "gp", "cmaes", "nsga2", "qmc", "random"])
 def test_every_sampler_searches_a_space_of_conditional_fields_among_pruned_trials(
     open_search: Open, kind: str
@@ -362,6 +365,7 @@ def fail(searcher: StudySearch, kind: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_study_ends_at_five_errors_or_at_twenty_divergences_when_nothing_succeeded(
     open_search: Open,
 ) -> None:
@@ -384,6 +388,7 @@ def test_a_study_ends_at_five_errors_or_at_twenty_divergences_when_nothing_succe
     assert searcher.num_ended() == 30 and not searcher.end_reason
 
 
+@pytest.mark.slow
 def test_a_search_ends_when_its_model_expects_too_little_and_an_interrupted_one_at_the_same_trial(
     open_search: Open,
 ) -> None:

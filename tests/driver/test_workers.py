@@ -51,6 +51,7 @@ def batch_settings(size: int, **settings: Any) -> dict[str, Any]:
     return {"optimizer": optimizer, "schedule": {"kind": "cosine"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kd", "crd"])
 def test_micro_batches_add_up_to_the_batch(method: str) -> None:
     """Where no batch norm is in the way; CRD's shared draws differ from one micro-batch to the next."""
@@ -257,6 +258,7 @@ def compare_updates(update: torch.Tensor, expected: torch.Tensor) -> float:
     return float((update - expected).norm() / expected.norm())
 
 
+@pytest.mark.slow
 def test_micro_batches_add_up_to_the_batch_in_bfloat16() -> None:
     """On every machine: where the hardware has no bfloat16 it is computed all the same."""
     settings = KD | {"precision": "bfloat16"}

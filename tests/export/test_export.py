@@ -295,6 +295,7 @@ def test_only_an_earlier_export_of_the_same_student_is_renewed(tmp_path: Path) -
         assert not is_export(folder, recipe)
 
 
+@pytest.mark.slow
 def test_exporting_leaves_no_telemetry_file_of_onnxruntime(tmp_path: Path) -> None:
     places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     code = "from raykd.training import program; program.load_onnxruntime()"

@@ -187,6 +187,7 @@ def run_rank(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return all_gather(rank_rows.detach()), loss.detach(), rank_rows.grad / num_ranks()
 
 
+@pytest.mark.slow
 def test_gather_makes_two_ranks_one() -> None:
     x = random(6, 3).requires_grad_()
     assert all_gather(x) is x and rank_offset(x) == 0

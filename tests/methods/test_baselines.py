@@ -307,6 +307,7 @@ def halve_to(x: Tensor, size: int) -> Tensor:
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("student", "teacher", "width", "size"),
     [

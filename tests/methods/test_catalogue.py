@@ -44,6 +44,7 @@ def test_a_method_is_described_in_full(name: str) -> None:
     assert all(row["method"] == name and row["source"] for row in entry["published"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in methods.names() if name != "ce"])
 def test_what_a_comparison_with_a_paper_must_know_is_said_with_its_setting(
     name: str, capsys: pytest.CaptureFixture[str]

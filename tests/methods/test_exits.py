@@ -67,6 +67,7 @@ def test_beeds_terms_are_those_of_loops() -> None:
     assert terms["feature"].item() == pytest.approx(feature, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["eed", "beed"])
 @pytest.mark.parametrize("net", ["wrn_16_1", "MobileNetV2", "ShuffleV2", "vgg8"])
 def test_exits_end_in_the_shape_of_the_nets_last_features_without_a_teacher(name: str, net: str) -> None:

@@ -37,6 +37,7 @@ def test_the_loss_is_that_of_loops(loss: str) -> None:
     assert term.item() == pytest.approx(total / len(rows), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_teachers_own_training_takes_the_method_with_two_views_an_image() -> None:
     teacher = {"net": "resnet8", "train": TRAIN}
     settings = recipe(method={"name": "kd"}, teacher=teacher)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from raykd import methods
-from raykd.contract.promises import CHECKS
+from raykd.contract.promises import CHECKS, check_two_ranks
 from raykd.contract.subject import Subject
 from raykd.contract.synthetic_batch import CLASSES, CONTEXT
 
@@ -31,7 +31,11 @@ REUSED = ("sdd", "simkd", "msdcrd")  # methods that read logits off a head
 pytestmark = pytest.mark.filterwarnings("ignore:wcord. ipot did not converge")  # at some draws
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, marks=pytest.mark.slow) if check is check_two_ranks else check for check in CHECKS],
+    ids=lambda check: check.__name__,
+)
 @pytest.mark.parametrize("name", methods.names())
 def test_each_method_keeps_the_contract(name: str, check: Callable[[Subject], None]) -> None:
     check(Subject(name, tuple(UNLIKE_DEFAULT.get(name, ()))))

@@ -54,6 +54,7 @@ def test_block_kds_mixed_nets_end_in_the_teachers_stages() -> None:
     assert terms["mixed_kd"].item() == pytest.approx(sum(rows) / len(rows), rel=1e-3)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("probability", [0.0, 1.0])
 def test_iakd_is_the_student_or_the_teachers_stages_between_connectors(probability: float) -> None:
@@ -108,6 +109,7 @@ def test_nets_whose_stages_cannot_be_mixed_are_refused(
         build_on_meta(settings, 10, 32, 40)
 
 
+@pytest.mark.slow
 def test_a_step_moves_no_weight_of_the_teacher() -> None:
     trainer = make_mixed(recipe(method={"name": "iakd"}, teacher={"net": "resnet8x4", "weights": "unused"}))
     torch.manual_seed(5)

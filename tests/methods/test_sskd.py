@@ -106,6 +106,7 @@ def train_teachers_head(trainer: Trainer) -> dict[str, Tensor]:
     return {f"teacher_head.{name}": weight for name, weight in head.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_the_teachers_head_follows_a_schedule_of_its_own_and_the_students_waits() -> None:
     trainer = make_trainer(STAGED)
     before = run_staged(trainer, 0)
@@ -133,6 +134,7 @@ def test_the_rates_of_the_release_are_those_of_its_epochs() -> None:
             assert method.student_rate(epoch / num_epochs, 0.01) == (0 if released < 60 - 1e-6 else 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("epochs", [2, 4])
 def test_sskd_goes_on_exactly_within_and_after_the_teachers_stage(epochs: int) -> None:
     trainer, resumed = make_trainer(STAGED), make_trainer(STAGED)
@@ -146,6 +148,7 @@ def run_both_stages(settings: Recipe) -> list[dict[str, Tensor]]:
     return [run_staged(trainer, 4), run_staged(trainer, 1)]
 
 
+@pytest.mark.slow
 def test_the_stages_of_sskd_on_two_ranks_are_those_of_one_process() -> None:
     settings = STAGED.model_copy(update={"batch_norm": "synced"})
     stages = run_both_stages(settings)

@@ -43,6 +43,7 @@ def costs(n: int, seed: int) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 6, 16, 64])
 def test_sinkhorn_converges_over_the_whole_range_of_epsilon(n: int) -> None:
     assert isinstance(EPSILON, Range) and (EPSILON.low, EPSILON.high) == (0.02, 0.5)
@@ -157,6 +158,7 @@ def max_slope(method: wcord.Method, moved: str) -> float:
     return float(ratio.detach().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("critic", ["sn_linear_nonorm", "sn_mlp2"])
 @pytest.mark.parametrize("moved", ["student", "teacher"])
 def test_no_search_finds_a_critic_steeper_than_1(critic: wcord.Critic, moved: str) -> None:

@@ -104,6 +104,7 @@ FORMS: dict[str, Callable[[State], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_forms_that_people_have(tmp_path: Path, form: str, legacy: bool) -> None:

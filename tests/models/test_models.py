@@ -86,6 +86,7 @@ def test_the_names_are_these() -> None:
     assert models.names() == tuple(STATE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATE)
 def test_sizes_and_names_of_the_state(name: str) -> None:
     net = models.make(name)
@@ -98,6 +99,7 @@ def test_a_few_names_in_full(name: str) -> None:
     assert set(FAMILIES[name]) <= set(models.make(name).state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATE)
 def test_a_net_knows_the_shapes_of_its_outputs(name: str) -> None:
     net = models.make(name, classes=7).eval()
@@ -139,6 +141,7 @@ def test_the_embedding_is_the_mean_of_the_last_map(name: str) -> None:
     assert all((one >= 0).all() for one in outputs.maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet8x4", "vgg8", "ShuffleV1", "ResNet50", "resnet18", "resnet50"])
 def test_a_map_is_the_relu_of_what_lies_before_it(name: str) -> None:
     with torch.inference_mode():
@@ -170,6 +173,7 @@ def test_what_lies_before_the_relu_of_a_wrn_is_batch_normed(name: str) -> None:
     assert {int(net.state_dict()[f"{norm}.num_batches_tracked"]) for norm in norms} == {1}
 
 
+@pytest.mark.slow
 def test_torchvisions_blocks_are_run_as_torchvision_runs_them() -> None:
     import torchvision
 
@@ -181,12 +185,14 @@ def test_torchvisions_blocks_are_run_as_torchvision_runs_them() -> None:
             torch.testing.assert_close(net(images).logits, source(images), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_every_parameter(net: models.Net) -> None:
     names, parameters = zip(*net.named_parameters(), strict=True)
     gradients = torch.autograd.grad(net(torch.randn(2, 3, 32, 32)).logits.sum(), parameters)
     assert [name for name, gradient in zip(names, gradients, strict=True) if not gradient.any()] == []
 
 
+@pytest.mark.slow
 def test_channels_last_changes_the_layout_only(net: models.Net) -> None:
     other = deepcopy(net).to(memory_format=torch.channels_last)
     images = torch.randn(2, 3, 32, 32)
@@ -280,6 +286,7 @@ def test_a_wrong_shape_is_named() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8", "ShuffleV1", "ResNet50", "resnet18"])
 def test_the_stages_by_themselves_are_the_forward_pass(name: str) -> None:
     """From any stage on, also as a branch that has these stages alone."""

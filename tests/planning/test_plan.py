@@ -134,6 +134,7 @@ def test_a_trial_could_begin_at_every_boundary_point_of_every_study() -> None:
             assert space_check.check(study, info) >= len(study.search_space()), path
 
 
+@pytest.mark.slow
 def test_the_speed_of_cross_entropy_with_kd_is_measured_with_its_teacher(
     verb: Any, small: Path, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def test_the_speed_of_cross_entropy_with_kd_is_measured_with_its_teacher(
     assert not Study.read(small, ("method={name: ce}",)).recipe.needs_teacher
 
 
+@pytest.mark.slow
 def test_a_space_of_fewer_points_than_trials_is_said(verb: Any, small: Path) -> None:
     paths = Study.read(small).search_space()
     space = dict.fromkeys(paths, "fixed") | {"optimizer/nesterov": {"choices": [False, True]}}
@@ -171,6 +173,7 @@ def test_a_plan_for_gpus_without_one_says_that_nothing_was_measured(
     assert "trials that share a GPU take turns (no nvidia-cuda-mps-control on the PATH)" in said
 
 
+@pytest.mark.slow
 def test_the_verb_says_devices_money_and_disk(verb: Any, tmp_path: Path) -> None:
     command = (
         "plan",
@@ -242,6 +245,7 @@ def test_a_cache_saves_what_the_trials_do_not_pass_through_the_teacher() -> None
     assert slow.pays_after_trials is None and slow.cached_seconds > slow.live_seconds
 
 
+@pytest.mark.slow
 def test_the_forms_of_a_cache_are_those_that_serve_the_method(verb: Any, small: Path) -> None:
     words = ("plan", str(small), "--set", "teacher/cache/embedding=int8")
     own, exact = json.loads(verb(*words, "--json").stdout)["cache_forms"]  # ten classes: no top ten of them

@@ -116,6 +116,7 @@ def test_a_run_of_an_older_version_says_so_and_shows_what_it_can(run: RunFiles) 
     assert "optimizer/lr" in page
 
 
+@pytest.mark.slow
 def test_a_run_of_another_vocabulary_still_gets_a_page_that_says_what_it_lacks(run: RunFiles) -> None:
     """As raykd 0.1 left it: stamp.json beside the study, other words in the study and in the rows."""
     folder = Path(run.folder.uri)

@@ -76,6 +76,7 @@ def test_an_installed_font_that_has_the_characters_is_used(set_fallback: SetFall
     assert all(COMBINING_CIRCLE in svg and "STIXGeneral" in svg for svg in save(COMBINING_CIRCLE, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["\x00\x1b", "\ud800", "\U0001f9ff", "\\u003cscript>", "\\uffff\\Uffffffff", "กขค"]
 )

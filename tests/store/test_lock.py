@@ -39,6 +39,7 @@ def test_the_holder_is_named_and_ends_with_its_block(tmp_path: Path) -> None:
     assert lock_holder(folder) == "" and (tmp_path / LOCK).exists()
 
 
+@pytest.mark.slow
 def test_readers_never_hinder_a_launch_nor_each_other(tmp_path: Path) -> None:
     folder, stop, answers = Folder(str(tmp_path)), threading.Event(), set()
     with hold_lock(folder):
@@ -72,6 +73,7 @@ def shared_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_colleague_with_read_rights_sees_the_state(shared_folder: Path) -> None:
     """As a user without a passwd entry or the right to write."""

@@ -58,6 +58,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder(join_uri(uri, "place"))
 
 
+@pytest.mark.slow
 def test_a_folder_keeps_what_it_is_given(folder: Folder, tmp_path: Path) -> None:
     assert folder.list_names() == [] and folder.file_sizes() == {} and not folder.exists("a.json")
     folder.remove("a.json")

@@ -385,6 +385,7 @@ def test_every_study_of_a_paper_is_in_the_table() -> None:
     assert set(OFFICIAL) == files and len(files) == 115
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OFFICIAL))
 def test_a_study_has_the_official_values_and_names_their_sources(name: str) -> None:
     path = STUDIES / f"{name}.yaml"
@@ -401,6 +402,7 @@ def test_a_study_has_the_official_values_and_names_their_sources(name: str) -> N
     assert ("(no official ImageNet configuration; the common protocol of mdistiller)" in head) == unofficial
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(n for n in OFFICIAL if n.startswith("cifar100")))
 def test_a_studys_own_teacher_is_trained_by_repdistillers_recipe(name: str) -> None:
     """train_teacher.py:31-40 and 55-56, with flips also where the student sees four rotations."""

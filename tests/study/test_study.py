@@ -52,6 +52,7 @@ def choose_at_random(seed: int):
     return choose
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_study_file_reads_and_draws_recipes(path: Path) -> None:
     studies = list_studies(read_study(path))
@@ -60,7 +61,7 @@ def test_every_study_file_reads_and_draws_recipes(path: Path) -> None:
         assert study.recipe_with(study.paper_point()) == study.recipe
         if path.parent.name == "cifar100":  # on a machine with GPUs they train on these
             assert study.cluster.cpus == study.cluster.gpus == "auto"
-        for seed in range(200 // len(studies)):
+        for seed in range(100 // len(studies)):
             recipe = study.recipe_with(draw(space, choose_at_random(seed)))
             assert recipe.method.name == study.recipe.method.name
 
@@ -226,8 +227,9 @@ def test_points_of_a_space_are_counted(tmp_path: Path) -> None:
     def count(**space: object) -> int | None:
         entries = fixed | {path.replace("__", "/"): entry for path, entry in space.items()}
         study = read(tmp_path, PLAIN, f"space={json.dumps(entries)}", "budget/trials=6")
-        points = count_points(study.search_space())
-        drawn = {str(draw(study.search_space(), choose_at_random(seed))) for seed in range(300)}
+        search_space = study.search_space()
+        points = count_points(search_space)
+        drawn = {str(draw(search_space, choose_at_random(seed))) for seed in range(300)}
         steps = any("step" in str(entry) for entry in space.values())
         assert points is None or steps or len(drawn) == points, (points, drawn)
         assert study.count_trials() == min(6, points or 6)

@@ -85,6 +85,7 @@ def read_mutations(path: Path, sources: list[bytes], number: int, read) -> int:
     return num_read
 
 
+@pytest.mark.slow
 def test_a_mutated_study_is_read_or_refused(tmp_path: Path) -> None:
     sources = [path.read_bytes() for path in STUDIES]
     assert 10 < read_mutations(tmp_path / "study.yaml", sources, 300, read_study) < 200

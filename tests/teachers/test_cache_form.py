@@ -35,6 +35,7 @@ def pass_through(form: CacheForm, logits: torch.Tensor, embedding: torch.Tensor)
     return form.decode(rows, shapes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [7, 40_000])
 def test_the_top_logits_and_the_mass_of_the_others_are_given_back(classes: int) -> None:
     torch.manual_seed(0)

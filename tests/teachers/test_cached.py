@@ -190,6 +190,7 @@ def test_cached_outputs_are_the_live_ones_rounded(
     assert second.cache_stats.seconds_saved > 0
 
 
+@pytest.mark.slow
 def test_the_cache_is_of_these_weights_pixels_and_views_whatever_is_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +242,7 @@ def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_and_of_the_li
     assert len({*keys, compute_key()}) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n for n in methods.names() if frozenset() < methods.get_class(n).needs <= CACHEABLE]
 )

@@ -50,6 +50,7 @@ def run_trial(folder: Path, study: Study, **job: Any) -> dict[str, Any]:
     return rows[-1]
 
 
+@pytest.mark.slow
 def test_the_logits_are_the_weighted_mean_and_each_teacher_has_its_cache(
     tmp_path: Path, several: list[dict[str, Any]]
 ) -> None:

@@ -71,6 +71,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {line["name"]: line for line in lines}
 
 
+@pytest.mark.slow
 def test_what_waits_is_found() -> None:
     done = run("-c", MISTAKES)
     said = [line.rsplit(" ", 1) for line in done.stdout.splitlines()]

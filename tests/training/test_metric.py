@@ -87,6 +87,7 @@ def make_judged(metric: Metric, settings: Any) -> Trainer:
     return Trainer(settings, trainer.dataset, trainer.teacher, CPU, metric=metric)
 
 
+@pytest.mark.slow
 def test_another_metric_stands_beside_the_accuracy_and_changes_nothing_else() -> None:
     settings = recipe(epochs=2, method={"name": "kd"})
     plain, judged = train(settings, "accuracy"), train(settings, "macro_f1")
@@ -95,6 +96,7 @@ def test_another_metric_stands_beside_the_accuracy_and_changes_nothing_else() ->
     assert all(row["metric"] == "macro_f1" and 0 < row["macro_f1"] < 100 for row in judged)
 
 
+@pytest.mark.slow
 def test_a_resumed_trainer_measures_the_same() -> None:
     settings = recipe(epochs=2, method={"name": "kd"})
     first, second = (make_judged("balanced_accuracy", settings) for _ in range(2))

@@ -23,6 +23,7 @@ TWO: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_students_are_drawn_apart_and_each_has_its_metrics() -> None:
     trainer = make_trainer(recipe(**TWO | {"student": {"net": "resnet8", "copies": 2}}))
     first, second, third = trainer.distiller.list_students()
@@ -48,6 +49,7 @@ def test_the_task_is_the_sum_over_students() -> None:
     torch.testing.assert_close(terms["task"], sum(losses))
 
 
+@pytest.mark.slow
 def test_resumed_students_are_uninterrupted_ones() -> None:
     settings = recipe(**TWO)
     rows = [comparable_metrics(row) for row in make_trainer(settings).run()]
@@ -61,6 +63,7 @@ def list_batches(settings: Recipe) -> list[list[int]]:
     return [batch.index.tolist() for batch in make_trainer(settings).get_batches(1)]
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_batch() -> None:
     settings = recipe(**TWO)
     alone = list_batches(settings)

@@ -132,6 +132,7 @@ def run_trial(folder: Path, weights: Path, stop_after: int | None = None) -> lis
     return [*map(comparable_metrics, rows)]
 
 
+@pytest.mark.slow
 def test_a_trial_goes_on_from_its_checkpoint_and_not_from_its_start(tmp_path: Path) -> None:
     weights = tmp_path / "s.pth"
     save(weights)

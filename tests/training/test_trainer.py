@@ -19,6 +19,7 @@ from raykd.training.evaluation import set_numerics
 from raykd.training.nonfinite import NonFiniteLoss
 
 
+@pytest.mark.slow
 def test_an_epoch_in_bfloat16_is_near_the_one_in_float32() -> None:
     """On any processor: bfloat16 has 8 bits, so a term is off by some 2^-8, and the weights drift with it."""
     (wide,), (narrow,) = (
@@ -54,6 +55,7 @@ TODAY = {  # the recipe of today
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [("dcd", {}), ("crd", {}), ("dcd", {"precision": "bfloat16"}), ("kd", TODAY)],
@@ -220,6 +222,7 @@ def test_two_ranks_share_the_batches_and_agree(precision: str) -> None:
     assert ranks[0]["row"]["terms"]["task"] == pytest.approx(alone["row"]["terms"]["task"], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standard", [False, True])
 def test_kd_beside_another_method_is_kd(standard: bool) -> None:
     beside = make_trainer(recipe(plus_kd={"weight": 2.0, "standardize": standard})).distiller
@@ -246,6 +249,7 @@ def test_every_method_is_known_to_recipes() -> None:
         assert settings.method == methods.get_config_class(name)()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_batch_norms_count_their_batches(accumulate: int) -> None:
     trainer = make_trainer(recipe(epochs=1, optimizer={"batch_size": 32, "accumulate": accumulate}))
@@ -254,6 +258,7 @@ def test_batch_norms_count_their_batches(accumulate: int) -> None:
     assert counts == {trainer.steps_per_epoch * accumulate}
 
 
+@pytest.mark.slow
 def test_nets_of_another_library_are_trained() -> None:
     """A ViT, which has no batch norm, and a MobileNet."""
     vit = {"net": "timm/vit_tiny_patch16_224", "options": {"size": 32, "patch_size": 8, "depth": 1}}

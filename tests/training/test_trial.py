@@ -116,6 +116,7 @@ def test_the_level_of_each_graph_stands_in_the_provenance(
     assert levels == dict.fromkeys(("views", "teacher", "step"), GRAPH)
 
 
+@pytest.mark.slow
 def test_an_epoch_whose_report_failed_is_reported_again_and_not_trained_again(
     tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

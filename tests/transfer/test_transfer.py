@@ -85,6 +85,7 @@ def test_a_head_learns_as_a_loop_in_numpy_says(trial_folder: Path) -> None:
     np.testing.assert_allclose(head.bias.detach().numpy(), parameters[1], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_of_batch_norms_are_frozen_unless_the_released_behaviour_is_asked_for(
     trial_folder: Path,
 ) -> None:
