@@ -67,7 +67,10 @@ class Daemon:
 
 @contextmanager
 def serve_nodes(gpus: float) -> Iterator[None]:
-    """Has daemons on the session's nodes with GPUs for a `with` block in which workers take `gpus` of one."""
+    """Has daemons on the session's nodes with GPUs for a `with` block in which workers take `gpus` of one.
+
+    Where the block is left by an error, they end with their actors.
+    """
     if not 0 < gpus < 1:
         yield
         return
@@ -80,13 +83,11 @@ def serve_nodes(gpus: float) -> Iterator[None]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
             remote_class = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Daemon)
             daemons.append(remote_class.remote(find_folder()))
-    try:
-        ray.wait([daemon.start.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
-        yield
-    finally:
-        ray.wait([daemon.stop.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
-        for daemon in daemons:
-            ray.kill(daemon)
+    ray.wait([daemon.start.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
+    yield
+    ray.wait([daemon.stop.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
+    for daemon in daemons:
+        ray.kill(daemon)
 
 
 def join() -> None:
@@ -100,5 +101,5 @@ def find_folder() -> Path:
     import ray
 
     context = ray.get_runtime_context()
-    key = hashlib.sha256(f"{context.gcs_address} {context.get_job_id()}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{context.namespace} {context.get_job_id()}".encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"raykd-mps-{key}"

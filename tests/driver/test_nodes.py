@@ -107,7 +107,7 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
         note.unlink()
         mps.join()
         placements = f"{most} {ray.get_gpu_ids()} {os.environ['CUDA_VISIBLE_DEVICES']}"
-        assert find_daemon(Path(os.environ[mps.PIPES])).is_running()
+        (tmp_path / f"pipes-{config['number']}").write_text(os.environ.get(mps.PIPES, ""))
         (tmp_path / str(config["number"])).write_text(placements)
         tune.report({"epoch": 3, "accuracy": 50.0, "final": True, "seconds": 1.0, "parameters": 1})
 
@@ -129,6 +129,8 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
             daemon = find_daemon(pipes)
             trainable = tune.with_resources(on_half_a_gpu, {"cpu": 1, "gpu": 0.5})
             run_trials(searcher, trainable, reuse_actors=False)
+            assert daemon.is_running()
+        assert {(tmp_path / f"pipes-{number}").read_text() for number in range(3)} == {str(pipes)}
         wait_for(lambda: not daemon.is_running() and not pipes.exists())
     assert [row["state"] for row in searcher.rows.values()] == ["COMPLETE"] * 3, searcher.rows
     placements = [(tmp_path / str(number)).read_text() for number in range(3)]
