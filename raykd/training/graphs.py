@@ -175,7 +175,9 @@ def start_graphs(device: torch.device) -> Graphs | None:
     """Returns graphs for a training on a GPU by one process, and gives it a stream of its own; else None."""
     if device.type != "cuda" or num_ranks() > 1:
         return None
-    torch.cuda.set_stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # the default one cannot be recorded
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # the default one cannot be recorded
+    stream.wait_stream(torch.cuda.current_stream(device))
+    torch.cuda.set_stream(stream)
     return Graphs()
 
 

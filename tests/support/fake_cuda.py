@@ -167,6 +167,9 @@ class FakeCuda(TorchDispatchMode):
         if func is aten._local_scalar_dense.default:
             self._refuse("the host reads a value (item, bool, float, an index)")
             return torch.zeros((), dtype=args[0].dtype).item()
+        if func is aten.equal.default:
+            self._refuse("the host compares values")
+            return True
         self._check(func, name, tensors)
         if name.startswith("aten._fused_"):
             _check_devices(name, tensors)
@@ -278,6 +281,9 @@ def _change_torch() -> None:
     torch.cuda.synchronize = lambda *device: None
     torch.cuda.set_per_process_memory_fraction = MEMORY.append
     torch.cuda.empty_cache = lambda: MEMORY.append("emptied")
+    torch.cuda.get_sync_debug_mode = lambda: 0
+    torch.cuda.get_rng_state = lambda device=CUDA: torch.zeros(16, dtype=torch.uint8)
+    torch.cuda.set_rng_state = torch.cuda.set_sync_debug_mode = lambda *state: None
     torch.Tensor.pin_memory = _pin
     torch.Generator, torch.Event = Generator, Event
     nn.Module._apply = _apply

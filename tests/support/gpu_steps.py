@@ -30,6 +30,7 @@ from raykd.teachers.cached import CachedTeacher, add_cache
 from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher
 from raykd.training import step as step_module
+from raykd.training.graphs import GRAPH, WARM_UP, Graphs
 from raykd.training.trainer import Trainer
 from raykd.transfer.probe import Features, Probe, train_head
 
@@ -76,17 +77,30 @@ def add_members_on_gpu(add_members: Callable[[nn.Module, int], None], net: nn.Mo
         add_members(net, members)
 
 
-def make_trainer(recipe: Recipe, dataset: Dataset[Any], folder: Path | None = None) -> Trainer:
+class Recording:
+    """In a CUDA graph's place: nothing more is started once it is recorded."""
+
+    def capture(self, function: Callable[[], Any]) -> Any:
+        return function()
+
+    def replay(self) -> None:
+        pass
+
+
+def make_trainer(
+    recipe: Recipe, dataset: Dataset[Any], folder: Path | None = None, graphs: Graphs | None = None
+) -> Trainer:
     """With a teacher's cache in a folder, if there is one."""
     name = recipe.list_teachers()[0].net
-    teacher: Any = make_teacher(name, len(dataset.classes), recipe.precision == "bfloat16")
+    make = make_teacher if graphs is None else make_teacher.__wrapped__  # whose forward pass is wrapped
+    teacher: Any = make(name, len(dataset.classes), recipe.precision == "bfloat16")
     if recipe.teachers:
         teacher = EnsembleTeacher([teacher, teacher], [1.0, 1.0])
     if folder is not None:
         os.environ["RAYKD_CACHE"] = str(folder)
         teacher = add_cache(teacher, recipe.data.index_views(dataset), 1.0, CUDA)
         assert isinstance(teacher, CachedTeacher)
-    trainer = Trainer(recipe, dataset, teacher, CUDA)
+    trainer = Trainer(recipe, dataset, teacher, CUDA, graphs=graphs)
     assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
     trainer.distiller.train()
     KEPT.append(trainer)
@@ -107,6 +121,17 @@ def take_steps(gpu: FakeCuda, trainer: Trainer) -> int:
 
 def step_of(recipe: Recipe, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
     return take_steps(gpu, make_trainer(recipe, dataset))
+
+
+def replayed_step(recipe: Recipe, dataset: Dataset[Any], gpu: FakeCuda, folder: Path) -> int:
+    """What is started beside the graphs."""
+    graphs = Graphs(Recording)
+    trainer = make_trainer(recipe, dataset, graphs=graphs)
+    for _ in range(WARM_UP):
+        trainer.train_step(1, 0, trainer.get_batches(1))
+    launches = take_steps(gpu, trainer)
+    assert {*graphs.list_levels().values()} == {GRAPH}, graphs.list_levels()
+    return launches
 
 
 def step_with_table(recipe: Recipe, gpu: FakeCuda, folder: Path) -> int:
@@ -222,6 +247,8 @@ def list_scenarios(dataset: Dataset[Any]) -> dict[str, Callable[[FakeCuda, Path]
         scenarios[f"table {' '.join(pair)}"] = partial(step_with_table, recipe)
     scenarios["table crd"] = partial(step_with_table, make_recipe("crd"))
     scenarios["plus_kd"] = step(make_recipe("crd", plus_kd={"weight": 1.0}), dataset)
+    for name, settings in (("kd", {}), ("accumulate", {"optimizer": {"accumulate": 2}})):
+        scenarios[f"graphs {name}"] = partial(replayed_step, make_recipe("kd", PAIRS[0], **settings), dataset)
     scenarios["accumulate"] = step(make_recipe("kd", optimizer={"accumulate": 2}), dataset)
     for decoder in ("loaders", "device"):
         scenarios[f"stream {decoder}"] = partial(step_of_streams, decoder)

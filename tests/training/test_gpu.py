@@ -21,6 +21,7 @@ SEVERAL_NETS = ("iakd", "latentbe", "lmcl", "mcl_okd")  # a step passes three to
 BUDGET = {  # a KD step of each pair
     "live resnet32x4 resnet8x4": 390, "live resnet56 resnet20": 690, "live wrn_40_2 wrn_16_2": 490,
     "table resnet32x4 resnet8x4": 215, "table resnet56 resnet20": 390, "table wrn_40_2 wrn_16_2": 285,
+    "graphs kd": 10, "graphs accumulate": 20,  # beside the three graphs
 }  # fmt: skip
 
 MISTAKES = """

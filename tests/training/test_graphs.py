@@ -21,7 +21,7 @@ from raykd.teachers.teacher import LiveTeacher
 from raykd.training.graphs import GRAPH, WARM_UP, Graphs, start_graphs
 from raykd.training.trainer import Trainer
 
-EPOCHS, STEPS = 2, 4  # of an epoch: the second one is replayed
+EPOCHS, STEPS = 2, 3  # of an epoch: the second one is replayed
 ARMS: dict[str, dict[str, Any]] = {  # what changes within the replayed steps
     "sskd": {"teacher_stage": 0.8},
     "crcd": {"until": 0.8},
@@ -34,7 +34,7 @@ ALL = {"step": GRAPH, "teacher": GRAPH, "views": GRAPH}
 def make_recipe(name: str, **settings: Any) -> Recipe:
     method = methods.get_class(name)
     plain = {
-        "data": {"name": "digits", "images": 40, "holdout": 0.2, "rotations": method.rotations or 1},
+        "data": {"name": "digits", "images": 30, "holdout": 0.2, "rotations": method.rotations or 1},
         "teacher": {"net": "resnet8", "weights": "unused"},
         "student": {"net": "resnet8", "copies": 2 if method.students == "peers" else 1},
         "method": {"name": name} | ARMS.get(name, {}),
