@@ -44,6 +44,7 @@ class RunTracking:
         self._names, self._study, self._owner = tuple(dict.fromkeys(names)), study, owner
         self._trackers: dict[str, Tracker] | None = None  # opened with the first trial
         self._epochs: dict[str, dict[str, int]] = {}  # by trial and tracker: the last epoch that it has
+        self._done: set[str] = set()  # retrainings
 
     def __enter__(self) -> Self:
         return self
@@ -60,8 +61,12 @@ class RunTracking:
 
         def on_event(phase: str, details: dict[str, Any]) -> None:
             show(phase, details)
-            if self._names and phase == "search" and "number" in details:
+            if not self._names or self._trackers == {}:
+                return
+            if phase == "search" and "number" in details:
                 self._pass_on_row(details)
+            if phase == "confirm":
+                self._pass_on_confirmations()
 
         return on_event
 
@@ -78,12 +83,29 @@ class RunTracking:
         return trackers
 
     def _pass_on_row(self, row: dict[str, Any]) -> None:
-        if self._trackers is None:
-            self._trackers = self._open()
         is_comparison = bool(self._owner.list_methods())
         run_files = self._owner.method_run(row["method"]) if is_comparison else self._owner
         trial = f"{row['method']}/{row['number']:05d}" if is_comparison else f"{row['number']:05d}"
-        epochs = run_files.epochs(row["number"])[: row["epochs"]] if self._trackers and row["epochs"] else []
+        self._tell_all(trial, row, run_files.epochs(row["number"])[: row["epochs"]] if row["epochs"] else [])
+
+    def _pass_on_confirmations(self) -> None:
+        """Those that are done are passed on once; a run of an earlier driver's is found again, and ended."""
+        for run_files in self._owner.list_runs():
+            prefix = f"{run_files.name}/" if self._owner.list_methods() else ""
+            for row in run_files.confirmations():
+                trial = f"{prefix}{row['role']}-seed{row['seed']}"
+                folder = run_files.confirmation(row["role"], row["seed"])
+                epochs = folder.read_json(file_names.EPOCHS) or []
+                is_done = bool(epochs) and "test_accuracy" in epochs[-1]
+                if trial not in self._done:
+                    row |= {"params": {"trial": row["number"], "seed": row["seed"]}}
+                    self._tell_all(trial, row | {"state": "COMPLETE" if is_done else "RUNNING"}, epochs)
+                if is_done:
+                    self._done.add(trial)
+
+    def _tell_all(self, trial: str, row: dict[str, Any], epochs: list[dict[str, Any]]) -> None:
+        if self._trackers is None:
+            self._trackers = self._open()
         for name in list(self._trackers):
             self._tell(name, partial(self._pass_on, name, trial, row, epochs))
 
@@ -128,7 +150,8 @@ def _list_values(row: dict[str, Any]) -> dict[str, float]:
     metric = get_metric(row)
     values = {name: row[name] for name in ("lr", "seconds", "images_per_second")}
     values |= {f"term/{name}": value for name, value in row["terms"].items()}
-    values |= {f"held_out_{name}": row.get(name) for name in dict.fromkeys(("accuracy", metric))}
+    for name in dict.fromkeys(("accuracy", metric)):
+        values |= {f"held_out_{name}": row.get(name), f"test_{name}": row.get(f"test_{name}")}
     return {name: float(value) for name, value in values.items() if value is not None and isfinite(value)}
 
 

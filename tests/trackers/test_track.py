@@ -21,7 +21,7 @@ uri, names, events = sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3]
 with RunTracking(names, "small", RunFiles(uri)) as tracking:
     on_event = tracking.follow(lambda phase, details: None)
     for event in events:
-        on_event("search", event)
+        on_event(event.get("phase", "search"), event)
 """
 
 
@@ -90,8 +90,13 @@ def test_trials_are_nested_runs_with_their_epochs_and_go_on(run: Path, tmp_path:
     variables = {"MLFLOW_TRACKING_URI": uri, "WANDB_MODE": "offline"}
     first = [make_row(0, 0, "RUNNING"), make_row(0, 2, "RUNNING"), make_row(1, 1, "RUNNING")]
     last = [make_row(0, 3, "COMPLETE"), make_row(1, 2, "PRUNED")]
-    follow(run, "mlflow,wandb,tensorboard", first, **variables)
-    follow(run, "mlflow,tensorboard", last, **variables)  # a driver that goes on
+    retraining, confirm = RunFiles(str(run)).confirmation("best", 1), [{"phase": "confirm"}] * 2
+    retraining.write_json("trial.json", {"role": "best", "seed": 1, "number": 0})
+    epochs = [row | {"accuracy": None} for row in RunFiles(str(run)).epochs(0)]
+    retraining.write_json("epochs.json", epochs[:2])
+    follow(run, "mlflow,wandb,tensorboard", first + confirm, **variables)
+    retraining.write_json("epochs.json", [*epochs[:2], epochs[2] | {"test_accuracy": 61.5}])
+    follow(run, "mlflow,tensorboard", last + confirm, **variables)  # a driver that goes on
 
     from mlflow import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -99,7 +104,12 @@ def test_trials_are_nested_runs_with_their_epochs_and_go_on(run: Path, tmp_path:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("raykd")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert set(runs) == {"small", "00000", "00001"}
+    assert set(runs) == {"small", "00000", "00001", "best-seed1"}
+    confirmed, steps = runs["best-seed1"], [1, 2, 3]
+    assert confirmed.data.metrics["test_accuracy"] == 61.5 and confirmed.info.status == "FINISHED"
+    assert confirmed.data.tags["mlflow.parentRunId"] == runs["small"].info.run_id
+    terms = client.get_metric_history(confirmed.info.run_id, "term/kd")
+    assert [metric.step for metric in terms] == steps and "held_out_accuracy" not in confirmed.data.metrics
     study, trial = runs["small"].info.run_id, runs["00000"]
     assert trial.data.tags["mlflow.parentRunId"] == study
     assert trial.data.params == {"optimizer/lr": "0.05", "method/dim": "64", "role": ""}
@@ -110,7 +120,7 @@ def test_trials_are_nested_runs_with_their_epochs_and_go_on(run: Path, tmp_path:
     assert [file.path for file in client.list_artifacts(study, "best")] == ["best/recipe.yaml"]
 
     offline = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
-    assert len(offline) == 3  # two trials, and the study's for the artifact
+    assert len(offline) == 4  # two trials, a retraining, and the study's for the artifact
     assert any(b"held_out_accuracy" in file.read_bytes() for file in offline)
     events = EventAccumulator(str(run / "report/live/00000"))
     events.Reload()
