@@ -4,10 +4,12 @@ Pure functions over the nodes' resources, {"CPU": 16, "GPU": 1, "memory": bytes}
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from raykd.driver.preemption import list_draining_nodes
-from raykd.study.study import Study
+from raykd.study.recipe import Recipe
+from raykd.study.study import Study, Workers
 
 Node = dict[str, float]
 WORKER_MEMORY = 2**30  # bytes of a node's memory that a worker takes at least
@@ -47,6 +49,19 @@ def _count_fitting(node: Node, size: WorkerSize) -> int:
         free = node.get("GPU", 0)
         counts.append(int(free) * int(1 / size.gpus + 1e-9) if size.gpus < 1 else int(free / size.gpus))
     return min(counts)
+
+
+def choose_workers(recipe: Recipe, workers: Workers, free: int) -> int:
+    """Returns with how many workers a recipe is trained where so many are free.
+
+    The most that share its batches evenly, and at least `workers.min`. (Ray Train's own elastic jobs take any
+    number between their bounds, whatever a batch divides by.)
+    """
+    for count in range(min(workers.max, free), workers.min, -1):
+        with suppress(ValueError):
+            recipe.check_batch_size(count)
+            return count
+    return workers.min
 
 
 def describe_nodes(nodes: Sequence[Node]) -> str:
@@ -97,7 +112,7 @@ def choose_size(study: Study, nodes: Sequence[Node], share: float = 1.0) -> Work
         return WorkerSize(_floor_cpus(min(parts, default=1.0)), gpus)
     most = sum(int(min(node.get("CPU", 0), node.get("memory", 1e18) // WORKER_MEMORY)) for node in nodes)
     workers = max(study.worker_counts().values())
-    wanted = max(workers, min(study.count_trials() * cluster.workers, most // workers * workers))
+    wanted = max(workers, min(study.count_trials() * cluster.workers.max, most // workers * workers))
     largest = int(max((node.get("CPU", 0) for node in nodes), default=1))
     fitting = (cpus for cpus in range(largest, 0, -1) if worker_slots(nodes, WorkerSize(cpus, 0)) >= wanted)
     return WorkerSize(float(next(fitting, 1)), 0.0)
@@ -115,9 +130,11 @@ def _floor_cpus(cpus: float) -> float:
 
 def describe_choice(study: Study, nodes: Sequence[Node]) -> str:
     """Returns in words what a trial takes on these nodes; the study's `auto` must be numbers by now."""
-    size, workers = get_size(study), study.cluster.workers
-    trials = worker_slots(nodes, size) // workers
-    each = f"{workers} workers of {size} each" if workers > 1 else str(size)
+    size, (fewest, most) = get_size(study), (study.cluster.workers.min, study.cluster.workers.max)
+    slots = worker_slots(nodes, size)
+    trials = max(slots // most, int(slots >= fewest))
+    count = str(most) if fewest == most else f"{fewest} to {most}"
+    each = f"{count} workers of {size} each" if most > 1 else str(size)
     return f"a trial takes {each}; {trials} at once on {describe_nodes(nodes)}"
 
 
@@ -139,8 +156,8 @@ def find_misfit(study: Study, nodes: Sequence[Node]) -> str:
     """Returns why a trial, or a retraining, can never be placed on these nodes; "" when it can."""
     size = get_size(study)
     for place, workers in study.worker_counts().items():
-        if worker_slots(nodes, size) < workers:
-            kind = "trial" if place == "cluster/workers" else "retraining"
+        if worker_slots(nodes, size) < workers and place != "cluster/workers/max":
+            kind = "retraining" if place == "confirm/workers" else "trial"
             return (
                 f"{place}: a {kind} takes {workers} x ({size}), which never fits on this cluster: "
                 f"{describe_nodes(nodes)}"

@@ -1,18 +1,17 @@
 """A study's teachers: named by their files, stored by an earlier study, or trained once and stored."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from raykd.driver import trainables
 from raykd.driver.job import EventHandler, make_trial_job
-from raykd.driver.resources import get_size
+from raykd.driver.resources import choose_workers, get_size, list_nodes, worker_slots
 from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles, drop_checkpoints
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
-from raykd.study.study import Study
+from raykd.study.study import Study, Workers
 from raykd.training.failure import is_lost, is_preempted
 from raykd.training.trial import Job
 
@@ -40,7 +39,7 @@ def get_teacher_weights(
             _clear(folder)  # of a driver that was killed when it had stored the teacher
             return weights
         on_event("teacher", {"net": teacher.net})
-        _train(study, make_trial_job((), root, download, study, recipe, folder.uri))
+        _train(study, recipe, make_trial_job((), root, download, study, recipe, folder.uri))
         return store_teacher(recipe, folder, run_files.storage)
 
     teachers = study.recipe.list_teachers()
@@ -48,13 +47,18 @@ def get_teacher_weights(
     return tuple(map(get_weights, places, teachers))
 
 
-def _train(study: Study, job: Job) -> None:
+def _train(study: Study, recipe: Recipe, job: Job) -> None:
     """TeacherTrainingError when it fails."""
-    workers = study.confirm.workers if study.confirm else study.cluster.workers
-    train = partial(trainables.run_train_job, [job], workers, get_size(study), "teacher", False)
+    size, workers = get_size(study), study.cluster.workers
+    if study.confirm:
+        workers = Workers(min=study.confirm.workers, max=study.confirm.workers)
+
+    def train() -> None:
+        count = choose_workers(recipe, workers, worker_slots(list_nodes(), size))
+        trainables.run_train_job([job], count, size, "teacher", False, workers.min < workers.max)
+
     if reason := _train_with_retries(train, Folder(job.folder)):
-        net = job.recipe["student"]["net"]
-        raise TeacherTrainingError(f"the teacher {net} was not trained: {reason}")
+        raise TeacherTrainingError(f"the teacher {recipe.student.net} was not trained: {reason}")
 
 
 def _train_with_retries(train: Callable[[], None], folder: Folder) -> str:

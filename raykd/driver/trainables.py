@@ -19,7 +19,7 @@ from raykd.driver.same_code import Fingerprint, describe_difference, get_fingerp
 from raykd.metric import select_scores
 from raykd.store import file_names
 from raykd.store.folder import Folder
-from raykd.training.failure import ReporterGone
+from raykd.training.failure import Preempted, ReporterGone, describe_failure
 from raykd.training.trial import Job, run
 
 COLLECTIVE_TIMEOUT_S = 600  # that a worker waits for the others before it calls them gone
@@ -96,7 +96,9 @@ def run_in_train(config: dict[str, Any]) -> None:
                 run(Job(**job), report, ray.train.torch.get_device(), has_notice)
 
 
-def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, inside_tune: bool) -> None:
+def run_train_job(
+    jobs: list[Job], workers: int, size: WorkerSize, name: str, inside_tune: bool, is_elastic: bool = False
+) -> None:
     """Runs jobs one after another in one Ray Train job.
 
     What a trial leaves is in its own folder; Train's storage is a temporary one, which is gone afterwards.
@@ -107,13 +109,14 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
         size: What each of them takes.
         name: Of the Ray Train job.
         inside_tune: Whether a Tune trial drives it, which each epoch is reported to.
+        is_elastic: Whether it ends, as preempted, where it would wait for room for so many workers.
 
     Raises:
         TrainingFailedError: Ray Train's: a job failed, or a worker was lost.
         KeyboardInterrupt: It was interrupted.
     """
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
@@ -136,7 +139,9 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
                 name=name,
                 storage_path=storage,
                 callbacks=[TuneReportCallback()] if inside_tune else [],
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=FailureConfig(
+                    max_failures=0, controller_failure_limit=0 if is_elastic else -1
+                ),
             ),
         )
         with keep_interrupt_handler():
@@ -144,6 +149,11 @@ def run_train_job(jobs: list[Job], workers: int, size: WorkerSize, name: str, in
                 trainer.fit()
             except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
                 raise KeyboardInterrupt from None
+            except ControllerError as error:
+                if hasattr(error.controller_failure, "num_workers"):  # only of those that could not be placed
+                    failure = describe_failure(Preempted(f"{workers} workers found no room"))
+                    Folder(jobs[0].folder).write_json(file_names.FAILURE, failure)
+                raise
 
 
 @contextmanager
@@ -160,4 +170,4 @@ def keep_interrupt_handler() -> Iterator[None]:
 def run_nested_trial(config: dict[str, Any]) -> None:
     """Runs a trial of several workers: a Tune trial that drives a Ray Train job."""
     size = WorkerSize(config["cpus"], config["gpus"])
-    run_train_job([Job(**config["job"])], config["workers"], size, config["name"], inside_tune=True)
+    run_train_job([Job(**config["job"])], config["workers"], size, config["name"], True, config["is_elastic"])

@@ -13,7 +13,7 @@ from ray.util.placement_group import PlacementGroup, placement_group_table
 from raykd.driver import trainables
 from raykd.driver.leftovers import temporary_folder
 from raykd.driver.pooled_search import PooledSearch
-from raykd.driver.resources import get_size, list_nodes, worker_slots
+from raykd.driver.resources import choose_workers, get_size, list_nodes, worker_slots
 from raykd.driver.same_code import get_fingerprint
 from raykd.driver.scheduler import OptunaPruningScheduler
 from raykd.driver.searcher import StudySearch
@@ -73,16 +73,28 @@ def search(
         UserError: As for `open_optuna_study`.
     """
     cluster, size = runs[0].study.cluster, get_size(runs[0].study)
+    workers = cluster.workers
+    num_workers: dict[str, int] = {}  # of each trial that was begun, by its folder
+
+    def count_free(but: str = "") -> int:
+        """Of workers, when all trials but one at most are where they are."""
+        running = (one.run_files.trial(number).uri for one in searchers for number in one.running.values())
+        return worker_slots(list_nodes(), size) - sum(
+            num_workers.get(uri, 0) for uri in running if uri != but
+        )
 
     def num_slots() -> int:
-        return worker_slots(list_nodes(), size) // cluster.workers
+        free = count_free()
+        return sum(len(one.running) for one in searchers) + max(free // workers.max, int(free >= workers.min))
 
     def open_search(study: Study, run_files: RunFiles) -> StudySearch:
         def make_config(number: int, params: dict[str, Any]) -> dict[str, Any]:
-            job = make_job(study, study.recipe_with(params), run_files.trial(number).uri)
+            recipe, uri = study.recipe_with(params), run_files.trial(number).uri
+            num_workers[uri] = choose_workers(recipe, workers, count_free(uri))
             return {
-                "number": number, "job": asdict(job), "workers": cluster.workers, "cpus": size.cpus,
-                "gpus": size.gpus, "name": f"{run_files.name}-{number:05d}", "driver": get_fingerprint(),
+                "number": number, "job": asdict(make_job(study, recipe, uri)), "cpus": size.cpus,
+                "gpus": size.gpus, "workers": num_workers[uri], "is_elastic": workers.min < workers.max,
+                "name": f"{run_files.name}-{number:05d}", "driver": get_fingerprint(),
             }  # fmt: skip
 
         method = study.recipe.method.name

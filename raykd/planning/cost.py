@@ -23,7 +23,7 @@ ASSUMPTIONS = (
     "the trials.",
     "The controls of the confirmation are as fast as the method.",
     "Device hours are those that trials hold. Waiting devices, evaluation, the start of processes, the "
-    "training of a teacher and whatever is lost with preempted machines come on top.",
+    "training of a teacher and whatever is lost with machines that go without notice come on top.",
 )
 
 
@@ -62,7 +62,7 @@ def estimate_cost(
     max_workers = _count_workers(study, devices)
     if max_workers == 0:
         return None
-    workers = min(study.cluster.workers, max_workers)
+    workers = min(study.cluster.workers.max, max_workers)
     concurrent_trials = min(max_workers // workers, study.count_trials())
     trial_seconds = estimate_trial_seconds(study, dataset_info.images, speed, workers)
     search_seconds = trial_seconds * study.count_trials() * estimate_kept_fraction(study)

@@ -130,7 +130,7 @@ def make_plan(study: Study, options: PlanOptions) -> Plan:
         boundary_points=num_boundary_points,
         trials=trials,
         device_hours=study.budget.device_hours,
-        devices_per_trial=study.cluster.workers * (study.cluster.num_gpus or study.cluster.num_cpus),
+        devices_per_trial=study.cluster.workers.max * (study.cluster.num_gpus or study.cluster.num_cpus),
         resources=resolution.description,
         shortage=study.describe_shortage(),
         teacher_cache=space_check.describe_views(study, dataset_info),
@@ -178,7 +178,7 @@ def _estimate_times(study: Study, dataset_info: data.DatasetInfo, speed: Speed |
     if speed is None:
         return dict.fromkeys(names)
     rate = speed.images_per_second
-    trial = cost.estimate_trial_seconds(study, dataset_info.images, rate, study.cluster.workers)
+    trial = cost.estimate_trial_seconds(study, dataset_info.images, rate, study.cluster.workers.max)
     workers = study.confirm.workers if study.confirm else 1
     retraining = cost.estimate_trial_seconds(
         study, cost.count_full_train_images(study, dataset_info), rate, workers

@@ -163,9 +163,11 @@ def test_accuracy(run_files: RunFiles, role: str, seed: int) -> float | None:
 
 
 def _devices_per_trial(study: dict[str, Any]) -> float:
-    """Of one trial."""
+    """Of one trial; at most, where its workers come and go."""
     cluster = replace_auto(study["cluster"])
-    return float(cluster["workers"] * (cluster["gpus"] or cluster["cpus"]))
+    workers = cluster["workers"]
+    most = workers["max"] if isinstance(workers, dict) else workers
+    return float(most * (cluster["gpus"] or cluster["cpus"]))
 
 
 def _summarize(row: dict[str, Any] | None) -> dict[str, Any] | None:

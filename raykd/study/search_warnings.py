@@ -11,8 +11,16 @@ ENOUGH_GENERATIONS = 10  # of an evolutionary sampler; with fewer it is little b
 
 
 def list_search_warnings(study: Study) -> list[str]:
-    """Returns a line on what the study's sampler cannot learn from, and one on what makes each trial slow."""
-    return [*_describe_sampler(study), *_describe_slow_steps(study)]
+    """Returns a line each on what the sampler cannot learn from, and what makes trials slow, or unequal."""
+    return [*_describe_sampler(study), *_describe_slow_steps(study), *_describe_elastic_workers(study)]
+
+
+def _describe_elastic_workers(study: Study) -> list[str]:
+    workers = study.cluster.workers
+    if workers.min == workers.max or study.recipe.batch_norm == "synced":
+        return []
+    return ["cluster/workers: batch_norm = local normalizes by each worker's share, whose size then changes "
+            "with their number: trials compare with recipe/batch_norm=synced"]  # fmt: skip
 
 
 def _describe_slow_steps(study: Study) -> list[str]:

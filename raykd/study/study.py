@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from raykd.errors import UserError, find_nearest, shorten, suggest_nearest, validate
 from raykd.paths import AbsolutePath
@@ -51,10 +51,39 @@ def _check_gpus(value: Any) -> Any:
 Amount = Annotated[float | Literal["auto"], PlainValidator(_check_amount)]
 
 
+class Workers(Spec):
+    """How many processes share a trial's batches: as many as are free, within these bounds."""
+
+    min: Count = 1
+    max: Count
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min = {self.min} is more than max = {self.max}")
+        return self
+
+
+def _read_workers(value: Any) -> Any:
+    """A number stands for both bounds."""
+    if isinstance(value, dict | Workers):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("should be a whole number, 1 or more, or {min: ..., max: ...}")
+    return {"min": value, "max": value}
+
+
+def _write_workers(workers: Workers) -> int | dict[str, int]:
+    return workers.min if workers.min == workers.max else {"min": workers.min, "max": workers.max}
+
+
 class Cluster(Spec):
     """What a trial takes. Trials of one worker run in the Tune actor; of several, as a Ray Train job."""
 
-    workers: Count = 1  # processes that share a trial's batches
+    # processes that share a trial's batches; one that lost nodes goes on with those left, within {min, max}
+    workers: Annotated[Workers, BeforeValidator(_read_workers), PlainSerializer(_write_workers)] = Workers(
+        max=1
+    )
     # of one worker; `auto`: chosen at launch for the cluster that is there (driver/resources.py)
     cpus: Annotated[Amount, AfterValidator(_check_cpus)] = "auto"
     gpus: Annotated[Amount, AfterValidator(_check_gpus)] = "auto"  # a part of a GPU puts several trials on it
@@ -67,7 +96,7 @@ class Cluster(Spec):
     @property
     def uses_ray_train(self) -> bool:
         """Whether a trial is a Ray Train job."""
-        return self.workers > 1 or self.always_train
+        return self.workers.max > 1 or self.always_train
 
     @property
     def num_cpus(self) -> float:
@@ -156,7 +185,10 @@ class Study(Spec):
 
         A teacher is trained by as many as the last of them.
         """
-        counts = {"cluster/workers": self.cluster.workers}
+        fewest, most = self.cluster.workers.min, self.cluster.workers.max
+        counts = {"cluster/workers": most}
+        if fewest < most:
+            counts = {"cluster/workers/min": fewest, "cluster/workers/max": most}
         return counts | ({"confirm/workers": self.confirm.workers} if self.confirm else {})
 
     def count_trials(self) -> int:

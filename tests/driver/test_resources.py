@@ -54,6 +54,16 @@ def test_what_a_study_states_stays_and_idle_gpus_are_named(small: Path) -> None:
     assert "never fits" in resources.find_misfit(study, [node(2), node(2)])
 
 
+def test_a_trial_takes_the_workers_that_are_free_and_share_its_batch(small: Path) -> None:
+    study = Study.read(small, ("cluster/workers={min: 1, max: 4}", "cluster/cpus=1"))  # batches of 32
+    taken = [resources.choose_workers(study.recipe, study.cluster.workers, free) for free in range(-1, 7)]
+    assert taken == [1, 1, 1, 2, 2, 4, 4, 4]
+    one_node = study.with_resources(1.0, 0.0)
+    assert resources.find_misfit(one_node, [node(1)]) == ""
+    words = resources.describe_choice(one_node, [node(3)])
+    assert words == "a trial takes 1 to 4 workers of 1 CPU each; 1 at once on 1 node, 3 CPUs, 0 GPUs"
+
+
 def test_the_first_line_says_what_a_trial_takes(small: Path) -> None:
     study = Study.read(small).with_resources(2.0, 0.25)
     words = resources.describe_choice(study, [node(16, 2)])

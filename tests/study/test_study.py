@@ -11,6 +11,7 @@ import pytest
 from raykd.errors import UserError
 from raykd.spec import Choice, Dimension, Range, Scalar
 from raykd.study.comparison import list_studies, read_study
+from raykd.study.search_warnings import list_search_warnings
 from raykd.study.space import count_points, draw
 from raykd.study.study import Study
 from raykd.study.study_files import list_study_files
@@ -208,6 +209,24 @@ def test_one_rule_says_which_workers_share_a_batch(tmp_path: Path) -> None:
     words = ("teacher/train/optimizer={batch_size: 10}", "confirm/workers=4")
     (line,) = read_error_lines(tmp_path, PLAIN, *words)
     assert "confirm/workers = 4: recipe/teacher/train/optimizer/batch_size = 10 cannot be shared" in line
+
+
+def test_workers_are_a_number_or_between_two(tmp_path: Path) -> None:
+    elastic = read(tmp_path, PLAIN, "cluster/workers={max: 4}", "optimizer/batch_size=64", "confirm=null")
+    assert elastic.worker_counts() == {"cluster/workers/min": 1, "cluster/workers/max": 4}
+    assert elastic.to_dict()["cluster"]["workers"] == {"min": 1, "max": 4}
+    assert any(
+        line.startswith("cluster/workers: batch_norm = local") for line in list_search_warnings(elastic)
+    )
+    assert Study.parse(elastic.to_dict(), "again") == elastic
+    for workers, message in (
+        ("0", "cluster/workers = 0: should be a whole number, 1 or more, or {min: ..., max: ...}"),
+        ("{min: 2}", "cluster/workers/max: missing, and it has no default"),
+        ("{min: 2, max: 1}", "cluster/workers: min = 2 is more than max = 1"),
+        ("{min: 0, max: 1}", "cluster/workers/min = 0: should be greater than or equal to 1"),
+    ):
+        (line,) = read_error_lines(tmp_path, PLAIN, f"cluster/workers={workers}")
+        assert line.endswith(message)
 
 
 def test_workers_of_one_trial_never_share_a_gpu(tmp_path: Path) -> None:

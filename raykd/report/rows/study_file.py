@@ -51,7 +51,7 @@ class StudyFile:
     def count_devices(self, workers: str) -> float:
         """Returns the devices that so many workers take: GPUs where they take any, else CPUs."""
         each = self.get_number("cluster/gpus") or self.get_number("cluster/cpus", 1.0)
-        return self.get_number(workers, 1.0) * each
+        return self.get_number(f"{workers}/max", self.get_number(workers, 1.0)) * each
 
     def describe_method(self) -> tuple[str, str, str]:
         """Returns the method's name, status and paper; unknown where this version has no such method."""
