@@ -17,6 +17,7 @@ from raykd import data, methods, models
 from raykd.maths import transport
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import add_cache
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher
 from raykd.training.graphs import GRAPH, WARM_UP, Graphs, start_graphs
 from raykd.training.trainer import Trainer
@@ -42,6 +43,8 @@ def make_recipe(name: str, **settings: Any) -> Recipe:
         "optimizer": {"batch_size": 8},
         "precision": "float32",
     }
+    if method.students == "members":
+        plain["teachers"] = [plain.pop("teacher")] * 2
     return Recipe.model_validate_json(json.dumps(plain | settings))
 
 
@@ -49,8 +52,10 @@ def make_trainer(recipe: Recipe, graphs: Graphs | None = None, cache: Path | Non
     torch.set_num_threads(1)
     dataset = data.load(recipe.data, Path("unused"), False)
     torch.manual_seed(5)
-    live = LiveTeacher(models.make("resnet8", 10), 32, CPU, False)
-    teacher = live if cache is None else add_cache(live, recipe.data.index_views(dataset), 1.0, CPU, cache)
+    live = [LiveTeacher(models.make("resnet8", 10), 32, CPU, False) for _ in recipe.list_teachers() or [None]]
+    teacher: Any = live[0] if len(live) == 1 else EnsembleTeacher(live, [1.0] * len(live))
+    if cache is not None:
+        teacher = add_cache(live[0], recipe.data.index_views(dataset), 1.0, CPU, cache)
     return Trainer(recipe, dataset, teacher, CPU, graphs=graphs)
 
 
@@ -90,7 +95,7 @@ def test_replayed_steps_are_the_plain_loops(name: str) -> None:
         assert take_steps(plain) == take_steps(replayed)
     assert_equal(plain, replayed)
     assert graphs.list_levels() == ALL
-    assert [tape.replays for tape in tapes] == [EPOCHS * STEPS - WARM_UP] * 3
+    assert {tape.replays for tape in tapes} == {EPOCHS * STEPS - WARM_UP}
 
 
 @pytest.mark.parametrize("cached", [False, True])
