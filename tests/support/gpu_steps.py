@@ -169,7 +169,7 @@ def step_of_streams(decoder: str, gpu: FakeCuda, folder: Path) -> int:
 def whole_training(gpu: FakeCuda, folder: Path) -> int:
     """Epochs, guard, EMA, evaluation, a state saved and loaded."""
     recipe = make_recipe("crd", epochs=2, optimizer={"batch_size": 64, "accumulate": 2})
-    dataset = make_dataset(128)
+    dataset = make_dataset(256)
     first, second = (make_trainer(recipe, dataset) for _ in range(2))
     run = first.run()
     assert next(run)["epoch"] == 1
