@@ -42,7 +42,8 @@ class RungsGP:
             that reached a rung reached all before it, and at least MIN_TRIALS reached the first.
         params: Of the model [d + 2 k]: logarithms of the d length scales and of the noise's variance, of the
             first rung's scale, then of each rung the logarithm of its scale, and the log odds of its
-            correlation with the one before. Of rungs beyond them, the priors'.
+            correlation with the one before. Of rungs beyond them, the priors'; those of rungs that the model does
+            not have (trials that reached one diverged since) are left aside.
         fit: Whether to fit them, from these.
     """
 
@@ -57,7 +58,7 @@ class RungsGP:
             self._offset, self._scale = standardize(squashed)
             self._y[self._rungs == rung] = (squashed - self._offset) / self._scale
         means, deviations = _list_priors(x.shape[1], self.num_rungs)
-        self.params = np.append(params, means[len(params) :])
+        self.params = np.append(params, means[len(params) :])[: len(means)]
         if fit:
             known = (self._inputs, self._rungs, self._y, means, deviations)
             self.params = minimize_posterior(_negative_log_posterior, self.params, known)

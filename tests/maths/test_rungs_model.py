@@ -80,3 +80,15 @@ def test_a_rung_that_few_reached_is_left_out_and_parameters_can_be_given(trials:
     assert again.believe(x[:0]) is again
     corner = np.array([[1.0, 0.0]])
     assert again.believe(corner).predict_ends(corner).variance < fitted.predict_ends(corner).variance
+
+
+def test_a_rung_that_no_trial_has_any_more_is_left_aside(trials: tuple[Array, Array]) -> None:
+    """As when those that reached it diverged later."""
+    x, values = trials
+    params = RungsGP(x, values, fit=True).params
+    values[:, 2] = np.nan
+    model = RungsGP(x, values, params, fit=True)
+    assert model.num_rungs == 2 and len(model.params) == len(params) - 2
+    assert RungsGP(x, values, model.params).predict_own_ends().mean == pytest.approx(
+        model.predict_own_ends().mean
+    )
