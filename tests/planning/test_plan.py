@@ -18,6 +18,7 @@ from raykd.planning.plan import PlanOptions, make_plan
 from raykd.study import space_check
 from raykd.study.comparison import list_studies, read_study
 from raykd.study.study import Study
+from raykd.study.study_files import list_study_files
 
 STUDIES = Path(__file__).parents[2] / "studies"
 IMAGENET = STUDIES / "imagenet/kd.yaml"
@@ -128,7 +129,7 @@ def test_a_draw_that_no_trial_could_begin_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_trial_could_begin_at_every_boundary_point_of_every_study() -> None:
-    for path in sorted(STUDIES.rglob("*.yaml")):
+    for path in list_study_files().values():
         for study in list_studies(read_study(path)):
             info = study.recipe.data.expected_info() or DatasetInfo(10, 64, 320)  # a folder's files say it
             assert space_check.check(study, info) >= len(study.search_space()), path
