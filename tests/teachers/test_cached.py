@@ -19,6 +19,7 @@ from raykd.models import make
 from raykd.models.timm_net import TimmNet
 from raykd.teachers.cache_file import PAGE_BYTES, CacheFile, open_cache_file
 from raykd.teachers.cached import CACHEABLE, CachedTeacher, add_cache
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, Teacher
 
 CPU = torch.device("cpu")
@@ -251,13 +252,16 @@ def test_a_method_learns_the_same_from_the_cache(
 ) -> None:
     monkeypatch.setenv("RAYKD_CACHE", str(tmp_path))
     spec, dataset = load_digits(rotations=4 if name in ("pckd", "sskd") else 1)
-    live, batch = make_teacher(), make_batch(spec, dataset, list(range(8)))
-    cached = [with_cache(make_teacher(), spec, dataset) for _ in range(2)]
+    batch = make_batch(spec, dataset, list(range(8)))
+    teachers: list[Any] = [make_teacher(), *(with_cache(make_teacher(), spec, dataset) for _ in range(2))]
+    reads_each = "each_logits" in methods.get_class(name).needs
+    if reads_each:
+        teachers = [EnsembleTeacher([teacher, teacher], [1.0, 1.0]) for teacher in teachers]
     torch.manual_seed(1)
     student = make("resnet14", 10)
-    context = MethodContext(student.shapes(32), live.shapes, dataset.train.labels)
+    context = MethodContext(student.shapes(32), teachers[0].shapes, dataset.train.labels)
     terms, half = [], torch.tensor(0.5)
-    for teacher in (live, *cached):
+    for teacher in teachers:
         torch.manual_seed(2)
         method = methods.make(name, context, methods.get_config_class(name)())
         with torch.no_grad():
@@ -265,7 +269,13 @@ def test_a_method_learns_the_same_from_the_cache(
             terms.append(
                 method(
                     MethodBatch(
-                        batch.labels, batch.index, half, student_outputs, teacher_outputs, spec.rotations
+                        batch.labels,
+                        batch.index,
+                        half,
+                        student_outputs,
+                        teacher_outputs,
+                        spec.rotations,
+                        peers=(student_outputs,) if reads_each else (),
                     )
                 )
             )
