@@ -292,6 +292,9 @@ def test_a_plugin_reaches_every_worker(verb: Callable[..., Any], tmp_path: Path,
     assert (run / "export" / "plugins" / own.name).read_text() == own.read_text()
     assert [row["state"] for row in RunFiles(str(run)).trials()] == ["COMPLETE"]
     assert RunFiles(str(run)).confirmations()
+    result = verb("resume", str(run), "--plugin", str(run / "plugins" / own.name), "--trials", "2")
+    assert result.returncode == 0, result.stderr
+    assert [row["state"] for row in RunFiles(str(run)).trials()] == ["COMPLETE"] * 2
     export = str(run / "export")
     plugins.use({})
     assert "add --plugin" in refusal(lambda: student.load(export))[0]

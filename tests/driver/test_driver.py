@@ -130,8 +130,9 @@ def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: An
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
-def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
-    small: Path, tmp_path: Path, verb: Any, ray_session: None
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, in MLflow's own tables
+def test_a_tracked_study_begins_with_recipes_and_an_earlier_run_in_a_database(
+    small: Path, tmp_path: Path, verb: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = Study.read(small, ("budget/trials=2",))
     run_files = fake_runs.write_run(earlier, tmp_path / "runs", confirmed=False)
@@ -146,9 +147,12 @@ def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
         "--set", "space/optimizer/lr={low: 0.0499, high: 0.0501}",
     )  # fmt: skip
     assert second.returncode == 2 and "outside 0.0499 .. 0.0501" in second.stderr  # the recipe's lr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     second = verb(
         "launch", str(small), "--set", "name=second", "--set", "budget/trials=2", "--enqueue", str(recipe),
         "--warm-start", str(tmp_path / "runs/small"), "--set", f"search/storage={database}",
+        "--set", "confirm={controls: [], seeds: 1}", "--set", "constraints={parameters: {max: 1e+5}}",
+        "--track", "mlflow",
     )  # fmt: skip
     assert second.returncode == 0, second.stderr
     assert "2 trials taken over from small, 0 outside left out" in second.stdout
@@ -157,3 +161,21 @@ def test_a_study_begins_with_recipes_and_an_earlier_run_in_a_database(
     assert trials[3].params == read_rows(tmp_path / "runs/small")[1]["params"]
     assert {t.state for t in trials} == {TrialState.COMPLETE}
     assert [row["number"] for row in read_rows(tmp_path / "runs/second")] == [2, 3]
+    assert all(trial.constraints == {"parameters": 78_042 - 1e5} for trial in trials)
+    assert (
+        "| Costs | 78,042 parameters; 12.5 M MACs" in (tmp_path / "runs/second/export/README.md").read_text()
+    )
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    (experiment,) = client.search_experiments(filter_string="name = 'raykd'")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    study = runs.pop("second").info.run_id
+    assert set(runs) == {"00002", "00003", "best-seed1", "paper-seed1"}
+    for name, run in runs.items():
+        assert run.data.tags["mlflow.parentRunId"] == study and run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "term/task")
+        assert [metric.step for metric in history] == [1, 2, 3]
+        assert ("test_accuracy" in run.data.metrics) == ("seed" in name)
+    assert "best/student.safetensors" in {file.path for file in client.list_artifacts(study, "best")}
