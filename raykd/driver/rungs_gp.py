@@ -28,7 +28,7 @@ from raykd.maths.rungs_gp import MIN_TRIALS, RungsGP
 from raykd.maths.unit_space import UnitSpace
 from raykd.spec import Dimension
 
-STATE = "rungs_model"  # the Optuna study's attribute: what is fitted, and the gains expected of the last proposals
+STATE = "rungs_model"  # the Optuna study's attribute: what is fitted, the gains expected of late proposals
 GROWTH = 1 / 10  # the share of new observations at which parameters are fitted anew, and at least MIN_GROWTH
 MIN_GROWTH = 2
 MIN_DIVERGED = 2  # trials, from which on divergence has a model of its own

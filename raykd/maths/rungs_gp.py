@@ -42,8 +42,8 @@ class RungsGP:
             that reached a rung reached all before it, and at least MIN_TRIALS reached the first.
         params: Of the model [d + 2 k]: logarithms of the d length scales and of the noise's variance, of the
             first rung's scale, then of each rung the logarithm of its scale, and the log odds of its
-            correlation with the one before. Of rungs beyond them, the priors'; those of rungs that the model does
-            not have (trials that reached one diverged since) are left aside.
+            correlation with the one before. Of rungs beyond them, the priors'; those of rungs that the model
+            lacks (trials that reached one diverged since) are left aside.
         fit: Whether to fit them, from these.
     """
 
