@@ -183,11 +183,10 @@ def _measure_new_students(
 ) -> dict[str, list[dict[str, Any]]]:
     """What the students of each run that is to be begun cost, by the method; those that are equal once."""
     known: dict[str, Costs] = {}
-    return {
-        run.method: measure_students(run.study, data.load(run.study.recipe.data, root, download).info, known)
-        for run in runs
-        if run.study.constraints is not None and not run.run_files.exists()
-    }
+    new = [run for run in runs if run.study.constraints is not None and not run.run_files.exists()]
+    specs = {run.study.recipe.data for run in new}
+    infos = {spec: data.load(spec, root, download).info for spec in specs}
+    return {run.method: measure_students(run.study, infos[run.study.recipe.data], known) for run in new}
 
 
 @contextmanager

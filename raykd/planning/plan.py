@@ -15,8 +15,6 @@ from raykd.planning import cost
 from raykd.planning.cache_forms import CacheFormPlan, plan_forms
 from raykd.planning.cost import CostEstimate
 from raykd.planning.speed import Speed, measure_speed, probe_on_cluster
-from raykd.report.page.sections import describe_first_rung
-from raykd.report.rows.collect import collect
 from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles
 from raykd.study import space_check
@@ -167,9 +165,17 @@ def _advise_first_rung(study: Study, storage: str) -> str:
     """By the curves of the study's own run, or of the one that it is to be warm-started by."""
     runs = [RunFiles(uri) for uri in (join_uri(storage, study.name), study.warm_start) if uri is not None]
     for run_files in runs if list_rungs(study) else ():
-        if run_files.exists() and (words := describe_first_rung(collect(run_files))):
+        if run_files.exists() and (words := _describe_first_rung(run_files)):
             return f"by the curves of {run_files.folder.uri}: {words}"
     return ""
+
+
+def _describe_first_rung(run_files: RunFiles) -> str:
+    # here: they take seconds, and few plans have an earlier run
+    from raykd.report.page.sections import describe_first_rung
+    from raykd.report.rows.collect import collect
+
+    return describe_first_rung(collect(run_files))
 
 
 def _estimate_times(study: Study, dataset_info: data.DatasetInfo, speed: Speed | None) -> dict[str, Any]:

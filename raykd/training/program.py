@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from raykd.store.processors import count_cpus, name_device
 
-DYNAMIC_SHAPES = {"images": {0: torch.export.Dim("batch", min=1)}}
 LATENCY_BATCHES = (1, 64)  # at which programs are timed
 MIN_TIMES, TIMED_SECONDS = 5, 0.5  # of each
 
@@ -32,9 +31,16 @@ class LogitsOnly(nn.Module):
         return logits
 
 
+def make_dynamic_shapes() -> dict[str, dict[int, Any]]:
+    """Returns what says that a program takes any number of images; a symbol, whose package loads slowly."""
+    return {"images": {0: torch.export.Dim("batch", min=1)}}
+
+
 def trace(net: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
     """Returns the program of a net in evaluation mode, for any number of such images [2, 3, size, size]."""
-    return torch.export.export(LogitsOnly(net).eval(), (images,), dynamic_shapes=DYNAMIC_SHAPES, strict=False)
+    return torch.export.export(
+        LogitsOnly(net).eval(), (images,), dynamic_shapes=make_dynamic_shapes(), strict=False
+    )
 
 
 def load_onnxruntime() -> Any:
@@ -48,7 +54,7 @@ def save_onnx(program: torch.export.ExportedProgram, metadata: Mapping[str, str]
     import onnxscript  # noqa: F401  (what torch.onnx writes with)
 
     onnx_program = torch.onnx.export(
-        program, dynamo=True, verbose=False, dynamic_shapes=DYNAMIC_SHAPES, input_names=["images"],
+        program, dynamo=True, verbose=False, dynamic_shapes=make_dynamic_shapes(), input_names=["images"],
         output_names=["logits"],
     )  # fmt: skip
     assert onnx_program is not None

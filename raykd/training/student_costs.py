@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from raykd import models
 from raykd.data import DatasetInfo
@@ -48,6 +47,8 @@ def measure_students(study: Study, info: DatasetInfo, known: dict[str, Costs]) -
 
 def _measure(recipe: Recipe, info: DatasetInfo, known: dict[str, Costs] | None) -> Costs:
     """The costs of a recipe's student; those of its program where there is a place to keep them."""
+    from torch.utils.flop_counter import FlopCounterMode  # here: few studies have constraints, and it is slow
+
     net = distiller.build_on_meta(recipe, info.classes, info.size, 1).deployed_student().eval()
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         net(torch.empty(1, 3, info.size, info.size))

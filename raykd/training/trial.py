@@ -88,7 +88,8 @@ def run(job: Job, report: ReportEpoch, device: torch.device, has_notice: HasNoti
         job: What is trained, and where it writes.
         report: Is called after every epoch with its row, "final" and "parameters" added.
         device: Of this process.
-        has_notice: Is asked after every step. When it is true on any rank, all write the state and leave.
+        has_notice: Is asked wherever losses are checked (nonfinite.py). When it is true on any rank, all
+            write the state and leave.
 
     Raises:
         Preempted: They left so.

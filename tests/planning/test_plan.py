@@ -2,6 +2,8 @@
 
 import heapq
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,3 +269,14 @@ def test_an_earlier_run_of_the_study_says_how_early_its_first_rung_may_be(tmp_pa
     fake_runs.write_run(unpruned, tmp_path, confirmed=False)
     words = make_plan(study, options).first_rung
     assert words.startswith(f"by the curves of {tmp_path}/made: From epoch ") and "min_fraction" in words
+
+
+@pytest.mark.slow
+def test_what_only_some_plans_need_is_loaded_for_them_alone() -> None:
+    """Of launch too: plots and models of a report, and the symbols of an exported program, take seconds."""
+    slow = "matplotlib", "sklearn", "sympy", "torch.utils.flop_counter"
+    code = (
+        f"import sys, raykd.planning.plan, raykd.driver.launch; print(*{{*{slow}}}.intersection(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

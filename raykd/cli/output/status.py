@@ -22,11 +22,10 @@ def print_status(status: dict[str, Any]) -> None:
     judged = describe_judged(get_metric(status["best"] or status["paper"] or {}))
     for name in ("best", "paper"):
         if row := status[name]:
+            progress = [row["state"].lower(), f"epoch {row['epochs']}", *filter(None, [row.get("breaks")])]
             lines.append(
                 f"{name:<9} {format_percent(get_score(row))} held-out{judged}, trial {row['number']} ("
-                f"{row['state'].lower()}, "
-                f"epoch {row['epochs']}{(row.get('breaks') and ', ' + row['breaks']) or ''})  "
-                f"{format_params(row['params'])}"
+                f"{', '.join(progress)})  {format_params(row['params'])}"
             )
     lines += _format_costs(status)
     lines += [
