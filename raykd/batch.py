@@ -128,3 +128,8 @@ def empty_outputs(batch_size: int, device: torch.device) -> Outputs:
     empty = torch.empty(batch_size, 0, device=device)
     head = Head(torch.empty(0, 0, device=device), torch.empty(0, device=device))
     return Outputs(empty, empty, (), head, torch.empty(batch_size, 0, 0, 0, device=device))
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Returns a tensor of the host on a device; a GPU is not waited for."""
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 Scalar = bool | int | float | str
+Count = Annotated[int, Field(ge=1)]
 Conditions = tuple[tuple[str, Scalar], ...]  # (path, value) pairs that must all hold
 MAX_BOUND = 2**53  # a float holds every integer up to here
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy, Optuna and torch all take

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from raykd.batch import send
+
 CHUNK = 2**25  # numbers that the crops worked on at once take, at most, once their rows are resized
 
 
@@ -56,7 +58,7 @@ def _resample(flat: Tensor, begins: Tensor, images: list[Tensor], crops: list[Cr
     planes = height * width * torch.arange(3)[:, None]
     rows = (rows + top) * width[..., 0]
     rows, planes, across, columns, row_weights, column_weights = (
-        _send(x, flat.device) for x in (rows, planes, across, columns, row_weights, column_weights)
+        send(x, flat.device) for x in (rows, planes, across, columns, row_weights, column_weights)
     )
     place = planes[..., None] + across[:, None, None]  # [n, 3, 1, widest]
     resized = torch.zeros(len(crops), 3, size, place.shape[-1], device=flat.device)
@@ -80,8 +82,3 @@ def _find_neighbours(windows: list[Window], size: int) -> tuple[Tensor, Tensor]:
     weights = (1 - (places + 0.5 - centre).abs() / reach).clamp(min=0)
     weights *= (places >= 0) & (places < length)
     return places.clamp(min=0).minimum(length - 1), (weights / weights.sum(0)).float()
-
-
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To a GPU without waiting for it."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

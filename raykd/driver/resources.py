@@ -8,8 +8,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from raykd.driver.preemption import list_draining_nodes
+from raykd.study.cluster import Workers
 from raykd.study.recipe import Recipe
-from raykd.study.study import Study, Workers
+from raykd.study.study import Study
 
 Node = dict[str, float]
 WORKER_MEMORY = 2**30  # bytes of a node's memory that a worker takes at least

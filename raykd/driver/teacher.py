@@ -10,8 +10,9 @@ from raykd.driver.session import MAX_LOST_WORKERS
 from raykd.store import file_names
 from raykd.store.folder import Folder, join_uri
 from raykd.store.run_files import RunFiles, drop_checkpoints
+from raykd.study.cluster import Workers
 from raykd.study.recipe import Recipe, TeacherSpec, digest, make_teacher_recipe
-from raykd.study.study import Study, Workers
+from raykd.study.study import Study
 from raykd.training.failure import is_lost, is_preempted
 from raykd.training.trial import Job
 

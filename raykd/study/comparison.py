@@ -12,11 +12,12 @@ from pydantic import Field
 
 from raykd import methods
 from raykd.errors import UserError, shorten, suggest_nearest, validate
-from raykd.spec import Spec
+from raykd.spec import Count, Spec
+from raykd.study.cluster import Cluster
 from raykd.study.constraints import Constraints
 from raykd.study.recipe import Recipe
 from raykd.study.search import Search
-from raykd.study.study import Budget, Cluster, Confirm, Count, Name, Study, read_settings
+from raykd.study.study import Budget, Confirm, Name, Study, read_settings
 
 # What a method may have of its own in the recipe; all else is the same for all methods.
 OWN_SETTINGS = (

@@ -10,9 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from raykd import plugins
 from raykd.metric import METRICS, Metric
 from raykd.paths import resolve_database
-from raykd.spec import ByTag, Seed, Spec
-
-Count = Annotated[int, Field(ge=1)]
+from raykd.spec import ByTag, Count, Seed, Spec
 
 
 class Sampler(Spec):

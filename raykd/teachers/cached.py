@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raykd.batch import Batch, Outputs, Wrap
+from raykd.batch import Batch, Outputs, Wrap, send
 from raykd.clock import Clock, Moment
 from raykd.data import ViewIndex
 from raykd.errors import UserError
@@ -119,10 +119,7 @@ class CachedTeacher:
             logging.getLogger(__name__).warning("the teacher's cache takes no more: %s", error)
 
     def _to_device(self, array: NDArray[np.uint8] | Rows) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cpu":
-            return tensor
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+        return send(torch.from_numpy(array), self._device)
 
 
 def add_cache(

@@ -11,7 +11,6 @@ from raykd import data, models
 from raykd.data import pictures
 from raykd.data.in_memory import Pixels
 from raykd.data.resample import resample
-from raykd.data.stream import Augmentation
 from raykd.errors import UserError
 from raykd.training.evaluation import measure_accuracy
 
@@ -119,7 +118,7 @@ def test_crops_of_many_images_at_once_are_torchvisions_and_the_same_in_any_batch
     generator = torch.Generator().manual_seed(0)
     sides = [(50, 41), (33, 120), (90, 70)]
     images = [torch.randint(0, 256, (3, *s), generator=generator, dtype=torch.uint8) for s in sides]
-    augmentation = Augmentation(photograph_settings())
+    augmentation = photograph_settings().make_augmentation()
     all_ids: list[list[int]] = [[3, 8], [], [5]]
     views = [augmentation.list_windows(s, ids) for s, ids in zip(sides, all_ids, strict=True)]
     together = resample(images, views, SIZE).split([2, 1, 1])
