@@ -108,7 +108,11 @@ def test_a_plan_without_the_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_plan_with_data_is_measured(data_root: Path) -> None:
+def test_a_plan_with_data_is_measured(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(models.make("resnet50", 10).state_dict(), "resnet50.pth")
     data_settings = {"path": "clothing", "size": SIZE, "test": "test", "holdout": 0.2, "loaders": 1}
     plan = make_plan(make_study(**data_settings), PlanOptions(data_root))
     assert plan.images == 320 and plan.not_measured is None and plan.trial_seconds > 0

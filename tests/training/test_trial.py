@@ -110,6 +110,7 @@ def test_a_trial_killed_at_any_write_leaves_all_that_it_owes(
 def test_the_level_of_each_graph_stands_in_the_provenance(
     tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAYKD_CACHE", str(tmp_path / "cache"))  # empty: the teacher answers every view
     monkeypatch.setattr(trial, "start_graphs", lambda device: Graphs(Tape))
     run(tmp_path / "t", teacher)
     levels = Folder(str(tmp_path / "t")).read_json("provenance.json")["graphs"]
