@@ -9,6 +9,7 @@ k. What is deployed is one plain net, with the members' mean factors in its weig
 Official code followed: cs-giung/distill-latentbe, (1 - a) CE + a KD with a = 1 and T = 4: `task`, here the
 sum of the members' cross-entropies, weighs 0. Left out: TDiv-SDiv, images moved to where teachers disagree.
 Members share batch norms, whose running statistics are of all of them. Of rotated views all are compared.
+`standardize` takes each row's z-score of both nets' logits first (arXiv:2403.01427).
 """
 
 from typing import Annotated, Literal
@@ -18,9 +19,9 @@ from pydantic import Field
 from torch import Tensor
 
 from raykd.batch import MethodBatch
-from raykd.maths.logits import soft_divergence
+from raykd.maths.logits import prepare_logits, soft_divergence
 from raykd.methods import _base
-from raykd.methods._base import Weight
+from raykd.methods._base import Standardize, Weight
 from raykd.spec import Range
 
 
@@ -36,6 +37,7 @@ class Config(_base.MethodConfig):
 
     name: Literal["latentbe"] = "latentbe"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
+    standardize: Standardize = False
     weights: Weights = Weights()
 
 
@@ -54,6 +56,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the term: kd."""
-        members = torch.stack([outputs.logits for outputs in batch.students]).float()
-        teachers = torch.stack(batch.teacher.each_logits).float()
-        return {"kd": soft_divergence(members, teachers, self.config.temperature).mean()}
+        members = torch.stack([outputs.logits for outputs in batch.students])
+        teachers = torch.stack(batch.teacher.each_logits)
+        logits = prepare_logits(members, teachers, self.config.standardize)
+        return {"kd": soft_divergence(*logits, self.config.temperature).mean()}

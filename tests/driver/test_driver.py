@@ -100,9 +100,15 @@ def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
 def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
 ) -> None:
+    """Two of the three trials learn nothing, and only one of all may go on."""
     monkeypatch.chdir(tmp_path)
-    pruner = "search/pruner={kind: halving, min_fraction: 0.3, eta: 2}"
-    launch(Study.read(small, ("cluster/workers=2", HALF_OF_CPUS, "budget/trials=3", pruner)))
+    settings = (
+        "search/pruner={kind: halving, min_fraction: 0.6, eta: 3}",
+        "optimizer/batch_size=8",
+        "space/optimizer/lr={low: 1.0e-8, high: 0.2, log: true}",
+        "enqueue=[{optimizer/lr: 1.0e-8}, {optimizer/lr: 2.0e-8}]",
+    )
+    launch(Study.read(small, ("cluster/workers=2", HALF_OF_CPUS, "budget/trials=3", *settings)))
     run = tmp_path / "runs/small"
     states = {row["state"] for row in read_rows(run)}
     assert len(read_rows(run)) == 3 and states <= {"COMPLETE", "PRUNED"} and "PRUNED" in states

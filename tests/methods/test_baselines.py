@@ -102,7 +102,8 @@ def test_every_method_that_compares_logits_can_standardize_them(name: str) -> No
     batch = make_batch(rotations=4, context=equal)
     batch = with_stages(batch, equal) if has_stages else batch
     head = batch.teacher.head._replace(bias=batch.teacher.head.bias + 7)
-    moved = batch.teacher._replace(logits=batch.teacher.logits + 7, head=head)
+    each = tuple(logits + 7 for logits in batch.teacher.each_logits)
+    moved = batch.teacher._replace(logits=batch.teacher.logits + 7, each_logits=each, head=head)
     torch.manual_seed(0)
     method = methods.make(name, equal, config(standardize=True))  # type: ignore[call-arg]
     terms = method(batch)

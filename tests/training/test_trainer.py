@@ -244,8 +244,11 @@ def test_a_batch_that_cannot_be_is_refused() -> None:
 
 def test_every_method_is_known_to_recipes() -> None:
     for name in methods.names():
-        copies = 2 if methods.get_class(name).students == "peers" else 1
-        settings = recipe(method={"name": name}, student={"net": "resnet8", "copies": copies})
+        students = methods.get_class(name).students
+        copies = 2 if students == "peers" else 1
+        each = [{"net": "resnet14", "weights": f"{i}.pth"} for i in range(2)] if students == "members" else []
+        teachers = {"teacher": None, "teachers": each} if each else {}
+        settings = recipe(method={"name": name}, student={"net": "resnet8", "copies": copies}, **teachers)
         assert settings.method == methods.get_config_class(name)()
 
 
