@@ -24,9 +24,16 @@ def expand_path(param: CallbackParam, value: Any) -> Any:
 
 def find_study(param: CallbackParam, value: Any) -> Any:
     """Returns the file of a study: a path, or the name of one that comes with raykd. UserError: neither."""
-    from raykd.study.study_files import find_study_file
+    from raykd.study.study_files import find_file, list_study_files
 
-    return None if value is None else find_study_file(expand_path(param, value))
+    return None if value is None else find_file(expand_path(param, value), list_study_files())
+
+
+def find_recipe(param: CallbackParam, value: Any) -> Any:
+    """Returns the file of a recipe: a path, or the name of one that comes with raykd. UserError: neither."""
+    from raykd.study.study_files import find_file, list_recipe_files
+
+    return find_file(expand_path(param, value), list_recipe_files())
 
 
 def _apply(function: Callable[[str], str], param: CallbackParam, value: Any) -> Any:

@@ -29,16 +29,21 @@ app = typer.Typer()
 
 @app.command()
 def studies(
-    name: Annotated[str | None, Argument(help="One study file, to print.")] = None, as_json: Json = False
+    name: Annotated[str | None, Argument(help="One study file or recipe, to print.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """List the study files that come with raykd, or print one: `raykd studies quickstart > my.yaml`."""
-    from raykd.cli.output.text import print_table
-    from raykd.study.study_files import get_study_file, get_title, list_study_files
+    """List the study files that come with raykd, and the recipes (found/...), which `raykd train` takes.
 
+    With a name: print that one, as in `raykd studies quickstart > my.yaml`.
+    """
+    from raykd.cli.output.text import print_table
+    from raykd.study.study_files import get_file, get_title, list_recipe_files, list_study_files
+
+    files = list_study_files() | list_recipe_files()
     if name is not None:
-        print(get_study_file(name).read_text(encoding="utf-8"), end="")
+        print(get_file(name, files).read_text(encoding="utf-8"), end="")
         return
-    rows = [{"name": name, "study": get_title(path)} for name, path in list_study_files().items()]
+    rows = [{"name": name, "study": get_title(path)} for name, path in files.items()]
     print(json.dumps(rows, indent=1)) if as_json else print_table(rows, prose=("study",))
 
 

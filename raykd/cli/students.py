@@ -19,6 +19,7 @@ from raykd.cli.options import (
     Set,
     Storage,
     expand_path,
+    find_recipe,
     resolve_data_root,
     resolve_path,
 )
@@ -70,7 +71,12 @@ def transfer(
 @app.command()
 def train(
     recipe: Annotated[
-        Path, Argument(metavar="RECIPE", callback=expand_path, help="A recipe (YAML), as `export` writes it.")
+        Path,
+        Argument(
+            metavar="RECIPE",
+            callback=find_recipe,
+            help="A recipe (YAML), as `export` writes it, or a name of `raykd studies`.",
+        ),
     ],
     out: Annotated[
         Path | None,
