@@ -150,7 +150,7 @@ def run_train_job(
             except SystemExit:  # Ray Train's answer to Ctrl-C, with 0 for its status
                 raise KeyboardInterrupt from None
             except ControllerError as error:
-                if hasattr(error.controller_failure, "num_workers"):  # only of those that could not be placed
+                if hasattr(error.controller_failure, "num_workers"):  # private: of those without a place
                     failure = describe_failure(Preempted(f"{workers} workers found no room"))
                     Folder(jobs[0].folder).write_json(file_names.FAILURE, failure)
                 raise

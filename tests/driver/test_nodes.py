@@ -1,20 +1,27 @@
 """Clusters of several nodes, on loopback: real raylets, one of them killed."""
 
 import os
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
+import psutil
 import pytest
 import ray
 import torch
+import yaml
 from ray import tune
 from ray.cluster_utils import Cluster
 from ray.util import placement_group, remove_placement_group
 from support.mps_control import find_daemon, write_control
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
+from support.small_trainer import CPU, comparable_metrics
 
+from raykd import plugins
 from raykd.driver import mps
 from raykd.driver.auto_resources import can_use_gpus, resolve_on_cluster
 from raykd.driver.resources import WorkerSize, get_size, list_nodes, worker_slots
@@ -23,6 +30,7 @@ from raykd.driver.session import connect
 from raykd.driver.tune_run import run_trials
 from raykd.store.run_files import RunFiles
 from raykd.study.study import Study
+from raykd.training import trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
@@ -135,3 +143,153 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
     assert [row["state"] for row in searcher.rows.values()] == ["COMPLETE"] * 3, searcher.rows
     placements = [(tmp_path / str(number)).read_text() for number in range(3)]
     assert placements[:2] == ["2 [0] 0"] * 2 and placements[2] in ("1 [0] 0", "2 [0] 0")
+
+
+GRACE_S = 120  # that a machine is left after its notice, as on AWS
+WAIT_S = 300  # on a crowded machine
+COUNTED = """
+import time
+from pathlib import Path
+from typing import Literal
+from raykd.methods import kd
+
+class Config(kd.Config):
+    name: Literal["counted"] = "counted"
+
+class Counted(kd.Method):
+    config: Config
+
+    def forward(self, batch):
+        with open("FOLDER/images", "a") as file:
+            file.write("." * len(batch.student.logits))
+        time.sleep(0.5 * Path("FOLDER/slow").exists())
+        return super().forward(batch)
+
+methods = {"counted": Counted}
+"""
+LAUNCH = """
+import sys
+from raykd import plugins
+from raykd.driver.launch import launch
+from raykd.study.study import Study
+plugins.use(plugins.read_files([sys.argv[3]]))
+study = Study.read(sys.argv[1], tuple(sys.argv[4:]))
+launch(study, address=sys.argv[2], on_event=lambda *event: print(event))
+"""
+IMAGES, EPOCHS, BATCH = 160, 2, 4
+
+
+class SpotRun:
+    """A study of one slow trial, whose images are counted, on a cluster with a node that is taken away."""
+
+    def __init__(self, cluster: Cluster, small: Path, tmp_path: Path, start_python: Start) -> None:
+        self.cluster, self.small, self.folder, self._start = cluster, small, tmp_path, start_python
+        self.run, self.trial = tmp_path / "runs/small", tmp_path / "runs/small/trials/00000"
+        (tmp_path / "slow").write_text("")
+        (tmp_path / "counted.py").write_text(COUNTED.replace("FOLDER", str(tmp_path)))
+
+    def start_node(self) -> "Popen[str]":
+        """Returns a node of one CPU, as spot.sh starts it, once it has joined."""
+        joined, ray_cli = len(list_nodes()), str(Path(sys.executable).with_name("ray"))
+        node = self._start(ray_cli, "start", "--block", "--num-cpus=1", f"--address={self.cluster.address}")
+        wait_for(lambda: len(list_nodes()) > joined)
+        return node
+
+    def launch(self, *settings: str) -> "Popen[str]":
+        """Returns the driver, once its trial trains."""
+        words = (
+            f"data/images={IMAGES * 5 // 4}",
+            f"epochs={EPOCHS}",
+            f"optimizer/batch_size={BATCH}",
+            "method={name: counted}",
+        )
+        words = (*words, "budget/trials=1", "cluster/cpus=1", *settings)
+        plugin = str(self.folder / "counted.py")
+        driver = self._start("-c", LAUNCH, str(self.small), self.cluster.address, plugin, *words)
+        wait_for(lambda: self.count_images() > 0 or driver.poll() is not None, WAIT_S)
+        assert driver.poll() is None, driver.communicate()[0]
+        return driver
+
+    def count_images(self) -> int:
+        images = self.folder / "images"
+        return images.stat().st_size if images.exists() else 0
+
+    def read_provenance(self) -> dict[str, Any]:
+        return yaml.safe_load((self.trial / "provenance.json").read_text())
+
+    def take_away(self, node: "Popen[str]") -> None:
+        """In the middle of an epoch. Ray ends the node when nothing runs there any longer."""
+        before = self.count_images()
+        wait_for(lambda: self.count_images() >= before + 2 * BATCH)
+        node.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        node.wait(GRACE_S + 60)
+        assert time.monotonic() - began < GRACE_S
+        (self.folder / "slow").unlink()
+
+    def assert_nothing_redone(self, driver: "Popen[str]") -> None:
+        """Every image of every epoch was trained on once, and the machine's loss is no error."""
+        output = driver.communicate(timeout=WAIT_S)[0]
+        assert driver.returncode == 0 and "its machine is about to be taken away" in output, output
+        assert_whole(self.run, 1, EPOCHS)
+        (row,) = read_rows(self.run)
+        assert (row["lost"], row["errors"]) == (1, 0)
+        assert self.count_images() == EPOCHS * IMAGES
+
+
+@pytest.mark.timeout(900)
+def test_a_trial_writes_its_state_at_a_nodes_notice_and_goes_on_elsewhere(
+    cluster: Cluster, small: Path, tmp_path: Path, start_python: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ray start --block` gets SIGTERM; the student is an undisturbed one's."""
+    monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", str(GRACE_S))
+    spot = SpotRun(cluster, small, tmp_path, start_python)
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        other_job = placement_group([{"CPU": 1}] * int(ray.available_resources()["CPU"]))
+        ray.get(other_job.ready())
+        node = spot.start_node()
+        driver = spot.launch()
+        worker = int(spot.read_provenance()["worker"].split()[1])
+        assert worker in [child.pid for child in psutil.Process(node.pid).children(recursive=True)]
+        remove_placement_group(other_job)
+        spot.take_away(node)
+    finally:
+        ray.shutdown()
+    spot.assert_nothing_redone(driver)
+    assert int(spot.read_provenance()["worker"].split()[1]) != worker
+    sources = plugins.read_files([tmp_path / "counted.py"])
+    recipe = yaml.safe_load((spot.trial / "recipe.yaml").read_text())
+    teachers = (str(tmp_path / "teacher.pth"),)
+    try:
+        job = trial.Job(recipe, str(tmp_path / "whole"), teachers, "unused", False, 1, plugins=sources)
+        trial.run(job, lambda row: None, CPU)
+    finally:
+        plugins.use({})
+    rows, whole_rows = (
+        yaml.safe_load((x / "epochs.json").read_text()) for x in (spot.trial, tmp_path / "whole")
+    )
+    assert [*map(comparable_metrics, rows)] == [*map(comparable_metrics, whole_rows)]
+    student, whole = ((x / "student.safetensors").read_bytes() for x in (spot.trial, tmp_path / "whole"))
+    assert student == whole
+
+
+@pytest.mark.timeout(900)
+def test_an_elastic_trial_ends_with_the_workers_that_are_left(
+    cluster: Cluster, small: Path, tmp_path: Path, start_python: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", str(GRACE_S))
+    spot = SpotRun(cluster, small, tmp_path, start_python)
+    ray.init(cluster.address, log_to_driver=False)
+    try:
+        for node in cluster.list_all_nodes()[2:]:
+            cluster.remove_node(node)
+        wait_for(lambda: len(list_nodes()) == 2)
+        node = spot.start_node()
+        driver = spot.launch("cluster/workers={min: 1, max: 2}")
+        assert spot.read_provenance()["workers"] == 2
+        spot.take_away(node)
+    finally:
+        ray.shutdown()
+    spot.assert_nothing_redone(driver)
+    assert spot.read_provenance()["workers"] == 1
