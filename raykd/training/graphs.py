@@ -18,10 +18,13 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+# private, as are all of torch's functions of nested values
 from torch.utils._pytree import register_dataclass, tree_flatten, tree_leaves, tree_map_only, tree_unflatten
 
 from raykd.batch import Batch
 from raykd.errors import first_line
+from raykd.maths.foreach import copy_to_each
 from raykd.maths.gather import num_ranks
 
 WARM_UP = 3  # calls before the recording: what is made once is made, and libraries have chosen their kernels
@@ -125,7 +128,7 @@ class GraphedFunction(Generic[R]):
                 targets.append(target)
                 sources.append(source)
         for targets, sources in by_type.values():
-            torch._foreach_copy_(targets, sources)
+            copy_to_each(targets, sources)
 
     def _try_graph(self, inputs: tuple[Any, ...]) -> R:
         """Takes this call's step, and decides how the following ones are taken."""

@@ -6,10 +6,10 @@ The totals are a part of the state, so that a trial goes on inside a long epoch.
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from raykd.maths.foreach import add_to_each
 from raykd.teachers.teacher import CacheStats
 
 
@@ -46,7 +46,7 @@ class EpochTotals:
         """Adds a step's raw terms."""
         self.steps += 1
         if self.terms:
-            torch._foreach_add_([self.terms[name] for name in terms], list(terms.values()))
+            add_to_each([self.terms[name] for name in terms], list(terms.values()))
         else:
             self.terms = {name: term.clone() for name, term in terms.items()}
 

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raykd.batch import Batch
 from raykd.clock import Clock, Moment
+from raykd.maths.foreach import add_to_each, clone_each
 from raykd.maths.gather import num_ranks
 from raykd.study.recipe import Recipe
 from raykd.teachers.teacher import Teacher
@@ -101,10 +102,10 @@ class OptimizerStep:
         """As `_run`. A replay overwrites the gradients of the one before, which are kept beside."""
         assert self._graphed is not None
         before = [p.grad for p in self._parameters if p.grad is not None]
-        sums = list(torch._foreach_clone(before)) if before else []
+        sums = clone_each(before)
         raw, loss, gradients = self._graphed(*inputs)
         if sums:
-            torch._foreach_add_(sums, [gradient for gradient in gradients if gradient is not None])
+            add_to_each(sums, [gradient for gradient in gradients if gradient is not None])
         remaining = iter(sums)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient if gradient is None else next(remaining, gradient)

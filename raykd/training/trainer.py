@@ -25,6 +25,7 @@ from raykd import models
 from raykd.batch import Batch
 from raykd.data import Dataset
 from raykd.data.sampler import draw_epoch
+from raykd.maths.foreach import add_to_each
 from raykd.maths.norm import convert_sync_batchnorm, take_batch_counters
 from raykd.metric import Metric
 from raykd.study.recipe import Recipe
@@ -194,7 +195,7 @@ class Trainer:
         """Takes a step (0-based) of an epoch (1-based) with the next batches; returns the raw terms."""
         terms = self.step.take(epoch, step, batches)
         if self._batch_counters:
-            torch._foreach_add_(self._batch_counters, self.recipe.optimizer.accumulate)
+            add_to_each(self._batch_counters, self.recipe.optimizer.accumulate)
         for average in self._averages:
             average.update(self.steps_per_epoch * (epoch - 1) + step)
         return terms
