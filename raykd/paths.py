@@ -4,8 +4,10 @@ Ray moves each worker into a folder of its own, so no path leaves the driver as 
 are replaced; what is relative then is relative to the current folder. URIs (s3://...) keep their form.
 """
 
+import hashlib
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,3 +96,12 @@ def get_cache_folder() -> Path:
 def get_given_cache_folder() -> str:
     """Returns $RAYKD_CACHE as an absolute path, "" where it is not set. UserError: it cannot be used."""
     return str(get_cache_folder()) if os.environ.get("RAYKD_CACHE") else ""
+
+
+@cache
+def hash_code(folder: Path) -> str:
+    """Returns a hash of the Python files in a folder, their places and contents: 12 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,6 +1,5 @@
 """Workers run the code that the driver runs: what Ray would make of the current folder, and the proof."""
 
-import hashlib
 import os
 import platform
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from raykd import plugins
 from raykd.errors import UserError
+from raykd.paths import hash_code
 
 Fingerprint = dict[str, str]
 PACKAGE = Path(__file__).parents[1]
@@ -41,15 +41,12 @@ def get_fingerprint() -> Fingerprint:
 def _get_fingerprint() -> Fingerprint:
     torch_spec = find_spec("torch")  # found, not loaded: that takes a worker seconds
     assert torch_spec is not None and torch_spec.origin is not None
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return {
         "host": platform.node(),
         "Python": platform.python_version(),
         "torch": version("torch"),
         "raykd": version("raykd"),
-        "raykd's files": digest.hexdigest()[:12],
+        "raykd's files": hash_code(PACKAGE),
         "raykd's folder": str(PACKAGE),
         "torch's folder": str(Path(torch_spec.origin).parent),
         "installed plugins": plugins.describe_installed() or "none",

@@ -4,7 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,10 @@ from torch import Tensor, nn
 from raykd import models
 from raykd.batch import Batch, Head, Outputs, OutputShapes, Stages, Wrap, empty_outputs
 from raykd.data import ViewIndex
+from raykd.paths import hash_code
 from raykd.teachers.cache_form import EXACT, CacheForm
+
+RAYKD = Path(__file__).parents[1]
 
 
 @dataclass
@@ -108,9 +112,13 @@ class LiveTeacher:
             return outputs._replace(head=self.head)
 
     def compute_cache_key(self, view_index: ViewIndex) -> str:
-        """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits."""
+        """Returns a hash of all that decides the outputs for the views of an index: 32 hexadecimal digits.
+
+        The code that makes views and nets is of it: whatever an upgrade changes is computed anew.
+        """
         digest = hashlib.sha256()
-        settings = [torch.__version__, self._device.type, self._bf16, view_index.key, self.form.model_dump()]
+        settings: list[Any] = [torch.__version__, *(hash_code(RAYKD / name) for name in ("data", "models"))]
+        settings += [self._device.type, self._bf16, view_index.key, self.form.model_dump()]
         digest.update(
             json.dumps([*settings, type(self._net).__qualname__ + self._net.key, self.shapes]).encode()
         )

@@ -222,7 +222,7 @@ def test_the_cache_is_of_these_weights_pixels_and_views_whatever_is_held_out(
     assert (again.cache_stats.hits, again.cache_stats.misses) == (20, 0)
 
 
-def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_and_of_the_librarys_version(
+def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_the_librarys_version_and_raykds_code(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     net = make("timm/resnet10t", 10, {"size": 32})
@@ -240,7 +240,9 @@ def test_the_cache_of_a_librarys_net_is_of_the_images_that_it_sees_and_of_the_li
     keys += [compute_key(size=64), compute_key(interpolation="bilinear")]
     assert compute_key() == keys[0]
     monkeypatch.setattr("raykd.models.foreign.version", lambda library: f"another {library}")
-    assert len({*keys, compute_key()}) == 6
+    keys.append(compute_key())
+    monkeypatch.setattr("raykd.teachers.teacher.hash_code", lambda folder: "other code")
+    assert len({*keys, compute_key()}) == 7
 
 
 @pytest.mark.slow
