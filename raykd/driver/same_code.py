@@ -47,8 +47,8 @@ def _get_fingerprint() -> Fingerprint:
         "torch": version("torch"),
         "raykd": version("raykd"),
         "raykd's files": hash_code(PACKAGE),
-        "raykd's folder": str(PACKAGE),
-        "torch's folder": str(Path(torch_spec.origin).parent),
+        "raykd's folder": str(PACKAGE.resolve()),
+        "torch's folder": str(Path(torch_spec.origin).resolve().parent),
         "installed plugins": plugins.describe_installed() or "none",
     }
 

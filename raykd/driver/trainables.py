@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from raykd.training.failure import Preempted, ReporterGone, describe_failure
 from raykd.training.trial import Job, run
 
 COLLECTIVE_TIMEOUT_S = 600  # that a worker waits for the others before it calls them gone
+END_TIMEOUT_S = 600  # that Tune waits for the end of a stopped trial, before another one runs in its actor
 REPORTED_KEYS = ("epoch", "final", "seconds", "parameters")  # of an epoch's row, those that Ray gets
 
 
@@ -30,11 +32,20 @@ def run_in_tune(config: dict[str, Any]) -> None:
     """Trains a trial of one worker, in the actor of its Tune trial. Raises what the training raises."""
     from ray import tune
 
+    wait_for_ends()
     _check_code(config["driver"], config["job"]["folder"])
     mps.join()
     device = torch.device("cuda" if config["gpus"] else "cpu")
     with keep_to_share(config["gpus"]), watch_preemption() as has_notice:
         run(Job(**config["job"]), lambda row: tune.report(_select_reported(row)), device, has_notice)
+
+
+def wait_for_ends() -> None:
+    """Has Tune wait until a stopped trial has freed what it held, in the actor that this is called in.
+
+    After 2 seconds, its default, Tune ends the actor, and with it the trial that should run there next.
+    """
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(END_TIMEOUT_S)
 
 
 @contextmanager

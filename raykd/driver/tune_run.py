@@ -7,6 +7,8 @@ from typing import Any
 
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.search import Searcher
 from ray.util import remove_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
 
@@ -51,6 +53,19 @@ class PlacementGroupCleanup(Callback):
         group = self._groups.pop(trial_id, None)
         if group is not None and placement_group_table(group).get("state") == "CREATED":
             remove_placement_group(group)
+
+
+class LostTrials(Callback):
+    """Tells the searcher of trials that Tune has given up without a word: whose actor could not be reused."""
+
+    def __init__(self, searcher: Searcher) -> None:
+        self._searcher = searcher
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Of a trial's end the searcher takes notice once."""
+        for tune_trial in trials:
+            if tune_trial.status == TuneTrial.ERROR:
+                self._searcher.on_trial_complete(tune_trial.trial_id, error=True)
 
 
 def search(
@@ -138,7 +153,7 @@ def run_trials(searcher: StudySearch | PooledSearch, trainable: Any, reuse_actor
                 name=searcher.run_files.name,
                 storage_path=storage,
                 verbose=0,
-                callbacks=[PlacementGroupCleanup()],
+                callbacks=[PlacementGroupCleanup(), LostTrials(searcher)],
                 failure_config=FailureConfig(max_failures=0),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
             ),

@@ -1,0 +1,86 @@
+"""The study of studies/comparison on two loopback nodes, undisturbed and with one of them killed: one table.
+
+    python tests/benchmarks/killed_node.py DATA OUT [PATH=VALUE ...]
+
+A trial has two workers, one on each node of one CPU, so one is trained at a time and no search depends on
+which is faster. In the second run a node is killed (SIGKILL to its raylet and its workers) at an epoch of the
+first method's third trial, and another comes. Fails unless all rows of trials and retrainings are equal, bit
+by bit.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ray.cluster_utils import Cluster
+
+from raykd.store.provenance import record_provenance
+from raykd.store.run_files import RunFiles
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.run_files import read_epochs, wait_for
+
+STUDY = Path(__file__).parents[2] / "studies/comparison/brief.yaml"
+SETTINGS = (
+    "methods=[ce,kd]",
+    "teacher={net: resnet14, train: {epochs: 2}}",
+    "data/images=2000",
+    "budget/trials=4",
+    "confirm/seeds=2",
+    "confirm/workers=2",
+    "cluster={workers: 2, cpus: 1}",
+)
+TRIAL = ("number", "role", "params", "state", "accuracy", "epochs")
+RETRAINING = ("role", "seed", "trial", "split", "accuracy", "epochs")
+
+
+@contextmanager
+def start_cluster() -> Iterator[Cluster]:
+    """A head that runs no trials, and two nodes of one CPU each."""
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    nodes.add_node(num_cpus=1)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+def launch(root: str, storage: Path, settings: list[str], kill: bool) -> list[dict[str, Any]]:
+    """Returns the rows of all trials and retrainings, in order."""
+    words = ["launch", str(STUDY), "--data", root, "--storage", str(storage)]
+    words += [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
+    with start_cluster() as cluster:
+        driver = subprocess.Popen([sys.executable, "-m", "raykd", *words, "--address", cluster.address])
+        if kill:
+            first = storage / "cifar100-brief/ce"
+            wait_for(lambda: driver.poll() is not None or bool(read_epochs(first, 2)), 3600)
+            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            print("killed a node", flush=True)
+            cluster.add_node(num_cpus=1)
+        if driver.wait():
+            sys.exit(f"the driver ended with {driver.returncode}")
+    rows = []
+    for run_files in RunFiles.open_any(str(storage / "cifar100-brief")).list_runs():
+        lost = sum(row["lost"] for row in run_files.trials())
+        print(f"{run_files.folder.uri}: {lost} lost")
+        rows += [{name: row[name] for name in TRIAL} for row in run_files.trials()]
+        rows += [{name: row[name] for name in RETRAINING} for row in run_files.confirmations()]
+    return rows
+
+
+def main(root: str, out: str, *settings: str) -> None:
+    whole, disturbed = (
+        launch(root, Path(out) / name, list(settings), name == "killed") for name in ("whole", "killed")
+    )
+    for row in whole:
+        print(row)
+    provenance = record_provenance()
+    print(f"{len(whole)} rows; {provenance['hardware']}, commit {provenance['commit']}")
+    assert whole == disturbed, [pair for pair in zip(whole, disturbed, strict=True) if pair[0] != pair[1]]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
