@@ -17,7 +17,7 @@ from typing import Any
 CONTROL = "nvidia-cuda-mps-control"
 PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 USUAL_PIPES = "/tmp/nvidia-mps"
-TIMEOUT_S = 30.0  # seconds for the daemons to start, and to end
+START_TIMEOUT_S, STOP_TIMEOUT_S = 120.0, 30.0  # seconds that the daemons of all nodes have
 # The daemon ends when this shell's input does: with whoever holds the other end, however that one dies.
 SERVE = f'{CONTROL} -d >/dev/null && echo started && cat; echo quit | {CONTROL} >/dev/null; rm -rf "${PIPES}"'
 FIX = f"put {CONTROL} (it comes with NVIDIA's driver) on the node's PATH, before `ray start`"
@@ -62,7 +62,7 @@ class Daemon:
     def stop(self) -> None:
         """Ends the daemon."""
         if self._shell is not None:
-            self._shell.communicate(timeout=TIMEOUT_S)
+            self._shell.communicate(timeout=STOP_TIMEOUT_S)
 
 
 @contextmanager
@@ -83,9 +83,9 @@ def serve_nodes(gpus: float) -> Iterator[None]:
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
             remote_class = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Daemon)
             daemons.append(remote_class.remote(find_folder()))
-    ray.wait([daemon.start.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
+    ray.wait([daemon.start.remote() for daemon in daemons], num_returns=len(daemons), timeout=START_TIMEOUT_S)
     yield
-    ray.wait([daemon.stop.remote() for daemon in daemons], num_returns=len(daemons), timeout=TIMEOUT_S)
+    ray.wait([daemon.stop.remote() for daemon in daemons], num_returns=len(daemons), timeout=STOP_TIMEOUT_S)
     for daemon in daemons:
         ray.kill(daemon)
 
