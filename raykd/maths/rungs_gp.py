@@ -22,6 +22,7 @@ from raykd.maths.gaussian_process import (
     NOISE_PRIOR,
     Array,
     Prediction,
+    invert,
     matern,
     minimize_posterior,
     standardize,
@@ -146,7 +147,7 @@ def _negative_log_posterior(
     alpha = cho_solve(factor, y, check_finite=False)
     z = (params - means) / deviations
     value = 0.5 * y @ alpha + np.log(np.diag(factor[0])).sum() + 0.5 * z @ z
-    weights = cho_solve(factor, np.eye(len(y)), check_finite=False) - np.outer(alpha, alpha)
+    weights = invert(factor[0]) - np.outer(alpha, alpha)
     sloped = weights * slope * pairs  # dk / d log l_i = slope (x_i - x_i')^2 / l_i^2
     squares = sloped.sum(axis=1) @ x**2 - np.einsum("ni,nm,mi->i", x, sloped, x, optimize=True)
     at_rung = np.eye(len(between))[rungs]
