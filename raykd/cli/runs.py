@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,25 +56,14 @@ def launch(
 
     Launched again, it goes on where it stopped.
     """
-    from raykd.cli.output.progress import show_progress
     from raykd.driver import launch, train_one
     from raykd.store.folder import join_uri
 
     recipes = [train_one.read_recipe(path) for path in enqueue]
-    parsed = read_study(study, set_).with_enqueued(recipes, warm_start)
-    run = join_uri(storage, parsed.name)
+    parsed, root = read_study(study, set_).with_enqueued(recipes, warm_start), resolve_data_root(data)
     _print_warnings(parsed)
-    with _open_tracking(track, parsed.name, run) as tracking:
-        with show_progress(_make_board(parsed, run)) as on_event, _hint_on_interrupt(run):
-            run_files = launch.launch(
-                parsed,
-                storage=storage,
-                address=address,
-                data_root=resolve_data_root(data),
-                download=download,
-                on_event=tracking.follow(on_event),
-            )
-        _report_and_export(run_files, resolve_data_root(data))
+    work = partial(launch.launch, parsed, storage=storage, address=address, data_root=root, download=download)
+    _work(work, parsed, join_uri(storage, parsed.name), track, root)
 
 
 @app.command()
@@ -86,21 +77,11 @@ def resume(
     track: Track = NO_TRACKERS,
 ) -> None:
     """Go on with a run after a crash, a kill or Ctrl-C; --trials extends it (each method's)."""
-    from raykd.cli.output.progress import show_progress
     from raykd.driver import launch
 
-    study = launch.read_study(run, trials)
-    with _open_tracking(track, study.name, run) as tracking:
-        with show_progress(_make_board(study, run)) as on_event, _hint_on_interrupt(run):
-            run_files = launch.resume(
-                run,
-                trials=trials,
-                address=address,
-                data_root=resolve_data_root(data),
-                download=download,
-                on_event=tracking.follow(on_event),
-            )
-        _report_and_export(run_files, resolve_data_root(data))
+    root = resolve_data_root(data)
+    work = partial(launch.resume, run, trials=trials, address=address, data_root=root, download=download)
+    _work(work, launch.read_study(run, trials), run, track, root)
 
 
 @app.command()
@@ -176,6 +157,16 @@ def export(
     from raykd.store.run_files import RunFiles
 
     tables.print_export(str(out), write_export(RunFiles.open(run), out, trial, resolve_data_root(data), int8))
+
+
+def _work(work: Callable[..., Any], study: Any, run: str, track: list[Any], root: Path) -> None:
+    """Runs a study to its end, its progress on the terminal and the trackers; then page and export."""
+    from raykd.cli.output.progress import show_progress
+
+    with _open_tracking(track, study.name, run) as tracking:
+        with show_progress(_make_board(study, run)) as on_event, _hint_on_interrupt(run):
+            run_files = work(on_event=tracking.follow(on_event))
+        _report_and_export(run_files, root)
 
 
 @contextmanager
