@@ -42,27 +42,30 @@ class BranchBanks(NegativeDraws):
 
         It updates the banks.
         """
-        draws, losses = self.list_negatives(index, rows), []
-        for i, anchors in enumerate(features):
-            scaled = anchors / self.temperature
-            for j, bank in enumerate(self.rows):
-                if i != j:
-                    z = self._compute_z(scaled, bank, index, draws)
-                    losses += [
-                        nce(scaled[chosen], bank[index[chosen]], bank, negatives, self.num, z)
-                        for chosen, negatives in draws
-                    ]
+        others, losses = len(features) - 1, []  # branches that are compared with a bank, all at once
+        repeated = index.repeat_interleave(others)
+        draws = self.list_negatives(repeated, rows if rows.dim() == 1 else rows.repeat_interleave(others, 0))
+        for j, bank in enumerate(self.rows):
+            scaled = torch.stack([x for i, x in enumerate(features) if i != j], dim=1) / self.temperature
+            anchors = scaled.flatten(0, 1)  # [n * others, d]
+            z = self._compute_z(anchors, bank, repeated, draws, others)
+            losses += [
+                nce(anchors[chosen], bank[repeated[chosen]], bank, negatives, self.num, z[chosen])
+                for chosen, negatives in draws
+            ]
         for bank, moved in zip(self.rows, features, strict=True):
             update_bank(bank, index, moved, self.momentum)
         return torch.cat(losses).sum() / len(index)
 
     @torch.no_grad()
     def _compute_z(
-        self, anchors: Tensor, bank: Tensor, index: Tensor, draws: list[AnchorNegatives]
+        self, anchors: Tensor, bank: Tensor, index: Tensor, draws: list[AnchorNegatives], others: int
     ) -> Tensor:
+        """Of each anchor: its branch's and bank's, [n * others]."""
         totals = [
             (anchors[chosen] * bank[index[chosen]]).sum(dim=1).exp()
             + self.num * mean_exp(anchors[chosen], bank, negatives)
             for chosen, negatives in draws
         ]
-        return all_gather(torch.cat(totals)).mean() * len(bank) / (self.num + 1)
+        means = all_gather(torch.cat(totals).view(-1, others)).mean(dim=0)
+        return means.repeat(len(index) // others) * len(bank) / (self.num + 1)

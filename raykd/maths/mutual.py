@@ -71,23 +71,22 @@ def mutual_terms(
 
     `vcl` is of each feature; the others are summed over the ordered pairs of features of different nets.
     """
-    nets = [net for net, own in enumerate(features) for _ in own]
     anchors = torch.stack([x for own in features for x in own])  # [features, n, d]
     keys = torch.stack([all_gather(x) for own in features for x in own])
     scores = anchors[:, None] @ keys.mT / temperature  # [features, features, n, m]
-    count = range(len(nets))
-    across = [(i, j) for i in count for j in count if nets[i] != nets[j]]
-
-    def select(places: Sequence[tuple[int, int]]) -> Tensor:
-        return torch.stack([scores[i, j] for i, j in places])
+    within = scores.diagonal().permute(2, 0, 1)  # [features, n, m]
+    across = torch.ones(scores.shape[:2], device=scores.device)  # but where both are of the same net
+    first = 0
+    for own in features:
+        across[first : first + len(own), first : first + len(own)] = 0
+        first += len(own)
 
     def diverge(students: Tensor, targets: Tensor) -> Tensor:
-        return soft_divergence(students, targets.detach(), kl_temperature).mean(dim=-1).sum()
+        return (soft_divergence(students, targets.detach(), kl_temperature).mean(dim=-1) * across).sum()
 
-    crossed = select(across)
     return MutualTerms(
-        supervised_contrast(select([(i, i) for i in count]), pairs),
-        diverge(select([(i, i) for i, _ in across]), select([(j, j) for _, j in across])),
-        supervised_contrast(crossed, pairs).sum(),
-        diverge(crossed, select([(j, i) for i, j in across])),
+        supervised_contrast(within, pairs),
+        diverge(within[:, None], within),
+        (supervised_contrast(scores, pairs) * across).sum(),
+        diverge(scores, scores.transpose(0, 1)),
     )

@@ -34,9 +34,9 @@ def mean_exp(anchors: Tensor, bank: Tensor, negatives: Negatives) -> Tensor:
 
 
 def mean_loss(anchors: Tensor, bank: Tensor, negatives: Negatives, shift: Tensor) -> Tensor:
-    """Mean of softplus(inner product - shift) over an anchor's negatives. [n, d], [images, d], [] -> [n].
+    """Mean of softplus(inner product - shift) over an anchor's negatives. [n, d], [images, d] -> [n].
 
-    Only `anchors` have a gradient; it is computed in the forward pass.
+    `shift` is [] or [n]. Only `anchors` have a gradient; it is computed in the forward pass.
     """
     loss: Tensor = _MeanLoss.apply(anchors, bank, *negatives, shift)
     return loss
@@ -44,6 +44,8 @@ def mean_loss(anchors: Tensor, bank: Tensor, negatives: Negatives, shift: Tensor
 
 def nce(anchors: Tensor, positive: Tensor, bank: Tensor, negatives: Negatives, num: int, z: Tensor) -> Tensor:
     """CRD's loss of each anchor. Anchors over the temperature [n, d], their rows of the bank [n, d] -> [n].
+
+    `z` is [] or [n].
 
     Read in RepDistiller, crd/criterion.py: -log(p / (p + c)) - sum over negatives of log(k / (p + c)), with
     p = exp(score) / z, k = num / images, c = k + 1e-7. That is softplus(shift - score) for the positive and
@@ -70,7 +72,7 @@ class _MeanLoss(torch.autograd.Function):
         loss, slope = torch.zeros_like(anchors[:, 0]), torch.zeros_like(anchors)
         left_out = torch.zeros_like(anchor_classes)
         for keys, scores, same in _iterate_chunks(anchors, bank, Negatives(rows, classes, anchor_classes)):
-            scores.sub_(shift)
+            scores.T.sub_(shift)
             loss += F.softplus(scores).sum(dim=1)
             slope.addmm_(scores.sigmoid_(), keys)
             left_out += same.sum(dim=1)

@@ -22,13 +22,20 @@ class RankOneFactors(nn.Module):
     def __init__(self, weight: Tensor, members: int) -> None:
         super().__init__()
         outputs, inputs = weight.shape[:2]
-        self.r, self.s = (nn.Parameter(torch.ones(members, width)) for width in (outputs, inputs))
+        # of each member by itself, [1, width]: a part of a larger tensor costs launches
+        self.r, self.s = (
+            nn.ParameterList(torch.ones(1, width) for _ in range(members)) for width in (outputs, inputs)
+        )
         self.member: int | None = None
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the weight of the member, or of all of them as one."""
-        r, s = (x.mean(dim=0) if self.member is None else x[self.member] for x in (self.r, self.s))
+        r, s = (self._choose(factors) for factors in (self.r, self.s))
         return weight * torch.outer(r, s).view(*weight.shape[:2], *[1] * (weight.dim() - 2))
+
+    def _choose(self, factors: nn.ParameterList) -> Tensor:
+        """[width]."""
+        return torch.cat([*factors]).mean(dim=0) if self.member is None else factors[self.member].flatten()
 
 
 def add_members(net: nn.Module, members: int) -> None:

@@ -40,10 +40,12 @@ def test_a_member_has_its_rows_and_columns_scaled_and_the_plain_net_the_means() 
     for outputs in models.run_members(net, 2, images):
         assert_close(outputs.logits, plain(images).logits)  # factors of 1
     factors = net.conv1.parametrizations.weight[0]
-    factors.r.copy_(torch.rand_like(factors.r) + 0.5)
-    factors.s.copy_(torch.rand_like(factors.s) + 0.5)
+    for own in factors.parameters():
+        own.copy_(torch.rand_like(own) + 0.5)
     expected = []
-    for r, s in [*zip(factors.r, factors.s, strict=True), (factors.r.mean(0), factors.s.mean(0))]:
+    r_of_members, s_of_members = (torch.cat([*own]) for own in (factors.r, factors.s))
+    means = r_of_members.mean(0), s_of_members.mean(0)
+    for r, s in [*zip(r_of_members, s_of_members, strict=True), means]:
         x = images * s[None, :, None, None]
         x = F.conv2d(x, plain.conv1.weight, padding=1) * r[None, :, None, None]
         own = copy.deepcopy(plain)
