@@ -227,6 +227,17 @@ class SpotRun:
         assert time.monotonic() - began < GRACE_S
         (self.folder / "slow").unlink()
 
+    def train_undisturbed(self, folder: Path) -> None:
+        """Trains the trial's recipe in this process."""
+        recipe = yaml.safe_load((self.trial / "recipe.yaml").read_text())
+        teachers = (str(self.folder / "teacher.pth"),)
+        sources = plugins.read_files([self.folder / "counted.py"])
+        try:
+            job = trial.Job(recipe, str(folder), teachers, "unused", False, 1, plugins=sources)
+            trial.run(job, lambda row: None, CPU)
+        finally:
+            plugins.use({})
+
     def assert_nothing_redone(self, driver: "Popen[str]") -> None:
         """Every image of every epoch was trained on once, and the machine's loss is no error."""
         output = driver.communicate(timeout=WAIT_S)[0]
@@ -237,59 +248,45 @@ class SpotRun:
         assert self.count_images() == EPOCHS * IMAGES
 
 
-@pytest.mark.timeout(900)
-def test_a_trial_writes_its_state_at_a_nodes_notice_and_goes_on_elsewhere(
+@pytest.fixture
+def spot(
     cluster: Cluster, small: Path, tmp_path: Path, start_python: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`ray start --block` gets SIGTERM; the student is an undisturbed one's."""
+) -> Iterator[SpotRun]:
     monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", str(GRACE_S))
-    spot = SpotRun(cluster, small, tmp_path, start_python)
     ray.init(cluster.address, log_to_driver=False)
-    try:
-        other_job = placement_group([{"CPU": 1}] * int(ray.available_resources()["CPU"]))
-        ray.get(other_job.ready())
-        node = spot.start_node()
-        driver = spot.launch()
-        worker = int(spot.read_provenance()["worker"].split()[1])
-        assert worker in [child.pid for child in psutil.Process(node.pid).children(recursive=True)]
-        remove_placement_group(other_job)
-        spot.take_away(node)
-    finally:
-        ray.shutdown()
+    yield SpotRun(cluster, small, tmp_path, start_python)
+    ray.shutdown()
+
+
+@pytest.mark.timeout(900)
+def test_a_trial_writes_its_state_at_a_nodes_notice_and_goes_on_elsewhere(spot: SpotRun) -> None:
+    """`ray start --block` gets SIGTERM; the student is an undisturbed one's."""
+    other_job = placement_group([{"CPU": 1}] * int(ray.available_resources()["CPU"]))
+    ray.get(other_job.ready())
+    node = spot.start_node()
+    driver = spot.launch()
+    worker = int(spot.read_provenance()["worker"].split()[1])
+    assert worker in [child.pid for child in psutil.Process(node.pid).children(recursive=True)]
+    remove_placement_group(other_job)
+    spot.take_away(node)
     spot.assert_nothing_redone(driver)
     assert int(spot.read_provenance()["worker"].split()[1]) != worker
-    sources = plugins.read_files([tmp_path / "counted.py"])
-    recipe = yaml.safe_load((spot.trial / "recipe.yaml").read_text())
-    teachers = (str(tmp_path / "teacher.pth"),)
-    try:
-        job = trial.Job(recipe, str(tmp_path / "whole"), teachers, "unused", False, 1, plugins=sources)
-        trial.run(job, lambda row: None, CPU)
-    finally:
-        plugins.use({})
-    rows, whole_rows = (
-        yaml.safe_load((x / "epochs.json").read_text()) for x in (spot.trial, tmp_path / "whole")
-    )
+    whole = spot.folder / "whole"
+    spot.train_undisturbed(whole)
+    rows, whole_rows = (yaml.safe_load((x / "epochs.json").read_text()) for x in (spot.trial, whole))
     assert [*map(comparable_metrics, rows)] == [*map(comparable_metrics, whole_rows)]
-    student, whole = ((x / "student.safetensors").read_bytes() for x in (spot.trial, tmp_path / "whole"))
-    assert student == whole
+    student, whole_student = ((x / "student.safetensors").read_bytes() for x in (spot.trial, whole))
+    assert student == whole_student
 
 
 @pytest.mark.timeout(900)
-def test_an_elastic_trial_ends_with_the_workers_that_are_left(
-    cluster: Cluster, small: Path, tmp_path: Path, start_python: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S", str(GRACE_S))
-    spot = SpotRun(cluster, small, tmp_path, start_python)
-    ray.init(cluster.address, log_to_driver=False)
-    try:
-        for node in cluster.list_all_nodes()[2:]:
-            cluster.remove_node(node)
-        wait_for(lambda: len(list_nodes()) == 2)
-        node = spot.start_node()
-        driver = spot.launch("cluster/workers={min: 1, max: 2}")
-        assert spot.read_provenance()["workers"] == 2
-        spot.take_away(node)
-    finally:
-        ray.shutdown()
+def test_an_elastic_trial_ends_with_the_workers_that_are_left(spot: SpotRun) -> None:
+    for node in spot.cluster.list_all_nodes()[2:]:
+        spot.cluster.remove_node(node)
+    wait_for(lambda: len(list_nodes()) == 2)
+    spot_node = spot.start_node()
+    driver = spot.launch("cluster/workers={min: 1, max: 2}")
+    assert spot.read_provenance()["workers"] == 2
+    spot.take_away(spot_node)
     spot.assert_nothing_redone(driver)
     assert spot.read_provenance()["workers"] == 1
