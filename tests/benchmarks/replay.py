@@ -35,6 +35,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "random, halving": {"sampler": {"kind": "random"}, "pruner": {"kind": "halving"}},
     "TPE, no pruning": {"sampler": {"kind": "tpe"}, "pruner": {"kind": "none"}},
     "TPE, halving": {"sampler": {"kind": "tpe"}, "pruner": {"kind": "halving"}},
+    "rungs_gp": {"sampler": {"kind": "rungs_gp"}, "pruner": {"kind": "rungs_gp"}},
 }
 
 
