@@ -26,7 +26,7 @@ class NonFiniteGuard:
         self.check_every = 1 if device.type == "cpu" else CHECK_EVERY
         self._steps_per_epoch = steps_per_epoch
         self._unchecked: list[StepLosses] = []  # since the last check
-        self.nonfinite = torch.zeros((), device=device)  # 1 once a loss was not finite
+        self.nonfinite = torch.zeros((), dtype=torch.float32, device=device)  # 1 once a loss was not finite
         # the attribute by which GradScaler stops torch's fused steps; nothing public does it without the host
         optimizer.found_inf = self.nonfinite  # type: ignore[attr-defined]
 
