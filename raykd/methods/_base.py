@@ -31,6 +31,11 @@ class MethodConfig(Spec):
     name: str
     weights: Weights = Weights()
 
+    @property
+    def image_step(self) -> float:
+        """How far images are moved before they are learnt (raykd/training/perturbation.py); 0: not at all."""
+        return 0.0
+
 
 def check_classes(context: MethodContext) -> None:
     """ValueError when the two nets' logits are not over the same number of classes."""

@@ -7,7 +7,9 @@ k. What is deployed is one plain net, with the members' mean factors in its weig
         soft cross-entropy
 
 Official code followed: cs-giung/distill-latentbe, (1 - a) CE + a KD with a = 1 and T = 4: `task`, here the
-sum of the members' cross-entropies, weighs 0. Left out: TDiv-SDiv, images moved to where teachers disagree.
+sum of the members' cross-entropies, weighs 0. `perturbation` (TDiv-SDiv, raykd/training/perturbation.py)
+first moves the images to where teachers disagree, and members do not: the paper's headline, and the default;
+0 leaves them as they are, and lets teachers answer from caches, which moved images cannot have.
 Members share batch norms, whose running statistics are of all of them. Of rotated views all are compared.
 `standardize` takes each row's z-score of both nets' logits first (arXiv:2403.01427).
 """
@@ -38,7 +40,14 @@ class Config(_base.MethodConfig):
     name: Literal["latentbe"] = "latentbe"
     temperature: Annotated[float, Field(gt=0), Range(1, 8, log=True)] = 4.0
     standardize: Standardize = False
+    # root mean square of what the numbers of an image are moved by, in 255ths
+    perturbation: Annotated[float, Field(ge=0), Range(0, 2)] = 1.0
     weights: Weights = Weights()
+
+    @property
+    def image_step(self) -> float:
+        """The perturbation."""
+        return self.perturbation
 
 
 class Method(_base.Method):

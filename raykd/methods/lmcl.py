@@ -15,11 +15,12 @@ students (exits or the net itself), a learning in KL_T's second argument:
 
 Official code followed: winycg/L-MCL, losses/cifar_sup_layer_mcl_meta_loss.py (it goes through ordered pairs
 of students and takes both directions of each, hence 2), models/aggregator.py, models/lmcl_wrn_cifar.py,
-main_layer_mcl_cifar_meta.py. There each anchor of a pair of layers is weighted by the sigmoid of a learnt
-cosine, which a bilevel step moves; here all weights are 1, and the terms' own are searched. The students are
-`student/copies` and `peers`; the first one is deployed, without exits. Batches are MCL's:
-`optimizer/images_per_class: 2`. The exits' batch norms are over all ranks' rows. Of rotated views only the
-upright ones count.
+main_layer_mcl_cifar_meta.py. Left out: its weight of each anchor of a pair of layers, the sigmoid of a learnt
+cosine. What moves it is a bilevel step every 50 batches, a gradient through a step of all students' weights,
+which no loss of one batch is; learnt from the loss that they weigh, weights would only fall to 0. Here all
+are 1, and the terms' own are searched. The students are `student/copies` and `peers`; the first one is
+deployed, without exits. Batches are MCL's: `optimizer/images_per_class: 2`. The exits' batch norms are over
+all ranks' rows. Of rotated views only the upright ones count.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """Members of a net, which share its weights but for rank-one factors (BatchEnsemble, arXiv:2002.06715)."""
 
 import copy
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
@@ -46,10 +47,10 @@ def add_members(net: nn.Module, members: int) -> None:
             parametrize.register_parametrization(module, "weight", factors)
 
 
-def run_members(net: Net, members: int, images: Tensor) -> list[Outputs]:
-    """Returns each member's outputs for images [n, 3, size, size]."""
+def run_members(net: Net, members: Iterable[int], images: Tensor) -> list[Outputs]:
+    """Returns the outputs of each of some members, by their numbers, for images [n, 3, size, size]."""
     outputs = []
-    for member in range(members):
+    for member in members:
         _choose(net, member)
         outputs.append(net(images))
     _choose(net, None)

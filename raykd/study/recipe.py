@@ -146,7 +146,8 @@ class Recipe(Spec):
     @property
     def reads_cacheable(self) -> bool:
         """Whether a cache holds all that the loss terms read of the teacher's outputs."""
-        return self.needs_teacher and self._method_class.needs <= CACHEABLE
+        reads_views = self.needs_teacher and not self.method.image_step  # moved images have no numbers
+        return reads_views and self._method_class.needs <= CACHEABLE
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:
@@ -160,6 +161,8 @@ class Recipe(Spec):
             )
         for name, form in self._list_cache_forms().items():
             check_form(name, form, self.method.name)
+            if self.method.image_step and not form.is_exact:
+                raise ValueError(f"{name}: no form keeps outputs of images that method/perturbation moves")
         if self.needs_teacher and not self.list_teachers():
             raise ValueError(f"method '{self.method.name}' needs a teacher, and the recipe names none")
         if self.plus_kd and self.method.name == "kd":

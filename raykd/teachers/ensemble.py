@@ -31,26 +31,26 @@ class EnsembleTeacher:
 
     def __init__(self, teachers: Sequence[Teacher], weights: Sequence[float]) -> None:
         self.shapes = merge_shapes([teacher.shapes for teacher in teachers])
-        self._teachers, self._weights = teachers, weights
+        self.teachers, self._weights = teachers, weights
 
     @property
     def cache_stats(self) -> CacheStats:
         """What the caches of all have given: a view counts once for each teacher."""
-        stats = [teacher.cache_stats for teacher in self._teachers]
+        stats = [teacher.cache_stats for teacher in self.teachers]
         return CacheStats(
             sum(s.hits for s in stats), sum(s.misses for s in stats), sum(s.seconds_saved for s in stats)
         )
 
     def get_outputs(self, batch: Batch) -> Outputs:
         """Returns the logits of each view in the batch."""
-        logits = [teacher.get_outputs(batch).logits for teacher in self._teachers]
+        logits = [teacher.get_outputs(batch).logits for teacher in self.teachers]
         outputs = empty_outputs(len(batch.images), batch.images.device)
         mean = average_logits(logits, self._weights)
         return outputs._replace(logits=mean, each_logits=tuple(logits))
 
     def wrap(self, wrap: Wrap) -> None:
         """Has each teacher's forward pass wrapped."""
-        for teacher in self._teachers:
+        for teacher in self.teachers:
             teacher.wrap(wrap)
 
 

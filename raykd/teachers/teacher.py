@@ -106,6 +106,12 @@ class LiveTeacher:
         """Returns the net's outputs for images [n, 3, size, size], without gradients."""
         return (self._wrapped or self._run_net)(images)
 
+    def compute_logits(self, images: Tensor) -> Tensor:
+        """Returns logits [n, c], float32, for images [n, 3, size, size], with gradients for these."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
+            logits: Tensor = self._net(images).logits
+        return logits.float()
+
     def _run_net(self, images: Tensor) -> Outputs:
         with torch.no_grad(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
             outputs: Outputs = self._net(images)

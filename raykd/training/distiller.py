@@ -141,7 +141,7 @@ class Distiller(nn.Module):
 
     def _run_students(self, images: Tensor) -> list[Outputs]:
         if self._num_members:
-            return models.run_members(self.student, self._num_members, images)
+            return models.run_members(self.student, range(self._num_members), images)
         return [self.student(images)] if self.peers is None else self.peers(self.student, images)
 
     def _cross_entropy(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -68,6 +68,7 @@ class Graphs:
     def __init__(self, make_graph: Callable[[], Graph] = CudaGraph) -> None:
         self.make_graph = make_graph
         self._functions: list[GraphedFunction[Any]] = []
+        self._eager: dict[str, str] = {}  # what is not wrapped, by its name
 
     def wrap(self, name: str, function: Callable[..., R], changed: Sequence[Tensor] = ()) -> Callable[..., R]:
         """Returns the function as it is replayed, or eager where it cannot be.
@@ -82,9 +83,13 @@ class Graphs:
         self._functions.append(graphed)
         return graphed
 
+    def leave_eager(self, name: str, reason: str) -> None:
+        """Says for `list_levels` what is never replayed, and why."""
+        self._eager[name] = f"eager: {reason}"
+
     def list_levels(self) -> dict[str, str]:
         """Returns "graph", or "eager" with its reason, by the functions' names."""
-        levels: dict[str, str] = {}
+        levels = dict(self._eager)
         for function in self._functions:
             if levels.get(function.name, GRAPH) == GRAPH:
                 levels[function.name] = function.level

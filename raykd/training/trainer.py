@@ -36,6 +36,7 @@ from raykd.training.evaluation import measure_accuracy, measure_metrics, set_num
 from raykd.training.graphs import Graphs
 from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
 from raykd.training.peers import Peers, Start
+from raykd.training.perturbation import Perturbation
 from raykd.training.step import OptimizerStep
 
 EMA = "ema_student", "ema_peers"  # in a state
@@ -92,11 +93,18 @@ class Trainer:
         self.student = self.distiller.deployed_student()
         self._averages = [MovingAverage(net, recipe.ema_decay) for net in (self.student, *learners[1:])]
         self.ema_student = self._averages[0].net
+        self._perturbation = (
+            Perturbation(recipe, self.distiller.student, teacher, (dataset.mean, dataset.std))
+            if recipe.method.image_step
+            else None
+        )
         self.step = OptimizerStep(recipe, self.distiller, teacher, device, self.steps_per_epoch)
         if graphs is not None:
             self.source.wrap(graphs.wrap)
             teacher.wrap(graphs.wrap)
             self.step.use_graphs(graphs)
+            if self._perturbation is not None:
+                graphs.leave_eager("perturbation", "the host draws whose layers run")
 
     def run(self) -> Iterator[EpochMetrics]:
         """Trains from where the state stands to the end of the budget; yields each epoch's metrics.
@@ -224,7 +232,10 @@ class Trainer:
         shape = self.steps_per_epoch - first, self.world, accumulate, size // self.world // accumulate
         shares = (x[first * size : self.steps_per_epoch * size].view(*shape, *x.shape[1:]) for x in rows)
         positions, view_ids = (x[:, self.rank].flatten(0, 1) for x in shares)
-        return self.source.batches(positions, view_ids)
+        batches = self.source.batches(positions, view_ids)
+        if self._perturbation is None:
+            return batches
+        return self._perturbation.move_batches(batches, epoch, first, self.distiller.bf16)
 
     @torch.no_grad()
     def _average_over_ranks(self) -> None:

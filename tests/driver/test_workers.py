@@ -4,6 +4,7 @@ takes up.
 
 import copy
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from support.float64 import in_float64
-from support.small_trainer import CPU, comparable_metrics, make_trainer, recipe
+from support.small_trainer import CPU, LATENTBE, comparable_metrics, make_trainer, recipe
 from torch import nn
 
 from raykd.contract import gloo
@@ -132,6 +133,7 @@ COPIES |= batch_settings(32, images_per_class=2)
         ({"name": "blockkd"}, {}),
         ({"name": "eed"}, {}),
         ({"name": "beed"}, {}),
+        (LATENTBE["method"], LATENTBE),
     ],
     ids=lambda value: value.get("name", ""),
 )
@@ -195,9 +197,13 @@ def test_one_two_and_three_workers_see_and_judge_the_same() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dcd", "crd"])
-def test_resumed_inside_an_epoch_is_uninterrupted(name: str) -> None:
-    settings = recipe(method={"name": name}, epochs=2, **batch_settings(32, accumulate=2))
+@pytest.mark.parametrize(
+    "method",
+    [{"method": {"name": "dcd"}}, {"method": {"name": "crd"}}, LATENTBE],
+    ids=["dcd", "crd", "latentbe"],
+)
+def test_resumed_inside_an_epoch_is_uninterrupted(method: dict[str, Any]) -> None:
+    settings = recipe(**method, epochs=2, **batch_settings(32, accumulate=2))
     rows = [comparable_metrics(row) for row in make_trainer(settings).run()]
     first = make_trainer(settings)
     steps = first.run_until(0)
@@ -219,6 +225,23 @@ def train_steps(settings: Recipe, stops: int) -> dict[str, Any]:
     for _ in range(stops):
         assert next(steps) is None
     return copy.deepcopy(trainer.state_dict())
+
+
+def train_exactly(settings: Recipe, seconds: float) -> torch.Tensor:
+    """The weights in float64 of a training that saves its state at least so often."""
+    with in_float64():
+        trainer = make_trainer(settings)
+        list(trainer.run_until(seconds))
+        return flatten_weights(trainer)
+
+
+@pytest.mark.slow
+def test_images_that_move_do_not_depend_on_when_a_state_is_saved() -> None:
+    """Members are then in evaluation mode, by statistics that ranks average when they save."""
+    data = {"name": "digits", "images": 40, "holdout": 0.2}
+    settings = recipe(**LATENTBE | {"data": data, "epochs": 1} | batch_settings(8))
+    once, often = (gloo.run(train_exactly, settings, seconds)[0] for seconds in (math.inf, 0.0))
+    torch.testing.assert_close(often, once, rtol=1e-7, atol=1e-9)
 
 
 def continue_training(settings: Recipe, state: dict[str, Any]) -> tuple[list[int], dict[str, Any]]:

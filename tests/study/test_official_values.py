@@ -213,7 +213,7 @@ CIFAR_STUDIES: Table = {
             "cs-giung/distill-latentbe",
             sgd(200, 128, 0.1, 5e-4, ())
             | {"optimizer/nesterov": True, "optimizer/warmup": 5 / 200}
-            | method(temperature=4, weights={"task": 0, "kd": 1}),
+            | method(temperature=4, perturbation=1, weights={"task": 0, "kd": 1}),
         )
     ],
     **{name: [REPDISTILLER, *own] for name, own in REPDISTILLER_METHODS.items()},

@@ -287,7 +287,7 @@ def _change_torch() -> None:
     torch.Tensor.pin_memory = _pin
     torch.Generator, torch.Event = Generator, Event
     nn.Module._apply = _apply
-    torch.autograd.backward = _backward
+    torch.autograd.backward, torch.autograd.grad = _backward, _grad
 
 
 def _pin(tensor: Tensor, device: Any = None) -> Tensor:
@@ -351,6 +351,26 @@ def _run_node(node: Any, inputs: dict[int, Tensor]) -> Any:
         return ()
     outputs = getattr(node, "apply", node)(*(inputs.get(place) for place in range(max(inputs) + 1)))
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _grad(output: Any, x: Tensor) -> tuple[Tensor]:
+    """Of a leaf. The weights' gradients are launched, too, which the engine leaves out."""
+    nodes: dict[Any, None] = {output.grad_fn: None}
+    stack = [output.grad_fn]
+    while stack:
+        new = [node for node, _ in stack.pop().next_functions if node is not None and node not in nodes]
+        nodes |= dict.fromkeys(new)
+        stack += new
+    variables = [node.variable for node in nodes if node.name() == "torch::autograd::AccumulateGrad"]
+    before = [variable.grad for variable in variables]
+    for variable in variables:
+        variable.grad = None
+    _backward(output)
+    gradient = x.grad
+    for variable, old in zip(variables, before, strict=True):
+        variable.grad = old
+    assert gradient is not None
+    return (gradient,)
 
 
 def _fit(gradient: Tensor, expected: Any) -> Tensor:

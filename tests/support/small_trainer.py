@@ -9,6 +9,7 @@ import torch
 from raykd import data
 from raykd.models import make
 from raykd.study.recipe import Recipe
+from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, NoTeacher
 from raykd.training.trainer import Trainer
 
@@ -22,6 +23,11 @@ BASE: dict[str, Any] = {
     "optimizer": {"batch_size": 32},
     "precision": "float32",  # numbers are compared, on processors with bfloat16 too
 }
+LATENTBE: dict[str, Any] = {
+    "method": {"name": "latentbe"},
+    "teacher": None,
+    "teachers": [BASE["teacher"]] * 3,
+}
 
 
 def recipe(**settings: Any) -> Recipe:
@@ -34,7 +40,9 @@ def make_trainer(settings: Recipe) -> Trainer:
     if settings.method.name == "ce":
         return Trainer(settings, dataset, NoTeacher(), CPU)
     torch.manual_seed(5)
-    return Trainer(settings, dataset, LiveTeacher(make("resnet14", 10), 32, CPU, False), CPU)
+    live = [LiveTeacher(make("resnet14", 10), 32, CPU, False) for _ in settings.list_teachers() or [None]]
+    teacher = EnsembleTeacher(live, [1.0] * len(live)) if settings.teachers else live[0]
+    return Trainer(settings, dataset, teacher, CPU)
 
 
 def comparable_metrics(row: Any) -> dict[str, Any]:
