@@ -29,7 +29,7 @@ bench: $(READY)
 
 # On a machine with a CUDA GPU: whether it computes rightly; and how fast, into studies/RECORDS.md.
 test-gpu: $(READY)
-	"$(BIN)/python" tests/benchmarks/on_gpu/run.py --check
+	"$(BIN)/python" tests/benchmarks/on_gpu/run.py --parts checks
 
 bench-gpu: $(READY)
 	"$(BIN)/python" tests/benchmarks/on_gpu/run.py

@@ -29,6 +29,7 @@ from raykd.maths.gather import num_ranks
 
 WARM_UP = 3  # calls before the recording: what is made once is made, and libraries have chosen their kernels
 GRAPH = "graph"  # the level of what is replayed
+WAITING = f"eager: it is recorded at call {WARM_UP + 1}"  # of what was not called so often
 R = TypeVar("R")
 register_dataclass(Batch)
 
@@ -106,7 +107,7 @@ class GraphedFunction(Generic[R]):
     def __init__(
         self, graphs: Graphs, name: str, function: Callable[..., R], changed: Sequence[Tensor]
     ) -> None:
-        self.name, self.level = name, f"eager: it is recorded at call {WARM_UP + 1}"
+        self.name, self.level = name, WAITING
         self.outputs: Any = None
         self._graphs, self._function, self._changed = graphs, function, changed
         self._calls, self._graph, self._inputs = 0, None, []  # type: int, Graph | None, list[Any]

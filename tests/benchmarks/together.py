@@ -27,6 +27,7 @@ from raykd.training.trainer import Trainer
 
 COUNTS = (1, 2, 4, 8)
 BATCH = 64
+READY_S = 180  # seconds that processes have to begin
 CPU = torch.device("cpu")
 
 
@@ -78,8 +79,9 @@ def train_one(
 def measure_apart(
     nets: tuple[str, str], count: int, seconds: float, cached: bool, device: torch.device = CPU
 ) -> float:
+    """The images/s of all. queue.Empty where one of them does not get ready, or does not end, in time."""
     spawn = multiprocessing.get_context("spawn")
-    barrier, rates = spawn.Barrier(count), spawn.Queue()
+    barrier, rates = spawn.Barrier(count, timeout=READY_S), spawn.Queue()
     threads = max(1, (os.cpu_count() or 1) // count)
     processes = [
         spawn.Process(target=train_one, args=(nets, cached, threads, seconds, device, barrier, rates))
@@ -87,10 +89,12 @@ def measure_apart(
     ]
     for process in processes:
         process.start()
-    rate: float = sum(rates.get() for _ in processes)
-    for process in processes:
-        process.join()
-    return rate
+    try:
+        return sum(rates.get(timeout=READY_S + 2 * seconds) for _ in processes)
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
 
 
 class SharedTeacher:

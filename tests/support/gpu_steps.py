@@ -60,7 +60,7 @@ def make_recipe(method: str, nets: tuple[str, str] = SMALL, **settings: Any) -> 
 
 def make_dataset(images: int = 1_280) -> Dataset[Any]:
     whole = Pixels(torch.zeros(images, 32, 32, 3, dtype=torch.uint8), torch.arange(images) % CLASSES)
-    train, test = whole.take(torch.arange(images)), whole.take(torch.arange(200))
+    train, test = whole.take(torch.arange(images)), whole.take(torch.arange(min(images, 200)))
     names = tuple(str(label) for label in range(CLASSES))
     return Dataset(names, 32, train, test, test, (0.5,) * 3, (0.5,) * 3)
 

@@ -18,7 +18,7 @@ def test_without_a_gpu_one_line_says_so() -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=280)
     assert done.returncode == 2 and not done.stdout
     (line,) = done.stderr.splitlines()
-    assert line.endswith("can use no CUDA GPU here: nothing was run")
+    assert line.endswith("no CUDA GPU can be used here, nothing was run")
 
 
 @pytest.mark.slow
@@ -28,13 +28,25 @@ def test_checks_tables_and_the_section(
     monkeypatch.syspath_prepend(BENCHMARKS)
     from on_gpu import checks, run, speed
 
-    methods, graphed, _, _, decoded = checks.list_checks(["kd"])
-    assert run.run_checks(CPU, [methods, graphed, decoded]), capsys.readouterr().out
+    kept = run.Kept(tmp_path / "kept.json", "this machine")
+    all_checks = checks.list_checks(["kd"])
+    names = [name for name in all_checks if name not in ("resumed", "collectives")]
+    assert run.run_checks(CPU, {name: all_checks[name] for name in names}, kept), capsys.readouterr().out
     assert "not replayed: none" in capsys.readouterr().out
+    assert kept.get(names[0], lambda: "found again").startswith("methods in float32 are as on the CPU")
+    wrong = {name: check for name, check in checks.list_checks(["none"]).items() if name.endswith(" none")}
+    assert not run.run_checks(CPU, wrong, kept)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("WRONG: methods none: AssertionError: none in float32: ")
+    assert len(said) == 2 and "none: " in said[1]
     records = tmp_path / "RECORDS.md"
     records.write_text("# Records\n\n## Ours\n\nold\n\n## Last\n\nline\n")
-    table = list(speed.format_pairs([NETS], ["eager", "graph"], CPU, 1, 2))
-    assert len(table) == 3 and "1.00x" in table[2]
+    ways = ["table", "graph", "graph + table"]
+    table = list(speed.format_pairs(ways, {"small": speed.measure_pair(NETS, ways, CPU, 1, 2)}))
+    assert len(table) == 3 and "1.00x" in table[2] and "none" not in table[2]
+    one = {"live": 100.0, "table": 150.0, "live, MPS": "no control"}
+    row = [*speed.format_together({1: one, 2: one})][2]
+    assert row == "| 1 | 100 (1.00) | 150 (1.50) | none: no control |"
     for _ in range(2):
         run.write_section(records, "## Ours", table)
     last, ours = records.read_text().split("\n## ")[1:]

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,11 @@ from trial import BATCH, CLASSES, Baseline, Raykd, measure
 from raykd import models
 from raykd.driver import mps
 from raykd.errors import first_line
-from raykd.training.graphs import GRAPH, WARM_UP
+from raykd.training.graphs import GRAPH, WAITING, WARM_UP
 
 EPOCHS, STEPS = 240, 703  # of a trial on CIFAR-100 less 10 %
 CACHE_GIB = 8.0
+Rate = float | str  # images/s, or why there is none
 
 
 class Way(NamedTuple):
@@ -41,11 +42,11 @@ WAYS = {
 
 def measure_pair(
     pair: tuple[str, str], ways: Sequence[str], device: torch.device, rounds: int, steps: int
-) -> dict[str, float | str]:
+) -> dict[str, Rate]:
     """Images/s of the plain loop and of each way, or why there is none; they take turns."""
     teacher, student = pair
     loops: dict[str, Any] = {"plain loop": Baseline(models.make(teacher, CLASSES), student, device=device)}
-    results: dict[str, float | str] = {}
+    results: dict[str, Rate] = {}
     for name in ways:
         try:
             loops[name] = make_loop(pair, WAYS[name], device, steps)
@@ -55,60 +56,76 @@ def measure_pair(
 
 
 def make_loop(pair: tuple[str, str], way: Way, device: torch.device, steps: int) -> Raykd:
-    """Warm: RuntimeError where the way's steps are not all replayed from graphs that should be."""
+    """Warm: RuntimeError where the way's steps are not replayed from graphs that should be.
+
+    A teacher whose outputs were in the table before is never called.
+    """
     graphs = make_graphs(device) if way.graphed else None
     loop = Raykd(*pair, steps, way.cache_gib, device, graphs, way.compiled)
     for _ in range(-(-(WARM_UP + 1) // steps)):
         loop.run(steps)
-    if graphs is not None and (levels := graphs.list_levels()) and set(levels.values()) != {GRAPH}:
+    if graphs is not None and not set((levels := graphs.list_levels()).values()) <= {GRAPH, WAITING}:
         raise RuntimeError(str(levels))
     return loop
 
 
-def format_pairs(pairs: Sequence[tuple[str, str]], ways: Sequence[str], *settings: Any) -> Iterator[str]:
-    """The table's lines: images/s, seconds of a trial, and times the plain loop."""
+def format_pairs(ways: Sequence[str], rates: Mapping[str, Mapping[str, Rate]]) -> Iterator[str]:
+    """The table's lines, of each pair's rates: images/s, seconds of a trial, and times the plain loop."""
     names = ("plain loop", *ways)
     yield f"| pair | {' | '.join(names)} |"
     yield f"|---|{'---|' * len(names)}"
-    for pair in pairs:
-        rates = measure_pair(pair, ways, *settings)
-        yield f"| {' -> '.join(pair)} | {' | '.join(_format(rates[n], rates['plain loop']) for n in names)} |"
+    for pair, row in rates.items():
+        yield f"| {pair} | {' | '.join(_format(row[n], row['plain loop']) for n in names)} |"
 
 
-def _format(rate: float | str, base: float | str) -> str:
+def _format(rate: Rate, base: Rate) -> str:
     if isinstance(rate, str) or isinstance(base, str):
         return f"none: {rate}"
     return f"{rate:,.0f}, {EPOCHS * STEPS * BATCH / rate:,.0f} s ({rate / base:.2f}x)"
 
 
-def format_together(
-    pair: tuple[str, str], counts: Sequence[int], device: torch.device, seconds: float
-) -> Iterator[str]:
-    """The table's lines: images/s of so many trials at once, with and without MPS and the cache."""
-    yield "| trials at once | live | table | live, MPS | table, MPS |"
+def measure_together(
+    pair: tuple[str, str], count: int, device: torch.device, seconds: float
+) -> dict[str, Rate]:
+    """Images/s of so many trials at once, with and without MPS and the cache, or why there is none."""
+    rates: dict[str, Rate] = {}
+    for mps_name in ("", ", MPS"):
+        with serve(bool(mps_name)) as is_served:
+            for name in ("live", "table"):
+                column, rates[column] = f"{name}{mps_name}", f"no {mps.CONTROL}"
+                if is_served == bool(mps_name):
+                    try:
+                        rates[column] = measure_apart(pair, count, seconds, name == "table", device)
+                    except Exception as error:  # MPS is not allowed everywhere
+                        rates[column] = f"{type(error).__name__} {first_line(error, 60)}".strip()
+    return rates
+
+
+def format_together(rates: Mapping[int, Mapping[str, Rate]]) -> Iterator[str]:
+    """The table's lines, by the number of trials: images/s of all together, and times one live trial."""
+    base = next(iter(rates.values()))["live"]
+    yield f"| trials at once | {' | '.join(next(iter(rates.values())))} |"
     yield "|---|---|---|---|---|"
-    base = 0.0
-    for count in counts:
-        cells = []
-        for has_mps in (False, True):
-            with serve(has_mps) as is_served:
-                for cached in (False, True):
-                    can = is_served == has_mps
-                    rate = measure_apart(pair, count, seconds, cached, device) if can else 0.0
-                    base = base or rate
-                    cells.append(f"{rate:,.0f} ({rate / base:.2f})" if rate else f"no {mps.CONTROL}")
+    for count, row in rates.items():
+        cells = (
+            f"none: {rate}"
+            if isinstance(rate, str) or isinstance(base, str)
+            else f"{rate:,.0f} ({rate / base:.2f})"
+            for rate in row.values()
+        )
         yield f"| {count} | {' | '.join(cells)} |"
 
 
 @contextmanager
 def serve(wanted: bool) -> Iterator[bool]:
-    """MPS for a `with` block, if it is wanted and there; whether it serves."""
+    """MPS for a `with` block, if it is wanted and there, else none; whether it serves."""
     with tempfile.TemporaryDirectory(prefix="mps-") as folder:
-        daemon = mps.Daemon(Path(folder) / "pipes")
+        pipes = Path(folder) / "pipes"
+        daemon = mps.Daemon(pipes)
         is_served = wanted and daemon.start()
         before = os.environ.get(mps.PIPES)
-        if is_served:
-            os.environ[mps.PIPES] = str(Path(folder) / "pipes")
+        if pipes.exists() or not is_served:  # else an administrator's daemon serves
+            os.environ[mps.PIPES] = str(pipes)
         try:
             yield is_served
         finally:
