@@ -146,7 +146,7 @@ def test_two_trials_share_a_gpu_and_a_third_waits(
 
 
 GRACE_S = 120  # that a machine is left after its notice, as on AWS
-WAIT_S = 300  # on a crowded machine
+WAIT_S = 600  # on a crowded machine
 COUNTED = """
 import time
 from pathlib import Path
@@ -258,7 +258,7 @@ def spot(
     ray.shutdown()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_trial_writes_its_state_at_a_nodes_notice_and_goes_on_elsewhere(spot: SpotRun) -> None:
     """`ray start --block` gets SIGTERM; the student is an undisturbed one's."""
     other_job = placement_group([{"CPU": 1}] * int(ray.available_resources()["CPU"]))
@@ -279,11 +279,12 @@ def test_a_trial_writes_its_state_at_a_nodes_notice_and_goes_on_elsewhere(spot: 
     assert student == whole_student
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_an_elastic_trial_ends_with_the_workers_that_are_left(spot: SpotRun) -> None:
-    for node in spot.cluster.list_all_nodes()[2:]:
+    for node in spot.cluster.list_all_nodes()[1:]:  # whatever other tests have left
         spot.cluster.remove_node(node)
-    wait_for(lambda: len(list_nodes()) == 2)
+    spot.cluster.add_node(num_cpus=1)
+    wait_for(lambda: [node.get("CPU", 0) for node in list_nodes()] in ([0, 1], [1, 0]))
     spot_node = spot.start_node()
     driver = spot.launch("cluster/workers={min: 1, max: 2}")
     assert spot.read_provenance()["workers"] == 2
