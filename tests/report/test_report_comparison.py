@@ -1,5 +1,6 @@
 """Several runs on one page: the papers' table, like against like, and what is not equal."""
 
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from raykd.report.rows.study_file import StudyFile, find_published
 from raykd.report.rows.types import ConfirmationRow, PublishedRow, RunData
 from raykd.report.write import write_report
 
+STUDIES = Path(__file__).parents[2] / "studies"
 CONDITIONS = {"recipe/epochs": 240, "recipe/seed": 0, "budget/trials": 40, "commit": "0123abc"}
 
 
@@ -225,3 +227,18 @@ def test_real_runs_are_compared_beside_each_other(tmp_path: Path) -> None:
     searched = results["dcd, searched (dcd-digits)"]
     assert searched.kd_difference and searched.kd_difference.baseline == "kd, paper's point"
     assert searched.kd_difference.difference.n == 3
+
+
+def test_the_runs_that_are_kept_give_the_recorded_numbers(tmp_path: Path) -> None:
+    """studies/comparison/kept, from which a comparison goes on, and its table in studies/RECORDS.md."""
+    runs = []
+    for archive in sorted((STUDIES / "comparison/kept").glob("*.tar.xz")):
+        with tarfile.open(archive) as files:
+            files.extractall(tmp_path, filter="data")
+        runs.append(str(tmp_path / archive.name.removesuffix(".tar.xz")))
+    write_report(runs, tmp_path / "page")
+    rows = pq.read_table(tmp_path / "page/tables/comparison.parquet").to_pylist()
+    records = (STUDIES / "RECORDS.md").read_text()
+    assert len(rows) == 2 * len(runs) >= 6
+    for row in rows:
+        assert row["n"] == 3 and f"{row['test_accuracy']:.2f} ± {row['half_width']:.2f}" in records
