@@ -17,6 +17,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
+import raykd
 from raykd.store.provenance import record_provenance
 from raykd.store.run_files import RunFiles
 
@@ -33,8 +34,7 @@ SETTINGS = (
     "confirm/workers=2",
     "cluster={workers: 2, cpus: 1}",
 )
-TRIAL = ("number", "role", "params", "state", "accuracy", "epochs")
-RETRAINING = ("role", "seed", "trial", "split", "accuracy", "epochs")
+CLOCKS = {"started", "ended", "seconds", "seconds_per_epoch", "lost", "reason"}  # what may differ
 
 
 @contextmanager
@@ -64,10 +64,10 @@ def launch(root: str, storage: Path, settings: list[str], kill: bool) -> list[di
             sys.exit(f"the driver ended with {driver.returncode}")
     rows = []
     for run_files in RunFiles.open_any(str(storage / "cifar100-brief")).list_runs():
-        lost = sum(row["lost"] for row in run_files.trials())
-        print(f"{run_files.folder.uri}: {lost} lost")
-        rows += [{name: row[name] for name in TRIAL} for row in run_files.trials()]
-        rows += [{name: row[name] for name in RETRAINING} for row in run_files.confirmations()]
+        run = raykd.Run.open(run_files.folder.uri)
+        print(f"{run_files.folder.uri}: {sum(row['lost'] for row in run_files.trials())} lost")
+        for table in (run.trials(), run.confirmations()):
+            rows += table.drop_columns(list(CLOCKS & set(table.column_names))).to_pylist()
     return rows
 
 
