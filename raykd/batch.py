@@ -118,6 +118,11 @@ class MethodBatch:
     prepared: tuple[Tensor, ...] | None = None  # by the method's `prepare`; None: by forward itself
 
     @property
+    def upright(self) -> slice:
+        """The rows of the upright views."""
+        return slice(None, None, self.rotations)
+
+    @property
     def students(self) -> tuple[Outputs, ...]:
         """The outputs of all students, the deployed one's first."""
         return (self.student, *self.peers)

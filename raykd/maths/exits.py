@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext
-from raykd.maths.norm import AnyDeviceSyncBatchNorm
 
 NUM_EXITS = 3
 MakeStage = Callable[[int, int, int], nn.Module]  # (channels in, channels, stride) of an exit's stage
@@ -51,19 +50,10 @@ class Exits(nn.Module):
 
     def forward(self, batch: MethodBatch) -> ExitOutputs:
         """Returns what the exits put out, and the net itself."""
-        upright, outputs = slice(None, None, batch.rotations), batch.student
+        upright, outputs = batch.upright, batch.student
         inner = (outputs.preacts or outputs.maps)[-NUM_EXITS - 1 : -1]
         maps = [body(F.relu(x[upright].float())) for body, x in zip(self.bodies, inner, strict=True)]
         logits = [head(x.mean(dim=(2, 3))) for head, x in zip(self.heads, maps, strict=True)]
         return ExitOutputs(
             [*logits, outputs.logits[upright].float()], [*maps, outputs.pooled[upright].float()]
         )
-
-
-def conv_bn_relu(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A convolution without bias, a batch norm over all ranks' rows, a ReLU. Sizes: s -> ceil(s / stride)."""
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
-        AnyDeviceSyncBatchNorm(channels),
-        nn.ReLU(),
-    )

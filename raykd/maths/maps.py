@@ -41,3 +41,13 @@ def match_sizes(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
 def pool_down(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps [n, c, h, w] average-pooled to `size` (rows, columns) where they are higher, else as they are."""
     return F.adaptive_avg_pool2d(maps, (size[0], size[1])) if maps.shape[2] > size[0] else maps
+
+
+def check_equal_sizes(method: str, context: MethodContext) -> None:
+    """ValueError, in one line, when the two nets' stages do not have maps of the same sizes."""
+    student, teacher = ([shape[1:] for shape in net.maps] for net in (context.student, context.teacher))
+    if student != teacher:
+        sizes = (", ".join(f"{h} x {w}" for h, w in net) for net in (student, teacher))
+        raise ValueError(
+            f"{method}: the stages' maps differ in size: student {next(sizes)}; teacher {next(sizes)}"
+        )

@@ -40,6 +40,17 @@ class AnyDeviceSyncBatchNorm(nn.BatchNorm2d):
         return (centred * scale + self.bias[:, None, None]).to(x.dtype)
 
 
+def conv_bn(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A convolution without bias and a batch norm over all ranks' rows. Sizes: s -> ceil(s / stride)."""
+    conv = nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, AnyDeviceSyncBatchNorm(channels))
+
+
+def conv_bn_relu(channels_in: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """The same, and a ReLU."""
+    return nn.Sequential(*conv_bn(channels_in, channels, kernel, stride), nn.ReLU())
+
+
 def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
     """The module, each BatchNorm2d in it replaced by one over all ranks' rows; the same weights and names."""
     for name, child in module.named_children():

@@ -23,8 +23,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext
-from raykd.maths.exits import NUM_EXITS, Exits, conv_bn_relu
+from raykd.maths.exits import NUM_EXITS, Exits
 from raykd.maths.logits import soft_divergence
+from raykd.maths.norm import conv_bn_relu
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -81,7 +82,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: exits, kd, feature."""
-        (logits, maps), labels = self.exits(batch), batch.labels[:: batch.rotations]
+        (logits, maps), labels = self.exits(batch), batch.labels[batch.upright]
         mean_logits, mean_map = (weighted_mean(x, self.config.beta) for x in (logits, maps))
         balance = [self.config.alpha ** (NUM_EXITS - k) for k in range(NUM_EXITS + 1)]
         task = [(2 - a) * F.cross_entropy(z, labels) for a, z in zip(balance, logits[:-1], strict=False)]

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext
 from raykd.maths.logits import prepare_logits, soft_divergence
-from raykd.maths.mixed_stages import check_stages, make_connector
+from raykd.maths.maps import check_equal_sizes
+from raykd.maths.norm import conv_bn
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
 from raykd.spec import Choice, Range
@@ -60,14 +61,14 @@ class Method(_base.Method):
 
     def __init__(self, config: Config, context: MethodContext) -> None:
         super().__init__(config, context)
-        check_stages(config.name, context)
+        check_equal_sizes(config.name, context)
         pairs = list(zip(context.student.maps, context.teacher.maps, strict=True))[1:-1]
-        self.connectors = nn.ModuleList(make_connector(s[0], t[0], config.kernel) for s, t in pairs)
+        self.connectors = nn.ModuleList(conv_bn(s[0], t[0], config.kernel) for s, t in pairs)
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: mixed_task, mixed_kd, kd."""
         assert batch.teacher_stages is not None
-        upright, config = slice(None, None, batch.rotations), self.config
+        upright, config = batch.upright, self.config
         labels, mixed = batch.labels[upright], []
         for k, connect in enumerate(self.connectors, start=1):
             x = connect(batch.student.maps[k][upright].float())

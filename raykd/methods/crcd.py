@@ -104,7 +104,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: contrast, gradient, kd."""
-        upright = slice(None, None, batch.rotations)
+        upright = batch.upright
         labels, index, rows = batch.labels[upright], batch.index[upright], self.get_prepared(batch)
         student, teacher = _get_rows(batch.student, upright), _get_rows(batch.teacher, upright)
         gradient = labels.new_zeros((), dtype=torch.float32)

@@ -60,7 +60,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the term: contrast."""
-        upright = slice(None, None, batch.rotations)
+        upright = batch.upright
         student = F.normalize(self.student_head(batch.student.embedding[upright].float()), dim=1)
         teacher = F.normalize(self.teacher_head(batch.teacher.embedding[upright].detach().float()), dim=1)
         index = batch.index[upright]

@@ -48,7 +48,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the term: mutual."""
-        logits = [outputs.logits[:: batch.rotations].float() for outputs in batch.students]
+        logits = [outputs.logits[batch.upright].float() for outputs in batch.students]
         divergences = [
             soft_divergence(logits[i], logits[j].detach(), self.config.temperature).mean()
             for i in range(len(logits))

@@ -22,8 +22,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext
-from raykd.maths.exits import Exits, conv_bn_relu
+from raykd.maths.exits import Exits
 from raykd.maths.logits import soft_divergence
+from raykd.maths.norm import conv_bn_relu
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range, Spec
@@ -91,7 +92,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: exits, logits, feature."""
-        outputs, labels = self.exits(batch), batch.labels[:: batch.rotations]
+        outputs, labels = self.exits(batch), batch.labels[batch.upright]
         features = [x.mean(dim=(2, 3)) for x in outputs.maps]
         mean_logits, mean_feature = (torch.stack(x).mean(dim=0).detach() for x in (outputs.logits, features))
         compare = self.config.divergence.compare

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from raykd.batch import MethodBatch, MethodContext
 from raykd.maths.gather import num_ranks, rank_offset
 from raykd.maths.logits import prepare_logits, soft_divergence
-from raykd.maths.mixed_stages import check_stages, make_connector
+from raykd.maths.maps import check_equal_sizes
+from raykd.maths.norm import conv_bn
 from raykd.maths.step_seed import StepSeed
 from raykd.methods import _base
 from raykd.methods._base import Standardize, Weight
@@ -87,10 +88,10 @@ class Method(StepSeed, _base.Method):
 
     def __init__(self, config: Config, context: MethodContext) -> None:
         super().__init__(config, context)
-        check_stages(config.name, context)
+        check_equal_sizes(config.name, context)
         widths = [(s[0], t[0]) for s, t in zip(context.student.maps, context.teacher.maps, strict=True)]
-        self.enter = nn.ModuleList(make_connector(s, t, config.kernel) for s, t in widths[:-1])
-        self.leave = nn.ModuleList(make_connector(t, s, config.kernel) for s, t in widths[1:])
+        self.enter = nn.ModuleList(conv_bn(s, t, config.kernel) for s, t in widths[:-1])
+        self.leave = nn.ModuleList(conv_bn(t, s, config.kernel) for s, t in widths[1:])
         self.draw_seed()
 
     def prepare(self, index: Tensor, rotations: int) -> tuple[Tensor, ...]:
@@ -104,7 +105,7 @@ class Method(StepSeed, _base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: mixed, kd."""
-        upright, config = slice(None, None, batch.rotations), self.config
+        upright, config = batch.upright, self.config
         logits = self._run_mixed(batch, batch.student.maps[0][upright])
         both = prepare_logits(
             batch.student.logits[upright], batch.teacher.logits[upright], config.standardize

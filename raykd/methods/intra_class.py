@@ -80,6 +80,6 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the term: contrast."""
-        upright, config = slice(None, None, batch.rotations), self.config
+        upright, config = batch.upright, self.config
         rows = batch.student.embedding[upright].float(), batch.labels[upright], batch.index[upright]
         return {"contrast": intra_class_loss(*rows, config.loss, config.temperature, config.margin)}

@@ -107,7 +107,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: exits, aggregated, kd, vcl, soft_vcl, icl, soft_icl."""
-        upright, config = slice(None, None, batch.rotations), self.config
+        upright, config = batch.upright, self.config
         labels = batch.labels[upright]
         runs = [run(outputs, upright) for run, outputs in zip(self.with_exits, batch.students, strict=True)]
         logits, features, aggregated = (list(parts) for parts in zip(*runs, strict=True))

@@ -69,7 +69,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: vcl, soft_vcl, icl, soft_icl, ensemble."""
-        upright, config = slice(None, None, batch.rotations), self.config
+        upright, config = batch.upright, self.config
         features = [
             [head(outputs.embedding[upright])]
             for head, outputs in zip(self.heads, batch.students, strict=True)

@@ -85,7 +85,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: branches, kd, contrast."""
-        upright, student = slice(None, None, batch.rotations), batch.student
+        upright, student = batch.upright, batch.student
         trunk = student.maps[self.config.first - 1][upright]
         others: list[Outputs] = [branch(trunk) for branch in self.branches]
         logits = [student.logits[upright].float(), *(outputs.logits.float() for outputs in others)]

@@ -33,7 +33,7 @@ from raykd.batch import MethodBatch, MethodContext, Outputs
 from raykd.maths.contrast import info_nce
 from raykd.maths.gather import all_gather, num_ranks
 from raykd.maths.maps import match_sizes
-from raykd.maths.norm import AnyDeviceSyncBatchNorm
+from raykd.maths.norm import conv_bn
 from raykd.maths.step_seed import StepSeed
 from raykd.methods import _base
 from raykd.methods._base import Weight
@@ -125,9 +125,7 @@ class Method(StepSeed, _base.Method):
             _base.check_classes(context)
         self.align: nn.Module | None = None
         if config.align == "conv" and channels != target:
-            self.align = nn.Sequential(
-                nn.Conv2d(channels, target, 1, bias=False), AnyDeviceSyncBatchNorm(target)
-            )
+            self.align = conv_bn(channels, target, 1)
         maps = match_sizes(
             *(torch.zeros(1, 1, *net.pooled[1:]) for net in (context.student, context.teacher))
         )

@@ -222,7 +222,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: kd, category, centre, feature."""
-        upright = slice(None, None, batch.rotations)
+        upright = batch.upright
         student_logits, teacher_logits = batch.student.logits[upright], batch.teacher.logits[upright]
         hardness = difficulty(student_logits.float(), batch.labels[upright])
         divergence = soft_divergence(

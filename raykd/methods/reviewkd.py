@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from raykd.batch import MethodBatch, MethodContext, OutputShapes
 from raykd.maths import ramp
 from raykd.maths.maps import check_stages
-from raykd.maths.norm import AnyDeviceSyncBatchNorm
+from raykd.maths.norm import conv_bn
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Range
@@ -74,12 +74,7 @@ class Fusion(nn.Module):
     def __init__(self, channels_in: int, inner: int, shape: tuple[int, int, int], deepest: bool) -> None:
         super().__init__()
         channels, *self.size = shape
-        self.enter = nn.Sequential(
-            nn.Conv2d(channels_in, inner, 1, bias=False), AnyDeviceSyncBatchNorm(inner)
-        )
-        self.leave = nn.Sequential(
-            nn.Conv2d(inner, channels, 3, padding=1, bias=False), AnyDeviceSyncBatchNorm(channels)
-        )
+        self.enter, self.leave = conv_bn(channels_in, inner, 1), conv_bn(inner, channels, 3)
         self.attention = None if deepest else nn.Conv2d(2 * inner, 2, 1)
         for conv in (self.enter[0], self.leave[0]):
             nn.init.kaiming_uniform_(cast(nn.Conv2d, conv).weight, a=1)

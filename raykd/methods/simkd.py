@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from raykd.batch import MethodBatch, MethodContext, Outputs
 from raykd.maths.maps import pool_down
-from raykd.maths.norm import AnyDeviceSyncBatchNorm
+from raykd.maths.norm import conv_bn_relu
 from raykd.methods import _base
 from raykd.methods._base import Weight
 from raykd.spec import Choice, Range
@@ -59,9 +59,9 @@ class ReusedClassifier(nn.Module):
         self.reads_pooled = is_last and "pooled" not in context.student.missing
         middle = max(1, channels // factor)
         self.projector = nn.Sequential(
-            *_conv_bn_relu(channels_in, middle, 1),
-            *_conv_bn_relu(middle, middle, 3),
-            *_conv_bn_relu(middle, channels, 1),
+            *conv_bn_relu(channels_in, middle, 1),
+            *conv_bn_relu(middle, middle, 3),
+            *conv_bn_relu(middle, channels, 1),
         )
         self.register_buffer("weight", torch.zeros(context.teacher.classes, channels))
         self.register_buffer("bias", torch.zeros(context.teacher.classes))
@@ -75,11 +75,6 @@ class ReusedClassifier(nn.Module):
     def forward(self, outputs: Outputs) -> Tensor:
         """Returns the logits [n, c] that are deployed."""
         return F.linear(self.project(outputs).mean(dim=(2, 3)), self.weight, self.bias)
-
-
-def _conv_bn_relu(channels_in: int, channels: int, kernel: int) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2, bias=False)
-    return conv, AnyDeviceSyncBatchNorm(channels), nn.ReLU()
 
 
 class Method(_base.Method):

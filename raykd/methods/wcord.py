@@ -120,7 +120,7 @@ class Method(_base.Method):
 
     def forward(self, batch: MethodBatch) -> dict[str, Tensor]:
         """Returns the terms: dual, primal."""
-        upright = slice(None, None, batch.rotations)
+        upright = batch.upright
         student = self.student_head(batch.student.embedding[upright].float())
         teacher = self.teacher_head(batch.teacher.embedding[upright].detach().float())
         index = batch.index[upright]
