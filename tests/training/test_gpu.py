@@ -17,10 +17,11 @@ from raykd import methods
 RECORDED = Path(__file__).with_name("launches.json")
 GROWTH = 1.1
 OF_KD = 2.5  # times KD's launches, a method's at most
-SEVERAL_NETS = {
-    "lmcl": 1.6,
-    "mcl_okd": 1.4,
-}  # times that: a step passes two nets of three exits, four branches
+SEVERAL_NETS = {  # times that
+    "latentbe": 1.6,  # two members and two teachers, which are first asked where they disagree
+    "lmcl": 1.6,  # two nets of three exits
+    "mcl_okd": 1.4,  # four branches
+}
 BUDGET = {  # a KD step of each pair
     "live resnet32x4 resnet8x4": 390, "live resnet56 resnet20": 690, "live wrn_40_2 wrn_16_2": 490,
     "table resnet32x4 resnet8x4": 215, "table resnet56 resnet20": 390, "table wrn_40_2 wrn_16_2": 285,
