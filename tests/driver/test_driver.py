@@ -23,21 +23,33 @@ from support.run_files import (
     wait_for,
 )
 
+from raykd.data.augment import NoAugment, RandAugment
 from raykd.run import Run, launch
+from raykd.store.folder import Folder
 from raykd.study.study import Study
+from raykd.training.student import read_recipe
+
+AUGMENT = ("kind", "magnitude", "num_ops")
+AUGMENTED = (
+    *(f"space/data/augment/{name}=open" for name in AUGMENT),
+    "enqueue=[{data/augment/kind: randaugment}]",
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 
+@pytest.mark.timeout(900)  # four sessions of Ray, one after another
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
     small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: None
 ) -> None:
-    whole = tmp_path / "whole/small"
-    launch(Study.read(small, (ALL_CPUS,)), storage="whole")
+    """Its fields are those of randaugment, too, which some points have and others have not."""
+    whole, settings = tmp_path / "whole/small", (ALL_CPUS, *AUGMENTED)
+    launch(Study.read(small, settings), storage="whole")
     assert_whole(whole, 3, 3)
 
     run = tmp_path / "runs/small"
-    first_driver = start_verb("launch", str(small), "--set", ALL_CPUS, "--set", "budget/trials=2")
+    words = [word for setting in (*settings, "budget/trials=2") for word in ("--set", setting)]
+    first_driver = start_verb("launch", str(small), *words)
     wait_for(lambda: len(read_epochs(run, 1)) >= 1)
     kill_all(first_driver)  # the driver and the whole cluster
     second_driver = start_verb("resume", str(run))
@@ -52,6 +64,12 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
     assert "3 done, 0 pruned, 0 failed of 3" in last.stdout
     assert_whole(run, 3, 3)
     assert read_params(run) == read_params(whole)
+    paper, enqueued, _ = (read_recipe(Folder(str(run / f"trials/0000{k}"))).data.augment for k in range(3))
+    assert paper == NoAugment() and isinstance(enqueued, RandAugment)
+    params = read_params(run)[1]
+    assert [params[f"data/augment/{name}"] for name in AUGMENT] == [
+        getattr(enqueued, name) for name in AUGMENT
+    ]
     assert [row["accuracy"] for row in read_rows(run)] == [row["accuracy"] for row in read_rows(whole)]
     assert (run / "report/index.html").exists()
     again = verb("resume", str(run))
