@@ -63,6 +63,9 @@ def _print_cache_forms(forms: Any) -> None:
         "Forms of the teacher's cache (teacher/cache), and the teacher's seconds; the first is the study's"
     )
     print_table(rows, title=title)
+    if any("top" in form.form for form in forms):
+        print_lines(["Top logits alone cost accuracy where a teacher is unsure: KD lost 2.2 of 11.7 points by 10 of 100 "
+                     "logits, and 1.1 by 30 (studies/RECORDS.md)"])  # fmt: skip
 
 
 def format_number(value: float) -> str:
