@@ -41,6 +41,8 @@ def make_linear(width: int, dim: int, spectral_norm: SpectralNorm) -> nn.Module:
     after the start the layer may stretch a vector by some per cent; "bound" never does.
     """
     layer = nn.Linear(width, dim, bias=False)
+    if layer.weight.is_meta:  # whose norm nothing reads: torch's first iterations take a while there
+        return layer
     if spectral_norm == "power":
         return parametrizations.spectral_norm(layer)
     parametrize.register_parametrization(layer, "weight", SpectralBoundNorm())

@@ -112,10 +112,11 @@ def plan_forms(
         views = int(study.cluster.teacher_cache_gib * 2**30 / of_each_image)
         view_bytes = of_each_image // (info.images * study.recipe.data.rotations)
         plan = CacheFormPlan(form.describe(), view_bytes, views)
-        rows = [measure_row_seconds(form, output_shapes(teacher, info)) for teacher in teachers]
-        if index is not None and seconds_per_view is not None and None not in rows:
-            total = RowSeconds(*(sum(column) for column in zip(*filter(None, rows), strict=True)))
-            plan = estimate_saving(plan, study, info, index, seconds_per_view, total)
+        if index is not None and seconds_per_view is not None:
+            rows = [measure_row_seconds(form, output_shapes(teacher, info)) for teacher in teachers]
+            if None not in rows:
+                total = RowSeconds(*(sum(column) for column in zip(*filter(None, rows), strict=True)))
+                plan = estimate_saving(plan, study, info, index, seconds_per_view, total)
         plans.append(plan)
     return tuple(plans)
 

@@ -72,16 +72,24 @@ def make_net(name: str) -> models.Net:
     return models.make(name, CLASSES, NETS.get(name)).eval()
 
 
+keep_net = lru_cache(maxsize=2)(make_net)
+
+
 @lru_cache(maxsize=2)
 def run_net(name: str) -> Outputs:
     torch.manual_seed(0)
     with torch.no_grad():
-        return make_net(name)(torch.randn(IMAGES, 3, 32, 32))
+        return keep_net(name)(torch.randn(IMAGES, 3, 32, 32))
+
+
+@lru_cache(maxsize=8)
+def keep_branch(name: str, first: int) -> models.Branch:
+    return models.make_branch(name, CLASSES, NETS.get(name), first)
 
 
 @lru_cache(maxsize=2)
 def make_stages(name: str) -> models.NetStages | None:
-    net = make_net(name)
+    net = keep_net(name)
     return models.NetStages(net, False) if isinstance(net, models.StagedNet) else None
 
 
@@ -131,7 +139,7 @@ def serves(method: str, student: str, teacher: str) -> bool:
     has_peers = methods.get_class(method).students != "one"
     context = context._replace(
         peers=(context.student,) * has_peers,
-        make_branch=lambda _, first: models.make_branch(student, CLASSES, NETS.get(student), first),
+        make_branch=lambda _, first: copy.deepcopy(keep_branch(student, first)),
     )
     if method == "pckd" and context.student.embedding != context.teacher.embedding:
         config = config.model_copy(update={"weights": config.weights.model_copy(update={"centre": 0.0})})

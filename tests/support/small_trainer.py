@@ -1,6 +1,7 @@
 """Small recipes on real digits, and their trainers."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,15 @@ def recipe(**settings: Any) -> Recipe:
     return Recipe.model_validate_json(json.dumps(BASE | settings))
 
 
+@cache
+def load_digits(spec: data.Digits) -> data.Dataset[Any]:
+    """The data set of these settings, read once."""
+    return data.load(spec, Path("unused"), False)
+
+
 def make_trainer(settings: Recipe) -> Trainer:
     torch.set_num_threads(1)
-    dataset = data.load(settings.data, Path("unused"), False)
+    dataset = load_digits(settings.data)
     if settings.method.name == "ce":
         return Trainer(settings, dataset, NoTeacher(), CPU)
     torch.manual_seed(5)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from support.small_trainer import CPU
+from support.small_trainer import CPU, load_digits
 from support.tape import Holding, Tape
 from torch.utils._pytree import tree_leaves
 
-from raykd import data, methods, models
+from raykd import methods, models
 from raykd.maths import transport
 from raykd.study.recipe import Recipe
 from raykd.teachers.cached import add_cache
@@ -51,7 +51,7 @@ def make_recipe(name: str, **settings: Any) -> Recipe:
 
 def make_trainer(recipe: Recipe, graphs: Graphs | None = None, cache: Path | None = None) -> Trainer:
     torch.set_num_threads(1)
-    dataset = data.load(recipe.data, Path("unused"), False)
+    dataset = load_digits(recipe.data)
     torch.manual_seed(5)
     live = [LiveTeacher(models.make("resnet8", 10), 32, CPU, False) for _ in recipe.list_teachers() or [None]]
     teacher: Any = live[0] if len(live) == 1 else EnsembleTeacher(live, [1.0] * len(live))
