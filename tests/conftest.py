@@ -52,9 +52,14 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The real data sets take seconds to unpack and read: their tests are slow ones."""
+    """The real data sets take seconds to unpack and read: their tests are slow ones.
+
+    Those without the shared Ray session come first: they would end it, and it be started again.
+    """
+    fixtures = {item: set(getattr(item, "fixturenames", ())) for item in items}
+    items.sort(key=lambda item: not {"no_ray_session", "cluster"} & fixtures[item])
     for item in items:
-        if "data_root" in getattr(item, "fixturenames", ()):
+        if "data_root" in fixtures[item]:
             item.add_marker(pytest.mark.slow)
 
 
@@ -127,10 +132,11 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def ray_session() -> None:
+def ray_session() -> str:
     """One Ray session for all tests of this process that drive a study in it, which takes seconds to start.
 
-    It stays until the process ends; what needs none, or a cluster of its own, asks for `no_ray_session`.
+    Returns its address, for drivers in processes of their own. It stays until the process ends; what needs
+    none, or a cluster of its own, asks for `no_ray_session`.
     """
     import ray
 
@@ -142,6 +148,8 @@ def ray_session() -> None:
             warnings.simplefilter("ignore")
             os.environ.update(session.RAY_ENV)
             session.init_ray(None)
+    address: str = ray.get_runtime_context().gcs_address
+    return address
 
 
 @pytest.fixture

@@ -154,20 +154,18 @@ def test_an_export_loads_without_raykd_and_is_trained_again_with_the_same_number
 def test_a_student_of_timm_loads_in_plain_timm_and_onnxruntime_with_the_same_numbers(
     run: MakeRun, tmp_path: Path
 ) -> None:
-    """A ViT teaches a MobileNet of another library; each sees its own normalisation."""
+    """A ViT teaches a ResNet; each sees its own normalisation."""
     options = {"size": 32, "patch_size": 8, "depth": 2}
     vit = f"net: timm/vit_tiny_patch16_224, options: {json.dumps(options)}"
     teacher = models.make("timm/vit_tiny_patch16_224", 10, options)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     run_files = run(
-        "student={net: timm/mobilenetv3_small_050, options: {size: 32}}", "method={name: dkd}",
+        "student={net: timm/resnet10t, options: {size: 32}}", "method={name: dkd}",
         f"teacher={{{vit}, weights: {tmp_path}/teacher.pth}}",
     )  # fmt: skip
     assert export(run_files, tmp_path / "out", root=tmp_path) == {}
     out = tmp_path / "out"
-    net = timm.create_model(
-        "mobilenetv3_small_050", num_classes=10, checkpoint_path=out / "student.safetensors"
-    )
+    net = timm.create_model("resnet10t", num_classes=10, checkpoint_path=out / "student.safetensors")
     statistics = json.loads((out / "preprocessing.json").read_text())
     pixels = torch.rand(2, 3, 32, 32)
 

@@ -34,7 +34,7 @@ def read_epochs(run: Path, number: int) -> list[dict[str, Any]]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 150) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     end = time.time() + seconds
     while not condition():
         assert time.time() < end, "waited too long"

@@ -99,6 +99,7 @@ def test_replayed_steps_are_the_plain_loops(name: str) -> None:
     assert {tape.replays for tape in tapes} == {EPOCHS * STEPS - WARM_UP}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_state_of_the_midst_of_an_epoch_goes_on_alike(cached: bool, tmp_path: Path) -> None:
     """Three micro-batches a step, whose gradients add up; a part that rests, then learns."""

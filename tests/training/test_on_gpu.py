@@ -12,6 +12,7 @@ CPU = torch.device("cpu")
 NETS = ("resnet8", "resnet8")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make test-gpu")
 def test_without_a_gpu_one_line_says_so() -> None:
     words = [sys.executable, BENCHMARKS / "on_gpu/run.py"]
