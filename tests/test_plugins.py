@@ -278,7 +278,7 @@ def test_a_recipe_is_trained_with_a_plugin_file(verb: Callable[..., Any], tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
-def test_a_plugin_reaches_every_worker(verb: Callable[..., Any], tmp_path: Path, ray_session: None) -> None:
+def test_a_plugin_reaches_every_worker(verb: Callable[..., Any], tmp_path: Path, ray_session: str) -> None:
     """A trial in Tune's actor; the teacher's training and the confirmation in Ray Train's workers."""
     own, run = tmp_path / FILE.name, tmp_path / "runs" / "plugin"
     own.write_text(FILE.read_text())

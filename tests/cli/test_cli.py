@@ -134,7 +134,7 @@ def test_a_study_may_come_through_a_pipe(small: Path) -> None:
 
 @pytest.mark.slow
 def test_train_through_ray_gives_the_same_numbers(
-    verb: Any, recipe: Path, tmp_path: Path, ray_session: None
+    verb: Any, recipe: Path, tmp_path: Path, ray_session: str
 ) -> None:
     alone = verb("train", str(recipe), "--out", "alone")
     one = verb("train", str(recipe), "--out", "one", "--workers", "1")

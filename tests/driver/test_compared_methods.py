@@ -44,7 +44,7 @@ def comparison(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_killed_comparison_goes_on_and_ends_with_one_page_and_a_recipe_of_each_method(
-    comparison: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: None
+    comparison: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: str
 ) -> None:
     run = tmp_path / "runs/two"
     driver = start_verb("launch", str(comparison))

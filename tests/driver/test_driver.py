@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 @pytest.mark.timeout(900)  # four sessions of Ray, one after another
 def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_study_does(
-    small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: None
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: str
 ) -> None:
     """Its fields are those of randaugment, too, which some points have and others have not."""
     whole, settings = tmp_path / "whole/small", (ALL_CPUS, *AUGMENTED)
@@ -86,11 +86,11 @@ def test_killed_and_interrupted_it_proposes_and_learns_what_an_uninterrupted_stu
 
 
 def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
-    small: Path, tmp_path: Path, start_verb: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: str
 ) -> None:
     """SIGTERM, as Ctrl-C; Ray Train would have ended the program with 0."""
     teacher = "recipe/teacher={net: resnet14, train: {epochs: 40, optimizer: {batch_size: 32}}}"
-    driver = start_verb("launch", str(small), "--set", teacher)
+    driver = start_verb("launch", str(small), "--set", teacher, "--address", ray_session)
     epochs_file = tmp_path / "runs/small/teacher/epochs.json"
     wait_for(epochs_file.exists)
     driver.terminate()
@@ -100,23 +100,23 @@ def test_terminated_while_the_teacher_trains_it_says_how_to_go_on(
 
 
 def test_a_killed_worker_is_tried_again_and_a_second_driver_is_refused(
-    small: Path, tmp_path: Path, start_verb: Start, verb: Any
+    small: Path, tmp_path: Path, start_verb: Start, verb: Any, ray_session: str
 ) -> None:
     run = tmp_path / "runs/small"
-    launch_args = ("launch", str(small), "--set", "epochs=16", "--set", "budget/trials=2")
-    driver = start_verb(*launch_args)
+    launch_args = ("launch", str(small), "--set", "epochs=10", "--set", "budget/trials=2")
+    driver = start_verb(*launch_args, "--address", ray_session)
     wait_for(lambda: len(read_epochs(run, 0)) >= 2)
     provenance = json.loads((run / "trials/00000/provenance.json").read_text())
     os.kill(int(provenance["worker"].split()[-1]), signal.SIGKILL)
     other = verb(*launch_args)
     assert other.returncode == 2 and f"process {driver.pid}" in other.stderr
     assert driver.wait(180) == 0
-    assert_whole(run, 2, 16)
+    assert_whole(run, 2, 10)
     assert read_rows(run)[0]["lost"] == 1 and read_rows(run)[0]["errors"] == 0
 
 
 def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: str
 ) -> None:
     """Two of the three trials learn nothing, and only one of all may go on."""
     monkeypatch.chdir(tmp_path)
@@ -135,7 +135,7 @@ def test_a_trial_of_two_workers_is_pruned_and_frees_what_it_held(
             assert trial.intermediate_values and len(trial.intermediate_values) < 3
 
 
-def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any, ray_session: None) -> None:
+def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any, ray_session: str) -> None:
     wild = ("--set", "optimizer/lr=1.0e+30", "--set", "space/optimizer/lr=fixed", "--set", "budget/trials=6")
     done = verb("launch", str(small), *wild)
     assert done.returncode == 1
@@ -149,14 +149,14 @@ def test_failures_are_sorted(small: Path, tmp_path: Path, verb: Any, ray_session
     assert (run / "report/index.html").exists()
 
 
-def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: Any, ray_session: None) -> None:
+def test_what_never_fits_is_refused_before_anything_starts(small: Path, verb: Any, ray_session: str) -> None:
     done = verb("launch", str(small), "--set", "cluster/cpus=500")
     assert done.returncode == 2 and "never fits on this cluster" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of SQLAlchemy, in MLflow's own tables
 def test_a_tracked_study_begins_with_recipes_and_an_earlier_run_in_a_database(
-    small: Path, tmp_path: Path, verb: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch
+    small: Path, tmp_path: Path, verb: Any, ray_session: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     earlier = Study.read(small, ("budget/trials=2",))
     run_files = fake_runs.write_run(earlier, tmp_path / "runs", confirmed=False)

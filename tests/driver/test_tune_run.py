@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_trial_whose_actor_is_slow_to_free_is_not_forgotten(
-    waits: bool, small: Path, tmp_path: Path, ray_session: None
+    waits: bool, small: Path, tmp_path: Path, ray_session: str
 ) -> None:
     """The first trial is stopped, but takes longer to end than Tune waits by itself; its actor is needed."""
 

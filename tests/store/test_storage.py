@@ -191,7 +191,7 @@ def test_of_two_that_claim_at_once_one_is_refused(store: str, monkeypatch: Any) 
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_study_on_an_object_store_goes_on_from_another_machine(
-    small: Path, tmp_path: Path, store: str, start_verb: Any, verb: Any, ray_session: None
+    small: Path, tmp_path: Path, store: str, start_verb: Any, verb: Any, ray_session: str
 ) -> None:
     run = join_uri(store, "small")
     run_files = RunFiles(run)
