@@ -32,10 +32,10 @@ def test_a_retraining_that_was_killed_before_its_analysis_still_owes_it(tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_two_workers_retrain_a_killed_one_goes_on_and_a_failed_one_leaves_the_others(
-    small: Path, tmp_path: Path, start_study: Any
+    small: Path, tmp_path: Path, start_study: Any, ray_session: str
 ) -> None:
     settings = ("budget/trials=1", "confirm={seeds: 1, controls: [ce], workers: 2}", "epochs=5", HALF_OF_CPUS)
-    driver = start_study(str(small), "", *settings)
+    driver = start_study(str(small), ray_session, *settings)
     run_files = RunFiles(str(tmp_path / "runs/small"))
     best = run_files.confirmation("best", 1)
     wait_for(lambda: len(best.read_json("epochs.json") or []) >= 2, 200)
