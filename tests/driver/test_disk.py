@@ -152,11 +152,12 @@ def test_a_trial_on_a_full_disk_is_tried_again_when_there_is_room(small: Path, l
 @pytest.mark.slow
 @pytest.mark.timeout(420)
 def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later(
-    small: Path, little_disk: Path, start_verb: Any, ray_session: None
+    small: Path, little_disk: Path, start_verb: Any, ray_session: str
 ) -> None:
     run = RunFiles(str(little_disk / "small"))
-    settings = ("--set", ALL_CPUS, "--set", "budget/trials=1", "--set", "epochs=8")
-    driver = start_verb("launch", str(small), "--storage", str(little_disk), *settings)
+    settings = ("--set", ALL_CPUS, "--set", "budget/trials=1", "--set", "epochs=5")
+    where = ("--storage", str(little_disk), "--address", ray_session)
+    driver = start_verb("launch", str(small), *where, *settings)
     wait_for(lambda: len(run.epochs(0)) >= 2, 250)
     ballast = fill(little_disk, 0)
     assert driver.wait(120) == 1
@@ -169,4 +170,4 @@ def test_a_disk_without_a_byte_ends_the_study_with_one_line_and_it_goes_on_later
     resume(run.folder.uri)
     rows = run.trials()
     assert [row["state"] for row in rows] == ["COMPLETE"] and rows[0]["errors"] == 0
-    assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 9))
+    assert [e["epoch"] for e in run.epochs(0)] == list(range(1, 6))
