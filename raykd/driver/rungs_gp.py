@@ -22,7 +22,6 @@ from raykd.maths.gaussian_process import (
     GaussianProcess,
     fit_log_params,
     log_expected_improvement,
-    log_novelty,
     prior_log_params,
 )
 from raykd.maths.rungs_gp import MIN_TRIALS, RungsGP
@@ -48,7 +47,7 @@ class Model(NamedTuple):
 
 
 class RungsGPSampler(BaseSampler):
-    """Proposes the point of the highest augmented expected improvement of the end, likely not to diverge.
+    """Proposes the point of the highest expected improvement of the end that is likely not to diverge.
 
     Args:
         space: What is searched.
@@ -126,22 +125,20 @@ class RungsGPSampler(BaseSampler):
         model = _fit(study, self._unit_space, history)
         candidates = self._draw(CANDIDATES, center)
         if center is None:
-            own_ends = model.rungs.predict_own_ends().mean
-            leaders = history.units[np.argsort(-own_ends, kind="stable")[:LEADERS]]
+            ends = model.rungs.predict_own_ends().mean
+            leaders = history.units[np.argsort(-ends, kind="stable")[:LEADERS]]
             near = [self._step(np.repeat(leaders, STEPS, axis=0), size) for size in STEP_SIZES]
             candidates = np.concatenate([candidates, *near])
         inputs = self._unit_space.to_inputs(candidates)
         unknown = np.concatenate([history.pending, history.diverged])
         rungs = model.rungs.believe(self._unit_space.to_inputs(unknown))
-        ends = rungs.predict_ends(inputs)
-        gains = log_expected_improvement(ends, model.rungs.predict_best())
+        gains = log_expected_improvement(rungs.predict_ends(inputs), model.rungs.predict_best())
         if model.sound is not None:
             log_chances = _log_chance(model.sound, inputs)
             gains = np.where(log_chances > np.log(MIN_CHANCE), gains, gains - HOPELESS) + log_chances
-        chosen = int((gains + log_novelty(ends, model.rungs.end_noise)).argmax())
         if center is None and model.rungs.num_rungs == len(self._rungs):
-            _keep_gain(study, float(np.exp(gains[chosen])))
-        best: Array = candidates[chosen]
+            _keep_gain(study, float(np.exp(gains.max())))
+        best: Array = candidates[int(gains.argmax())]
         return best
 
 

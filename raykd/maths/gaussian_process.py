@@ -149,14 +149,3 @@ def log_expected_improvement(prediction: Prediction, best: float) -> Array:
     log_far = density + np.where(far > -1e3, np.log1p(-np.minimum(ratio, 1 - 1e-12)), -2 * np.log(-far))
     result: Array = np.log(deviation) + np.where(z > -1, log_near, log_far)
     return result
-
-
-def log_novelty(prediction: Prediction, noise: float) -> Array:
-    """Returns log(1 - sd of noise / sd of an observation): the part of an improvement that is not luck.
-
-    Augmented expected improvement (Huang et al., 2006) is their product. A point that is known but for
-    the noise has nothing new, whatever is expected of it, so that it is not proposed again and again.
-    """
-    share = noise / (prediction.variance + noise)
-    result: Array = np.log(prediction.variance / (prediction.variance + noise)) - np.log1p(np.sqrt(share))
-    return result

@@ -90,11 +90,6 @@ class RungsGP:
         variance = np.maximum(prior - np.einsum("nm,nm->m", explained, explained), 1e-12)
         return Prediction(self._offset + self._scale * (alpha @ cross), self._scale**2 * variance)
 
-    @property
-    def end_noise(self) -> float:
-        """The variance of an observation at the model's last rung about the process."""
-        return float(self._scale**2 * self._noise * self._between[-1, -1])
-
     def predict_own_ends(self) -> Prediction:
         """Returns the same [n] of the model's own trials."""
         return self.predict_ends(self._x)

@@ -37,7 +37,7 @@ class TPE(Sampler):
 
 
 class RungsGPSampler(Sampler):
-    """Augmented expected improvement of the end by a Gaussian process over the rungs (maths/rungs_gp.py)."""
+    """Expected improvement of the end by a Gaussian process over the rungs (maths/rungs_gp.py)."""
 
     kind: Literal["rungs_gp"] = "rungs_gp"
     startup_trials: Annotated[int, Field(ge=3)] = 8  # that reached a rung, before the model proposes

@@ -12,7 +12,6 @@ from raykd.maths.gaussian_process import (
     Prediction,
     fit_log_params,
     log_expected_improvement,
-    log_novelty,
     negative_log_posterior,
     prior_log_params,
 )
@@ -75,10 +74,3 @@ def test_the_expected_improvement_is_that_of_sampling_and_smooth_far_below() -> 
     means = np.linspace(-3000, 3, 40_000)
     gains = log_expected_improvement(Prediction(means, np.ones_like(means)), 0.0)
     assert np.isfinite(gains).all() and (np.diff(gains) > 0).all()
-
-
-def test_a_point_that_is_known_but_for_the_noise_has_nothing_new() -> None:
-    variances = np.array([1e-20, 1e-6, 1.0, 3.0, 1e9])
-    novelty = log_novelty(Prediction(np.zeros(5), variances), 1.0)
-    assert novelty[2:] == pytest.approx(np.log([1 - 0.5**0.5, 0.5, 1.0]), abs=1e-4)
-    assert novelty[:2] == pytest.approx(np.log(variances[:2] / 2), rel=1e-4)
