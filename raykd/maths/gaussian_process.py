@@ -85,7 +85,7 @@ def minimize_posterior(
     """Returns the parameters that minimize a function of them and of `arguments`, given with its gradient."""
     result = minimize(
         function, start, args=arguments, jac=True, method="L-BFGS-B",
-        bounds=[LOG_BOUNDS] * len(start), options={"maxiter": 50, "ftol": 1e-4},
+        bounds=[LOG_BOUNDS] * len(start), options={"maxiter": 50, "ftol": 1e-5},
     )  # fmt: skip
     fitted: Array = result.x
     return fitted
