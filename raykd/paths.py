@@ -15,6 +15,7 @@ from pydantic import AfterValidator
 
 from raykd.errors import UserError, first_line, mask_passwords, reject_password
 
+PACKAGE = Path(__file__).parent  # raykd's own folder
 VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{(\w+)\})", re.ASCII)
 SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)", re.DOTALL)
 

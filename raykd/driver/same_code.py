@@ -12,10 +12,9 @@ from pathlib import Path
 
 from raykd import plugins
 from raykd.errors import UserError
-from raykd.paths import hash_code
+from raykd.paths import PACKAGE, hash_code
 
 Fingerprint = dict[str, str]
-PACKAGE = Path(__file__).parents[1]
 
 
 @contextmanager

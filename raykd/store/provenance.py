@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from raykd.paths import PACKAGE
 from raykd.store.file_names import CHECKPOINT, ENVIRONMENT
 from raykd.store.folder import Folder
 from raykd.store.processors import count_cpus, name_device
@@ -37,7 +38,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 # Read when a process loads its code: the working tree may change while it runs.
-COMMIT = find_commit(Path(__file__).parents[1])
+COMMIT = find_commit(PACKAGE)
 
 
 def record_provenance() -> dict[str, Any]:

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from raykd.errors import UserError, suggest_nearest
+from raykd.paths import PACKAGE
 
-FOLDER = Path(__file__).parents[1] / "studies"
+FOLDER = PACKAGE / "studies"
 RECIPES = FOLDER / "found"  # what studies have found, for `raykd train`
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor, nn
 from raykd import models
 from raykd.batch import Batch, Head, Outputs, OutputShapes, Stages, Wrap, empty_outputs
 from raykd.data import ViewIndex
-from raykd.paths import hash_code
+from raykd.paths import PACKAGE, hash_code
 from raykd.teachers.cache_form import EXACT, CacheForm
-
-RAYKD = Path(__file__).parents[1]
 
 
 @dataclass
@@ -123,7 +120,7 @@ class LiveTeacher:
         The code that makes views and nets is of it: whatever an upgrade changes is computed anew.
         """
         digest = hashlib.sha256()
-        settings: list[Any] = [torch.__version__, *(hash_code(RAYKD / name) for name in ("data", "models"))]
+        settings: list[Any] = [torch.__version__, *(hash_code(PACKAGE / name) for name in ("data", "models"))]
         settings += [self._device.type, self._bf16, view_index.key, self.form.model_dump()]
         digest.update(
             json.dumps([*settings, type(self._net).__qualname__ + self._net.key, self.shapes]).encode()

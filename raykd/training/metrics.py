@@ -6,8 +6,9 @@ The totals are a part of the state, so that a trial goes on inside a long epoch.
 from dataclasses import dataclass, field
 from typing import Any, NotRequired, TypedDict
 
+import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from raykd.maths.foreach import add_to_each
 from raykd.teachers.teacher import CacheStats
@@ -88,3 +89,11 @@ def all_reduce_mean(value: Tensor) -> None:
     if dist.is_initialized():
         dist.all_reduce(value)
         value /= dist.get_world_size()
+
+
+@torch.no_grad()
+def average_statistics(net: nn.Module) -> None:
+    """Replaces a net's running statistics by their means over the ranks, in place."""
+    for buffer in net.buffers():
+        if buffer.is_floating_point():
+            all_reduce_mean(buffer)

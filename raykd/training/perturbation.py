@@ -23,7 +23,7 @@ from raykd.maths.gather import num_ranks
 from raykd.study.recipe import Recipe
 from raykd.teachers.ensemble import EnsembleTeacher
 from raykd.teachers.teacher import LiveTeacher, Teacher
-from raykd.training.metrics import all_reduce_mean
+from raykd.training.metrics import average_statistics
 
 SMALLEST = 1e-12  # length of a gradient; along a shorter one an image moves less
 
@@ -81,17 +81,10 @@ class Perturbation:
             return cross_entropy(*teachers) - cross_entropy(*members)
 
         if num_ranks() > 1 and self._recipe.batch_norm == "local":
-            self._average_statistics()
+            average_statistics(self._student)  # else the moves would depend on when a state was saved
         is_training = self._student.training
         self._student.eval()
         length = self._recipe.method.image_step * images[0].numel() ** 0.5 / 255
         moved = move_along(images * self._std + self._mean, compute_difference, length)
         self._student.train(is_training)
         return (moved - self._mean) / self._std
-
-    @torch.no_grad()
-    def _average_statistics(self) -> None:
-        """Otherwise the moves would depend on when a state was saved: then ranks average them, too."""
-        for buffer in self._student.buffers():
-            if buffer.is_floating_point():
-                all_reduce_mean(buffer)

@@ -34,7 +34,7 @@ from raykd.training.distiller import Distiller
 from raykd.training.ema import MovingAverage
 from raykd.training.evaluation import measure_accuracy, measure_metrics, set_numerics, uses_bf16
 from raykd.training.graphs import Graphs
-from raykd.training.metrics import EpochMetrics, EpochTotals, all_reduce_mean, gather_unique
+from raykd.training.metrics import EpochMetrics, EpochTotals, average_statistics, gather_unique
 from raykd.training.peers import Peers, Start
 from raykd.training.perturbation import Perturbation
 from raykd.training.step import OptimizerStep
@@ -247,9 +247,8 @@ class Trainer:
         self.source.record_corrupt(gather_unique(self.source.list_unreadable()))
         self.partial_epoch.average_over_ranks()
         for net in (self.student, self.distiller.peers, *(average.net for average in self._averages)):
-            for buffer in net.buffers() if net is not None else ():
-                if buffer.is_floating_point():
-                    all_reduce_mean(buffer)
+            if net is not None:
+                average_statistics(net)
 
     def measure_accuracy(self, net: nn.Module) -> float:
         """Returns the top-1 accuracy on the held-out images, %."""

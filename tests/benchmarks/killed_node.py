@@ -10,12 +10,8 @@ by bit.
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from ray.cluster_utils import Cluster
 
 import raykd
 from raykd.store.provenance import record_provenance
@@ -23,6 +19,7 @@ from raykd.store.run_files import RunFiles
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.run_files import read_epochs, wait_for
+from support.two_nodes import kill_last_node, start_two_nodes
 
 STUDY = Path(__file__).parents[2] / "studies/comparison/brief.yaml"
 SETTINGS = (
@@ -37,27 +34,16 @@ SETTINGS = (
 CLOCKS = {"started", "ended", "seconds", "seconds_per_epoch", "lost", "reason"}  # what may differ
 
 
-@contextmanager
-def start_cluster() -> Iterator[Cluster]:
-    """A head that runs no trials, and two nodes of one CPU each."""
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    nodes.add_node(num_cpus=1)
-    nodes.add_node(num_cpus=1)
-    nodes.wait_for_nodes()
-    yield nodes
-    nodes.shutdown()
-
-
 def launch(root: str, storage: Path, settings: list[str], kill: bool) -> list[dict[str, Any]]:
     """Returns the rows of all trials and retrainings, in order."""
     words = ["launch", str(STUDY), "--data", root, "--storage", str(storage)]
     words += [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
-    with start_cluster() as cluster:
+    with start_two_nodes() as cluster:
         driver = subprocess.Popen([sys.executable, "-m", "raykd", *words, "--address", cluster.address])
         if kill:
             first = storage / "cifar100-brief/ce"
             wait_for(lambda: driver.poll() is not None or bool(read_epochs(first, 1)), 3600)
-            cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+            kill_last_node(cluster)
             print("killed a node", flush=True)
             cluster.add_node(num_cpus=1)
         if driver.wait():

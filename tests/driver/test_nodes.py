@@ -20,6 +20,7 @@ from ray.util import placement_group, remove_placement_group
 from support.mps_control import find_daemon, write_control
 from support.run_files import Start, assert_whole, read_epochs, read_rows, wait_for
 from support.small_trainer import CPU, comparable_metrics
+from support.two_nodes import kill_last_node, start_two_nodes
 
 from raykd import plugins
 from raykd.driver import mps
@@ -42,16 +43,8 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("initial_delay_ms", 1000), ("period_ms", 1000), ("failure_threshold", 5)):
             patch.setenv(f"RAY_health_check_{name}", str(value))
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes.add_node(num_cpus=1)
-        nodes.add_node(num_cpus=1)
-        nodes.wait_for_nodes()
-        yield nodes
-        nodes.shutdown()
-
-
-def kill_last_node(cluster: Cluster) -> None:
-    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        with start_two_nodes() as nodes:
+            yield nodes
 
 
 def test_a_gang_waits_for_what_another_job_holds_and_outlives_a_killed_node(
