@@ -80,7 +80,7 @@ def serve_nodes(gpus: float) -> Iterator[None]:
     daemons: list[Any] = []
     for node in ray.nodes():
         if node["Alive"] and node["Resources"].get("GPU"):
-            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=True)
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             remote_class = ray.remote(num_cpus=0, scheduling_strategy=strategy)(Daemon)
             daemons.append(remote_class.remote(find_folder()))
     ray.wait([daemon.start.remote() for daemon in daemons], num_returns=len(daemons), timeout=START_TIMEOUT_S)
